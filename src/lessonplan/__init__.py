@@ -1,0 +1,59 @@
+"""lessonplan: choose, order and mix what a network trains on.
+
+>>> import lessonplan as lp
+>>> plan = lp.Plan(mix=lp.mix.Cascade(k=4))
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from lessonplan import data, losses, mix, models
+    from lessonplan.lab import compare, reproduce
+    from lessonplan.plan import Plan
+    from lessonplan.train import Budget, Callback, Classifier, Run, fit, load
+
+__all__ = [
+    "Budget",
+    "Callback",
+    "Classifier",
+    "Plan",
+    "Run",
+    "compare",
+    "data",
+    "fit",
+    "load",
+    "losses",
+    "mix",
+    "models",
+    "reproduce",
+]
+
+_HOMES = {
+    "Budget": "lessonplan.train",
+    "Callback": "lessonplan.train",
+    "Classifier": "lessonplan.train",
+    "Plan": "lessonplan.plan",
+    "Run": "lessonplan.train",
+    "compare": "lessonplan.lab",
+    "fit": "lessonplan.train",
+    "load": "lessonplan.train",
+    "reproduce": "lessonplan.lab",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a part when it is first used: PyTorch alone takes a second."""
+    if name in _HOMES:
+        return getattr(importlib.import_module(_HOMES[name]), name)
+    if name in __all__:
+        return importlib.import_module(f"lessonplan.{name}")
+    raise AttributeError(f"module 'lessonplan' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,5 @@
+"""``python -m lessonplan``."""
+
+from lessonplan.cli import main
+
+main()

@@ -1,0 +1,98 @@
+"""The command line. Heavy imports wait until a command runs, so that --help answers at once."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import re
+import sys
+from collections.abc import Sequence
+
+from lessonplan import __version__
+from lessonplan.errors import ConfigError, LessonplanError, unknown
+
+COMMANDS = {
+    "compare": "Compare training procedures over several seeds, paired and at equal compute.",
+    "train": "Train one network; run again to resume.",
+    "preview": "Draw mixed images with their labels.",
+    "predict": "Classify images with a trained network.",
+    "recipes": "List the experiments that can be reproduced.",
+    "reproduce": "Run an experiment of the sources, beside the sources' numbers.",
+    "report": "Write the pages of a folder again.",
+}
+INTERRUPTED = 130
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Entry point: exit code 0, 1 if runs failed, 2 for a user's mistake, 130 after Ctrl-C."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        sys.exit(_dispatch(arguments))
+    except LessonplanError as error:
+        print(f"lessonplan: {' '.join(str(error).split())}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("lessonplan: stopped; run the same command again to go on", file=sys.stderr)
+        sys.exit(INTERRUPTED)
+
+
+def _dispatch(arguments: list[str]) -> int:
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(_overview())
+        return 0
+    if arguments[0] in ("-V", "--version"):
+        print(f"lessonplan {__version__}")
+        return 0
+    name, rest = arguments[0], arguments[1:]
+    if name not in COMMANDS:
+        raise unknown("command", name, COMMANDS)
+    return _run(name, rest)
+
+
+def _run(name: str, arguments: list[str]) -> int:
+    """Read a command's arguments and do it."""
+    import tyro
+
+    from lessonplan.commands import COMMAND_TYPES, option_names
+
+    kind = COMMAND_TYPES[name]
+    known = [*option_names(kind), "--help"]
+    for argument in arguments:
+        flag = argument.split("=", 1)[0].replace("_", "-")
+        if argument.startswith("--") and flag not in known:
+            raise unknown(f"option of {name}", flag, known)
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            command = tyro.cli(kind, args=arguments, prog=f"lessonplan {name}", description=COMMANDS[name])
+    except SystemExit as stop:
+        if stop.code in (0, None):
+            return 0
+        raise ConfigError(_one_line(said.getvalue(), name)) from None
+    return command.run()
+
+
+def _one_line(box: str, name: str) -> str:
+    """The message inside the parser's frame, without the frame."""
+    lines = [line.strip("│ ").strip() for line in re.sub(r"\x1b\[[0-9;]*m", "", box).splitlines()]
+    message = []
+    for line in lines:
+        if line.startswith(("╭", "╰")):
+            continue
+        if (not line or line.startswith("─")) and message:
+            break
+        message.append(line)
+    return (
+        f"{' '.join(message) or 'the arguments cannot be read'} (lessonplan {name} --help shows what can be given)"
+    )
+
+
+def _overview() -> str:
+    width = max(map(len, COMMANDS))
+    lines = "\n".join(f"  {name:<{width}}  {text}" for name, text in COMMANDS.items())
+    return (
+        f"lessonplan {__version__}: choose, order and mix what a network trains on.\n\n"
+        f"usage: lessonplan COMMAND [options]\n\n{lines}\n\n"
+        "lessonplan COMMAND --help shows a command's options. Start with:\n"
+        "  lessonplan compare --methods erm,mixup,sum,cascade --per-class 10 --seeds 3 --out first"
+    )

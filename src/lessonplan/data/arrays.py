@@ -1,0 +1,162 @@
+"""Sources that are tensors: arrays of the user, ``.npz`` files, scikit-learn's digits."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from ..errors import DataError
+from .base import Parts, fingerprint_of, row_keys
+from .pixels import channels_lead, to_uint8
+
+Array = npt.NDArray[Any]
+
+
+class TensorSource:
+    """Samples that are rows of one tensor (a :class:`~lessonplan.data.Source`).
+
+    Args:
+        data: ``(N, C, H, W)`` uint8 or ``(N, F)`` float32, on the CPU.
+        labels: ``(N,)`` int64.
+        class_names: one name per class.
+
+    Raises:
+        DataError: different lengths, no samples, or labels without a class name.
+    """
+
+    in_memory = True
+
+    def __init__(self, data: Tensor, labels: Tensor, class_names: Sequence[str]) -> None:
+        if len(data) != len(labels):
+            raise DataError(f"{len(data)} samples but {len(labels)} labels: there must be one label per sample")
+        if len(data) == 0:
+            raise DataError("the data hold no samples")
+        if int(labels.min()) < 0 or int(labels.max()) >= len(class_names):
+            raise DataError(
+                f"labels run from {int(labels.min())} to {int(labels.max())}, "
+                f"but there are {len(class_names)} class names"
+            )
+        self.data, self.labels, self.class_names = data, labels.to(torch.int64), tuple(class_names)
+        self.shape = tuple(data.shape[1:])
+        self._keys = row_keys(data)
+        self.fingerprint = fingerprint_of(self._keys, self.labels, self.class_names)
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def read(self, rows: Tensor) -> Tensor:
+        """Samples of rows ``(B,)``: a copy."""
+        return self.data.index_select(0, rows)
+
+    def content_keys(self) -> list[bytes]:
+        """One key per sample, from its pixels."""
+        return self._keys
+
+
+def to_samples(x: Array | Tensor | Sequence[Any]) -> Tensor:
+    """What a user calls x to samples: uint8 ``(N, C, H, W)`` or float32 ``(N, F)``.
+
+    Args:
+        x: images ``(N, H, W)``, ``(N, H, W, C)`` or ``(N, C, H, W)`` with C 1 or 3 (uint8, integers in 0..255
+            or floats in 0..1), or features ``(N, F)``.
+
+    Raises:
+        DataError: another shape, values out of range, features that are not finite.
+    """
+    array = np.asarray(x.detach().cpu()) if isinstance(x, Tensor) else np.asarray(x)
+    if array.dtype.kind not in "biuf":
+        raise DataError(f"x must hold numbers, not {array.dtype}")
+    if array.ndim == 2:
+        features = array.astype(np.float32)
+        bad = np.flatnonzero(~np.isfinite(features).all(axis=1))
+        if len(bad):
+            raise DataError(f"{len(bad)} rows of x hold NaN or infinite values (the first is row {bad[0]})")
+        return torch.from_numpy(np.ascontiguousarray(features))
+    if array.ndim == 3:
+        array = array[:, None]
+    elif array.ndim == 4 and not channels_lead(array.shape):
+        array = array.transpose(0, 3, 1, 2)
+    if array.ndim != 4 or array.shape[1] not in (1, 3):
+        raise DataError(
+            f"x has shape {np.shape(x)}: give images (N, H, W), (N, H, W, C) or (N, C, H, W) with 1 or 3 channels, "
+            "or features (N, F)"
+        )
+    return torch.from_numpy(np.array(to_uint8(array), order="C", copy=True))
+
+
+def to_labels(y: Array | Tensor | Sequence[Any]) -> tuple[Tensor, tuple[str, ...]]:
+    """Labels of any kind to class numbers and names: classes in the order of their values.
+
+    >>> to_labels(["dog", "cat", "dog"])
+    (tensor([1, 0, 1]), ('cat', 'dog'))
+    """
+    array = np.asarray(y.detach().cpu()) if isinstance(y, Tensor) else np.asarray(y)
+    if array.ndim == 2 and array.shape[1] == 1:
+        array = array[:, 0]
+    if array.dtype.kind == "f" and array.ndim == 1 and bool((array == np.rint(array)).all()):
+        array = array.astype(np.int64)
+    if array.ndim != 1 or array.dtype.kind not in "iubUS":
+        raise DataError(f"labels must be one integer or name per sample, not {array.dtype} of shape {array.shape}")
+    values, numbers = np.unique(array, return_inverse=True)
+    names = tuple(v.decode() if isinstance(v, bytes) else str(v) for v in values.tolist())
+    return torch.from_numpy(numbers.astype(np.int64).reshape(-1)), names
+
+
+def from_arrays(x: Any, y: Any, x_test: Any = None, y_test: Any = None) -> Parts:
+    """Sources from arrays or tensors; the test part is optional."""
+    train = TensorSource(to_samples(x), *to_labels(y))
+    if x_test is None:
+        return Parts(train)
+    return Parts(train, TensorSource(to_samples(x_test), *to_labels(y_test)))
+
+
+_NAMES = {
+    "x": ("x", "x_train", "images", "data", "X"),
+    "y": ("y", "y_train", "labels", "target", "targets", "Y"),
+    "x_test": ("x_test", "test_images", "test_x", "X_test"),
+    "y_test": ("y_test", "test_labels", "test_y", "Y_test"),
+}
+
+
+def from_npz(path: Path) -> Parts:
+    """Sources from an ``.npz`` file with x and y (or x_train and y_train), and perhaps x_test and y_test.
+
+    Raises:
+        DataError: no such file, no such archive, missing arrays, or arrays of Python objects (never unpickled).
+    """
+    if not path.is_file():
+        raise DataError(f"{path} does not exist or is no file")
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            if not isinstance(archive, np.lib.npyio.NpzFile):
+                raise DataError(f"{path} is a single array: give an .npz file with x and y")
+            names = archive.files
+            found = {k: next((archive[n] for n in options if n in names), None) for k, options in _NAMES.items()}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as e:
+        if isinstance(e, DataError):
+            raise
+        raise DataError(f"{path} cannot be read as an .npz file of plain arrays ({e})") from e
+    if found["x"] is None or found["y"] is None:
+        raise DataError(
+            f"{path} holds {', '.join(names) or 'nothing'}: it must hold x and y (or x_train and y_train)"
+        )
+    if (found["x_test"] is None) != (found["y_test"] is None):
+        raise DataError(f"{path} holds only one of x_test and y_test: give both or neither")
+    return from_arrays(found["x"], found["y"], found["x_test"], found["y_test"])
+
+
+def digits() -> Parts:
+    """scikit-learn's 1,797 handwritten digits of 8 x 8 pixels; their 17 grey levels are spread over 0..255."""
+    from sklearn.datasets import load_digits  # imported here: it takes longer than the rest of this module
+
+    images, labels = load_digits(return_X_y=True)
+    pixels = np.rint(images.reshape(-1, 1, 8, 8) * (255 / 16)).astype(np.uint8)
+    names = [str(d) for d in range(10)]
+    return Parts(TensorSource(torch.from_numpy(pixels), torch.from_numpy(labels.astype(np.int64)), names))

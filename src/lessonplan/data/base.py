@@ -1,0 +1,124 @@
+"""What a data source is: raw samples by row number, their labels, and a hash of their content."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+
+@runtime_checkable
+class Source(Protocol):
+    """Raw samples, never augmented and never normalised.
+
+    Attributes:
+        labels: ``(N,)`` int64 on the CPU, each in ``[0, len(class_names))``.
+        class_names: one name per class.
+        shape: ``(C, H, W)`` for images, ``(F,)`` for features.
+        in_memory: whether :meth:`read` merely indexes a tensor; otherwise samples are streamed.
+        fingerprint: short hash of the content.
+    """
+
+    labels: Tensor
+    class_names: tuple[str, ...]
+    shape: tuple[int, ...]
+    in_memory: bool
+    fingerprint: str
+
+    def __len__(self) -> int:
+        """How many samples there are."""
+        ...
+
+    def read(self, rows: Tensor) -> Tensor:
+        """Samples ``(B, *shape)`` of the rows ``(B,)`` int64: uint8 for images, float32 for features."""
+        ...
+
+
+@runtime_checkable
+class Keyed(Protocol):
+    """A source that knows cheaply which of its samples are the same."""
+
+    def content_keys(self) -> list[bytes]:
+        """One key per sample; two samples of equal content have equal keys."""
+        ...
+
+
+@dataclass(frozen=True)
+class Options:
+    """How files become sources.
+
+    Args:
+        image_size: wanted ``(H, W)``; None takes it from the images.
+        channels: wanted number of channels, 1 or 3; None takes it from the images.
+        on_bad: ``"error"`` stops at an unreadable image, ``"skip"`` leaves it out with a warning.
+        workers: threads or processes that decode.
+        memory_limit: decoded sets of at most this many bytes are kept in memory.
+    """
+
+    image_size: tuple[int, int] | None = None
+    channels: int | None = None
+    on_bad: Literal["error", "skip"] = "error"
+    workers: int = 2
+    memory_limit: int = 2 * 2**30
+
+
+@dataclass
+class Parts:
+    """What a data specification holds: a training source, perhaps a test source, and notes on both."""
+
+    train: Source
+    test: Source | None = None
+    notes: dict[str, Any] = field(default_factory=dict)
+
+
+def digest(pieces: Iterable[bytes], size: int = 16) -> bytes:
+    """BLAKE2b of several byte strings; their lengths count, so ``ab, c`` differs from ``a, bc``."""
+    h = hashlib.blake2b(digest_size=size)
+    for piece in pieces:
+        h.update(len(piece).to_bytes(8, "little"))
+        h.update(piece)
+    return h.digest()
+
+
+def fingerprint_of(keys: Iterable[bytes], labels: Tensor, class_names: Sequence[str]) -> str:
+    """Hash of samples (by their keys), labels and class names: 16 hexadecimal digits."""
+    named = "\0".join(class_names).encode()
+    return digest([b"".join(keys), labels.numpy().tobytes(), named], size=8).hex()
+
+
+def row_keys(data: Tensor) -> list[bytes]:
+    """A key for every row of a tensor ``(N, ...)`` from its bytes, shape and dtype.
+
+    >>> a, b, c = row_keys(torch.tensor([[1, 2], [3, 4], [1, 2]], dtype=torch.uint8))
+    >>> a == c, a == b
+    (True, False)
+    """
+    rows = data.contiguous().numpy()
+    kind = f"{data.dtype}{tuple(data.shape[1:])}".encode()
+    # Adding 0 turns the float -0.0 into 0.0: equal values must have equal bytes.
+    rows = rows + 0 if data.is_floating_point() else rows
+    return [b"p" + hashlib.blake2b(row.data, digest_size=16, key=kind[:64]).digest() for row in rows]
+
+
+def content_keys(source: Source, chunk: int = 4096) -> list[bytes] | None:
+    """Keys of a source's samples, or None where finding them would mean decoding a streamed set."""
+    if isinstance(source, Keyed):
+        return source.content_keys()
+    if not source.in_memory:
+        return None
+    rows = torch.arange(len(source))
+    return [key for part in rows.split(chunk) for key in row_keys(source.read(part).cpu())]
+
+
+def groups_of(keys: Sequence[bytes]) -> Tensor:
+    """Number keys so that equal keys share a number (the first row that has it).
+
+    >>> groups_of([b"x", b"y", b"x"])
+    tensor([0, 1, 0])
+    """
+    first: dict[bytes, int] = {}
+    return torch.tensor([first.setdefault(key, row) for row, key in enumerate(keys)], dtype=torch.int64)

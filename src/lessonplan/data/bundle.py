@@ -1,0 +1,225 @@
+"""Data ready for training: sources opened, split, measured, and seen through views."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from ..errors import ConfigError, DataError
+from .augment import Augment
+from .base import Options, Parts, Source, content_keys
+from .cut import Sizes, cut
+from .normalise import measure
+from .preprocess import Preprocessing
+from .sources import describe, open_parts
+from .view import View
+
+MEASURED_ROWS = 10_000  # of a streamed set, whose every sample would have to be decoded for exact statistics
+
+
+@dataclass
+class Data:
+    """What a run trains, decides and is tested on.
+
+    Attributes:
+        train: the training rows, augmented.
+        val: validation rows, for every decision during training; None without them.
+        test: test rows, to be read once; None without them.
+        num_classes: number of classes.
+        class_names: one name per class.
+        shape: ``(C, H, W)`` or ``(F,)``.
+        mean: ``(C,)`` of the training rows, in ``[0, 1]`` pixel units (features: in their own).
+        std: the same.
+        fingerprint: hash of the samples and of who is in which part.
+        description: where the data come from and how they were cut, as plain values for JSON.
+        preprocessing: what a user's own image goes through for a model trained on these.
+    """
+
+    train: View
+    val: View | None
+    test: View | None
+    num_classes: int
+    class_names: tuple[str, ...]
+    shape: tuple[int, ...]
+    mean: Tensor
+    std: Tensor
+    fingerprint: str
+    description: dict[str, Any]
+    preprocessing: Preprocessing
+
+    def close(self) -> None:
+        """End all worker processes."""
+        for view in (self.train, self.val, self.test):
+            if view is not None:
+                view.close()
+
+
+def load(
+    spec: Any,
+    *,
+    test: Any = None,
+    per_class: int | None = None,
+    val_per_class: int | None = None,
+    val_fraction: float = 0.0,
+    test_fraction: float = 0.5,
+    augment: str | Augment = "auto",
+    seed: int = 0,
+    device: str | torch.device = "cpu",
+    image_size: int | tuple[int, int] | None = None,
+    on_bad: Literal["error", "skip"] = "error",
+    workers: int = 2,
+    prefetch: int = 2,
+    memory_limit: int = 2 * 2**30,
+) -> Data:
+    """Open, split and measure data.
+
+    Args:
+        spec: ``"digits"``; ``"npz:PATH"``, ``"folder:PATH"``, ``"parquet:PATH"``, ``"idx:PATH"``,
+            ``"cifar:PATH"``; an existing path; arrays ``(x, y)``; a :class:`Source`; or a data set object with
+            ``__getitem__`` and ``__len__`` (torchvision, Hugging Face), without random transforms.
+        test: the test set, given in the same ways. Without it, the source's own test part is used where it
+            has one; otherwise ``test_fraction`` of every class is set aside.
+        per_class: labelled samples of each class, ``val_fraction`` of them included. None: all.
+        val_per_class: validation samples of each class in addition to ``per_class``.
+        val_fraction: fraction of the labelled samples of each class that goes to validation, in [0, 1).
+        test_fraction: fraction of each class set aside for testing, in [0, 1); 0 is no test set.
+        augment: ``"auto"``, ``"none"``, ``"flip,crop:4"`` or an :class:`Augment`; for the training view alone.
+        seed: key of the splits and of the augmentation.
+        device: where batches go.
+        image_size: pixels, or (height, width), of the images. None: their own size if all agree, otherwise
+            64; other images are resized to cover it and cropped to the centre.
+        on_bad: ``"error"`` stops at an unreadable image and names it; ``"skip"`` leaves such images out.
+        workers: processes that read ahead, for sets that are not in memory.
+        prefetch: batches each of them prepares ahead.
+        memory_limit: sets that take at most this many bytes as uint8 are decoded once and kept in memory.
+
+    Returns:
+        Views of the parts. Samples of the same content are never in two parts: copies of test samples leave
+        the training set, and copies within one set stay together.
+
+    Raises:
+        DataError: data that are missing, broken or too few. ConfigError: settings that cannot be used.
+
+    >>> data = load("digits", per_class=10, val_per_class=5, seed=1)
+    >>> len(data.train), len(data.val), len(data.test), data.shape
+    (100, 50, 899, (1, 8, 8))
+    """
+    sizes = Sizes(per_class, val_per_class, val_fraction, test_fraction)
+    sizes.check()
+    if on_bad not in ("error", "skip"):
+        raise ConfigError(f"on_bad={on_bad!r}: use 'error' or 'skip'")
+    options = Options(_pair(image_size), None, on_bad, workers, memory_limit)
+    parts = open_parts(spec, options)
+    if test is not None:
+        parts = _with_test(parts, test, options)
+    elif parts.test is not None:
+        parts.test = aligned(parts.test, parts.train)
+    rows = cut(parts, sizes, seed)
+    source, shape = parts.train, parts.train.shape
+    normalise = measure(source, rows.train, seed=seed, at_most=None if source.in_memory else MEASURED_ROWS)
+    chosen = Augment.parse(augment, shape) if isinstance(augment, str) else augment
+    chosen.check(shape)
+
+    def view(of: Source, chosen_rows: Tensor, change: Augment | None) -> View:
+        return View(
+            of,
+            chosen_rows,
+            normalise=normalise,
+            augment=change,
+            seed=seed,
+            device=device,
+            workers=workers,
+            prefetch=prefetch,
+        )
+
+    tested = parts.test if parts.test is not None else source
+    return Data(
+        train=view(source, rows.train, chosen),
+        val=view(source, rows.val, None) if len(rows.val) else None,
+        test=view(tested, rows.test, None) if len(rows.test) else None,
+        num_classes=len(source.class_names),
+        class_names=source.class_names,
+        shape=shape,
+        mean=normalise.mean,
+        std=normalise.std,
+        fingerprint=rows.fingerprint(parts),
+        description={
+            "source": describe(spec),
+            "test_source": describe(test) if test is not None else None,
+            "test": "fixed" if parts.test is not None else f"{test_fraction} of every class",
+            "sizes": {"train": len(rows.train), "val": len(rows.val), "test": len(rows.test)},
+            "classes": len(source.class_names),
+            "shape": list(shape),
+            "per_class": per_class,
+            "val_per_class": val_per_class,
+            "val_fraction": val_fraction,
+            "test_fraction": test_fraction,
+            "augment": str(chosen),
+            "seed": seed,
+            "in_memory": source.in_memory,
+            "duplicates": {"checked": rows.checked, "left_out": rows.left_out},
+            **parts.notes,
+        },
+        preprocessing=Preprocessing(shape, tuple(normalise.mean.tolist()), tuple(normalise.std.tolist())),
+    )
+
+
+def _pair(size: int | tuple[int, int] | None) -> tuple[int, int] | None:
+    """An image size as (height, width)."""
+    pair = (size, size) if isinstance(size, int) else size
+    if pair is not None and (len(pair) != 2 or min(pair) < 1):
+        raise ConfigError(f"image_size={size!r}: give pixels, or (height, width), of at least 1")
+    return pair
+
+
+def _with_test(parts: Parts, test: Any, options: Options) -> Parts:
+    """Put another data set in the place of the test part."""
+    shape = parts.train.shape
+    if len(shape) == 3:
+        options = replace(options, image_size=(shape[1], shape[2]), channels=shape[0])
+    other = open_parts(test, options)
+    # A set with parts of its own (train and test in one folder) is asked for its test part.
+    source = other.test if other.test is not None else other.train
+    notes = {**parts.notes, **({"test_notes": other.notes} if other.notes else {})}
+    return Parts(parts.train, aligned(source, parts.train), notes)
+
+
+class _Relabelled:
+    """A source under the class numbers of another."""
+
+    def __init__(self, source: Source, labels: Tensor, class_names: tuple[str, ...]) -> None:
+        self.source, self.labels, self.class_names = source, labels, class_names
+        self.shape, self.in_memory, self.fingerprint = source.shape, source.in_memory, source.fingerprint
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def read(self, rows: Tensor) -> Tensor:
+        return self.source.read(rows)
+
+    def content_keys(self) -> list[bytes] | None:
+        return content_keys(self.source)
+
+
+def aligned(test: Source, train: Source) -> Source:
+    """The test source with the training source's class numbers, matched by name.
+
+    Raises:
+        DataError: samples of another shape, or a class that training does not know.
+    """
+    if test.shape != train.shape:
+        raise DataError(f"test samples have shape {test.shape}, training samples {train.shape}: they must agree")
+    if test.class_names == train.class_names:
+        return test
+    number = {name: i for i, name in enumerate(train.class_names)}
+    strange = [name for name in test.class_names if name not in number]
+    if strange:
+        raise DataError(
+            f"the test set has {len(strange)} classes that the training set lacks, such as {strange[0]!r} "
+            f"(training has {', '.join(train.class_names[:5])}{', ...' if len(number) > 5 else ''})"
+        )
+    table = torch.tensor([number[name] for name in test.class_names], dtype=torch.int64)
+    return _Relabelled(test, table[test.labels], train.class_names)

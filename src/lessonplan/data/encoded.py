@@ -1,0 +1,299 @@
+"""Encoded images (files, or bytes in a buffer) to sources: decoded once where they fit, streamed otherwise."""
+
+from __future__ import annotations
+
+import struct
+import warnings
+import zlib
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
+from torch import Tensor
+
+from ..errors import DataError, LessonplanWarning
+from .arrays import TensorSource
+from .base import Options, Parts, Source, digest, fingerprint_of
+from .pixels import Pixels, from_pil, is_grey, open_image, size_of
+
+T = TypeVar("T")
+#: What a broken file makes PIL raise.
+BROKEN = (
+    OSError, SyntaxError, ValueError, EOFError, TypeError, IndexError, KeyError, OverflowError, AttributeError,
+    struct.error, zlib.error, Image.DecompressionBombError,
+)  # fmt: skip
+DEFAULT_SIZE = 64  # the shorter side where images differ in size and the user says nothing
+_PIECE = 4096
+_PLAIN = frozenset({".bmp", ".ppm", ".pgm", ".tif", ".tiff"})  # may be uncompressed: equal pieces prove little
+_SMALL = 128 * 128  # below so many pixels threads cost more than they bring (measured on 32 x 32 PNGs)
+
+
+class Encoded(Protocol):
+    """A sequence of encoded images."""
+
+    def __len__(self) -> int: ...
+
+    def name(self, i: int) -> str:
+        """What to call image i in a message."""
+        ...
+
+    def load(self, i: int) -> Path | bytes:
+        """Where image i is: a path, or its bytes."""
+        ...
+
+
+class Files:
+    """Image files.
+
+    Args:
+        root: the folder that names are relative to.
+        paths: the files.
+    """
+
+    def __init__(self, root: Path, paths: Sequence[Path]) -> None:
+        self.root, self.paths = root, list(paths)
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def name(self, i: int) -> str:
+        """The path below the root."""
+        return self.paths[i].relative_to(self.root).as_posix()
+
+    def load(self, i: int) -> Path:
+        """The path."""
+        return self.paths[i]
+
+
+class Buffer:
+    """Images that lie one after the other in memory or in a mapped file.
+
+    Args:
+        data: all bytes, ``(total,)`` uint8.
+        ends: ``(N + 1,)`` int64: image i is ``data[ends[i]:ends[i + 1]]``.
+        names: a name for each.
+    """
+
+    def __init__(
+        self, data: npt.NDArray[np.uint8], ends: npt.NDArray[np.int64], names: Callable[[int], str]
+    ) -> None:
+        self.data, self.ends, self.names = data, ends, names
+
+    def __len__(self) -> int:
+        return len(self.ends) - 1
+
+    def name(self, i: int) -> str:
+        """The name that was given."""
+        return self.names(i)
+
+    def load(self, i: int) -> bytes:
+        """The bytes."""
+        return self.data[self.ends[i] : self.ends[i + 1]].tobytes()
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Encoded images of one part with their classes."""
+
+    images: Encoded
+    labels: Tensor
+    class_names: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Header:
+    """What an image says before it is decoded: height, width, and whether it is grey."""
+
+    size: tuple[int, int]
+    grey: bool
+
+
+class ImageSource:
+    """Images decoded when they are read (a streamed :class:`~lessonplan.data.Source`).
+
+    Args:
+        images: where they are.
+        keep: ``(N,)`` int64, which of them belong to the source.
+        labels: ``(N,)`` int64 of those.
+        class_names: one name per class.
+        shape: ``(C, H, W)`` they are brought to.
+    """
+
+    in_memory = False
+
+    def __init__(
+        self, images: Encoded, keep: Tensor, labels: Tensor, class_names: tuple[str, ...], shape: tuple[int, ...]
+    ) -> None:
+        self.images, self.keep, self.labels = images, keep, labels
+        self.class_names, self.shape = class_names, shape
+        self._keys = [file_key(images.load(i)) for i in keep.tolist()]
+        self.fingerprint = fingerprint_of([*self._keys, repr(shape).encode()], labels, class_names)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def read(self, rows: Tensor) -> Tensor:
+        """Decode images ``(B, C, H, W)``; a broken one is a DataError that names it."""
+        out = np.empty((len(rows), *self.shape), dtype=np.uint8)
+        for place, i in enumerate(self.keep[rows].tolist()):
+            try:
+                out[place] = decode(self.images.load(i), self.shape)
+            except BROKEN as e:
+                raise bad_images([(self.images.name(i), why(e))], len(self)) from e
+        return torch.from_numpy(out)
+
+    def content_keys(self) -> list[bytes]:
+        """One key per image, from its file (:func:`file_key`)."""
+        return self._keys
+
+
+def decode(where: Path | bytes, shape: tuple[int, ...]) -> Pixels:
+    """One encoded image as ``(C, H, W)`` uint8."""
+    with open_image(where) as image:
+        return from_pil(image, shape[0], (shape[1], shape[2]))
+
+
+def file_key(where: Path | bytes) -> bytes:
+    """A key for an encoded image: its length and its bytes.
+
+    Of compressed files above 12 KiB only the first, middle and last 4 KiB are read; two different pictures
+    that agree in those and in their length are not to be expected, and large sets start minutes sooner.
+    """
+    if isinstance(where, bytes):
+        return b"f" + digest([where])
+    with where.open("rb") as file:
+        size = file.seek(0, 2)
+        whole = size <= 3 * _PIECE or where.suffix.lower() in _PLAIN
+        pieces = [str(size).encode()] if not whole else []
+        for start in (0,) if whole else (0, size // 2, size - _PIECE):
+            file.seek(start)
+            pieces.append(file.read() if whole else file.read(_PIECE))
+    return b"f" + digest(pieces)
+
+
+def why(error: BaseException) -> str:
+    """An exception in a few words."""
+    return (str(error) or type(error).__name__).split("\n")[0][:200]
+
+
+def bad_images(bad: Sequence[tuple[str, str]], total: int) -> DataError:
+    """The error for images that cannot be read: names of the first five, and what to do."""
+    return DataError(f"{_listed(bad, total)}: repair or remove them, or leave them out with on_bad='skip'")
+
+
+def _listed(bad: Sequence[tuple[str, str]], total: int) -> str:
+    named = ", ".join(f"{name} ({reason})" for name, reason in bad[:5])
+    more = f" and {len(bad) - 5} more" if len(bad) > 5 else ""
+    return f"{len(bad)} of {total} images cannot be read: {named}{more}"
+
+
+def report_bad(bad: Sequence[tuple[str, str]], total: int, on_bad: str) -> None:
+    """Stop at bad images, or warn that they are left out."""
+    if not bad:
+        return
+    if on_bad == "error" or len(bad) == total:
+        raise bad_images(bad, total)
+    warnings.warn(f"{_listed(bad, total)}: left out", LessonplanWarning, stacklevel=2)
+
+
+def each(work: Callable[[int], T], rows: Sequence[int], threads: int) -> list[T | str]:
+    """``work(i)`` for every row, in threads; where it fails for a broken file, the reason as text."""
+
+    def attempt(i: int) -> T | str:
+        try:
+            return work(i)
+        except BROKEN as e:
+            return why(e)
+
+    if threads < 2:
+        return [attempt(i) for i in rows]
+    with ThreadPoolExecutor(threads) as pool:
+        return list(pool.map(attempt, rows, chunksize=16))
+
+
+def scan(part: Labelled, threads: int) -> list[Header | str]:
+    """The header of every image, or why there is none."""
+
+    def header(i: int) -> Header:
+        with open_image(part.images.load(i)) as image:
+            return Header(size_of(image), is_grey(image))
+
+    rows = range(len(part.images))
+    # Headers of files wait for the disk, those of bytes for nothing.
+    return each(header, rows, threads if isinstance(part.images, Files) else 1)
+
+
+def build(train: Labelled, test: Labelled | None, options: Options) -> Parts:
+    """Sources from encoded images: one size and channel count for both parts, in memory if they fit.
+
+    Raises:
+        DataError: unreadable images, unless ``options.on_bad`` is ``"skip"``; or no images.
+    """
+    parts = [train] if test is None else [train, test]
+    for part in parts:
+        if len(part.images) == 0:
+            raise DataError("the data hold no images")
+    headers = [scan(part, options.workers) for part in parts]
+    found = [h for part in headers for h in part if isinstance(h, Header)]
+    size, resized = choose_size(found, options.image_size)
+    channels = options.channels or (1 if all(h.grey for h in found) else 3)
+    shape = (channels, *size)
+    fits = len(found) * int(np.prod(shape)) <= options.memory_limit
+    pixels = sum(h.size[0] * h.size[1] for h in found) / max(1, len(found))
+    threads = options.workers if pixels >= _SMALL else 1
+    sources, left_out = [], 0
+    for part, heads in zip(parts, headers, strict=True):
+        source = _source(part, heads, shape, fits, threads, options)
+        left_out += len(part.images) - len(source)
+        sources.append(source)
+    notes: dict[str, Any] = {"images": resized}
+    if left_out:
+        notes["unreadable_left_out"] = left_out
+    return Parts(sources[0], sources[1] if len(sources) > 1 else None, notes)
+
+
+def choose_size(headers: Sequence[Header], wanted: tuple[int, int] | None) -> tuple[tuple[int, int], str]:
+    """The size images are brought to, and a sentence on it."""
+    sizes = {h.size for h in headers}
+    size = wanted or (next(iter(sizes)) if len(sizes) == 1 else (DEFAULT_SIZE, DEFAULT_SIZE))
+    if sizes <= {size}:
+        return size, f"{size[0]} x {size[1]} pixels as they are"
+    return size, f"resized to cover {size[0]} x {size[1]} pixels and cropped to the centre"
+
+
+def _source(
+    part: Labelled,
+    headers: Sequence[Header | str],
+    shape: tuple[int, ...],
+    fits: bool,
+    threads: int,
+    options: Options,
+) -> Source:
+    """One part: decoded into memory, or checked as far as asked and left to be streamed."""
+    images = part.images
+    rows = [i for i, header in enumerate(headers) if isinstance(header, Header)]
+    reasons = {i: header for i, header in enumerate(headers) if isinstance(header, str)}
+    data = np.empty((len(rows) if fits else 0, *shape), dtype=np.uint8)
+
+    def into(place: int) -> None:
+        pixels = decode(images.load(rows[place]), shape)
+        if fits:
+            data[place] = pixels
+
+    good = list(range(len(rows)))
+    if fits or options.on_bad == "skip":  # to leave out what is broken, every image has to be decoded once
+        results = each(into, good, threads)
+        reasons |= {rows[p]: result for p, result in enumerate(results) if result is not None}
+        good = [p for p, result in enumerate(results) if result is None]
+    report_bad([(images.name(i), reasons[i]) for i in sorted(reasons)], len(images), options.on_bad)
+    keep = torch.tensor([rows[p] for p in good], dtype=torch.int64)
+    if not fits:
+        return ImageSource(images, keep, part.labels[keep], part.class_names, shape)
+    decoded = torch.from_numpy(data if len(good) == len(data) else data[good])
+    return TensorSource(decoded, part.labels[keep], part.class_names)

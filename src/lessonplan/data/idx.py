@@ -1,0 +1,80 @@
+"""MNIST's IDX files, plain or gzipped (http://yann.lecun.com/exdb/mnist, section "file format")."""
+
+from __future__ import annotations
+
+import gzip
+import zlib
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import DataError
+from .arrays import TensorSource, to_labels, to_samples
+from .base import Parts
+
+_UNSIGNED_BYTE = 0x08
+
+
+def from_idx(path: Path) -> Parts:
+    """Sources from a folder of IDX files (test files beside training files are the test set) or an images file.
+
+    Raises:
+        DataError: missing, truncated or other files.
+    """
+    if path.is_file():
+        return Parts(_source(path))
+    if not path.is_dir():
+        raise DataError(f"{path} does not exist: give a folder with IDX files such as train-images-idx3-ubyte.gz")
+    found = sorted(p for p in path.iterdir() if "images" in p.name and "ubyte" in p.name)
+    # An unpacked file beside its archive is the same set.
+    files = [p for p in found if p.suffix != ".gz" or p.with_suffix("") not in found]
+    train = [p for p in files if "train" in p.name]
+    test = [p for p in files if "t10k" in p.name or "test" in p.name]
+    if max(len(train), len(test)) > 1 or len(files) > len(train) + len(test):
+        raise DataError(f"{path} holds several sets ({', '.join(p.name for p in files)}): give one images file")
+    if not files:
+        raise DataError(f"{path} holds no images file of the IDX kind, such as train-images-idx3-ubyte.gz")
+    if not train:
+        return Parts(_source(test[0]))
+    return Parts(_source(train[0]), _source(test[0]) if test else None)
+
+
+def _source(images: Path) -> TensorSource:
+    """An images file with the labels file beside it."""
+    name = images.name.replace("images", "labels").replace("idx3", "idx1")
+    bare = name[: -len(".gz")] if name.endswith(".gz") else name
+    beside = [images.with_name(n) for n in (name, bare, bare + ".gz")]
+    labels = next((p for p in beside if p.is_file()), None)
+    if "images" not in images.name or labels is None:
+        raise DataError(f"{images} has no labels file beside it (looked for {name})")
+    x, y = read_idx(images), read_idx(labels)
+    if x.ndim < 3 or y.ndim != 1 or len(x) != len(y):
+        raise DataError(
+            f"{images} holds an array {x.shape} and {labels.name} one {y.shape}: not images with labels"
+        )
+    return TensorSource(to_samples(x), *to_labels(y))
+
+
+def read_idx(path: Path) -> npt.NDArray[np.uint8]:
+    """One IDX file of unsigned bytes.
+
+    Raises:
+        DataError: no IDX file, another type of values, or another length than the header says.
+    """
+    raw = path.read_bytes()
+    if raw[:2] == b"\x1f\x8b":
+        try:
+            raw = gzip.decompress(raw)
+        except (OSError, EOFError, zlib.error) as e:
+            raise DataError(f"{path} is a damaged gzip file ({e}): fetch it again") from e
+    if len(raw) < 4 or raw[:2] != b"\0\0" or raw[3] == 0:
+        raise DataError(f"{path} is no IDX file: it starts with {raw[:4].hex(' ') or 'nothing'}, not 00 00 08")
+    if raw[2] != _UNSIGNED_BYTE:
+        raise DataError(f"{path} holds values of IDX type {raw[2]:#04x}; only unsigned bytes (0x08) are supported")
+    start = 4 + 4 * raw[3]
+    shape = tuple(np.frombuffer(raw[4:start], dtype=">u4").tolist()) if len(raw) >= start else ()
+    expected = start + int(np.prod(shape, dtype=object))
+    if len(raw) != expected or not shape:
+        raise DataError(f"{path} has {len(raw)} bytes where its header asks for {expected}: fetch it again")
+    return np.frombuffer(raw, dtype=np.uint8, offset=start).reshape(shape)

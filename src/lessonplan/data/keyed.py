@@ -1,0 +1,85 @@
+"""Random numbers as a pure function of (seed, epoch, index): the same in any batch, worker or device.
+
+Each (seed, epoch, index) starts a SplitMix64 stream of its own (Steele, Lea and Flood, "Fast splittable
+pseudorandom number generators", OOPSLA 2014), written in wrapping int64 tensor arithmetic.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+_MASK = (1 << 64) - 1
+_GOLDEN = 0x9E3779B97F4A7C15
+_M1 = 0xBF58476D1CE4E5B9
+_M2 = 0x94D049BB133111EB
+
+
+def _signed(value: int) -> int:
+    """The int64 with the same 64 bits."""
+    value &= _MASK
+    return value - (1 << 64) if value >> 63 else value
+
+
+def _mix_int(z: int) -> int:
+    z &= _MASK
+    z = ((z ^ (z >> 30)) * _M1) & _MASK
+    z = ((z ^ (z >> 27)) * _M2) & _MASK
+    return z ^ (z >> 31)
+
+
+def _xor_shift(z: Tensor, bits: int) -> Tensor:
+    # A right shift of int64 copies the sign; the mask makes it the unsigned shift of the published function.
+    return z ^ ((z >> bits) & ((1 << (64 - bits)) - 1))
+
+
+def _mix(z: Tensor) -> Tensor:
+    z = _xor_shift(z, 30) * _signed(_M1)
+    z = _xor_shift(z, 27) * _signed(_M2)
+    return _xor_shift(z, 31)
+
+
+def stream_key(*words: int) -> int:
+    """One 64-bit number from several integers, order included.
+
+    >>> stream_key(1, 2) == stream_key(2, 1)
+    False
+    """
+    key = 0
+    for word in words:
+        key = _mix_int(_mix_int(key + _GOLDEN) ^ (word & _MASK))
+    return key
+
+
+def keyed_bits(key: int, indices: Tensor, draws: int) -> Tensor:
+    """``(B, draws)`` int64 with 64 random bits each, a function of the key and of each index alone.
+
+    Args:
+        key: 64-bit key, for example from :func:`stream_key`.
+        indices: ``(B,)`` int64 on any device.
+        draws: numbers per index; asking for more leaves the first ones as they were.
+    """
+    start = _mix(_mix(indices.to(torch.int64) + _signed(_GOLDEN)) ^ _signed(key))
+    steps = torch.tensor([_signed(_GOLDEN * (d + 1)) for d in range(draws)], device=indices.device)
+    return _mix(start[:, None] + steps)
+
+
+def keyed_uniform(seed: int, epoch: int, indices: Tensor, draws: int) -> Tensor:
+    """Uniform numbers that depend on (seed, epoch, index, draw) and on nothing else.
+
+    Args:
+        seed: any integer.
+        epoch: any integer.
+        indices: ``(B,)`` int64 on any device.
+        draws: numbers per index.
+
+    Returns:
+        ``(B, draws)`` float32 in ``[0, 1)`` (multiples of 2^-24), on the device of ``indices``.
+
+    >>> both = keyed_uniform(0, 3, torch.tensor([7, 8]), 2)
+    >>> alone = keyed_uniform(0, 3, torch.tensor([8]), 2)
+    >>> torch.equal(both[1:], alone)
+    True
+    """
+    bits = keyed_bits(stream_key(seed, epoch), indices, draws)
+    return ((bits >> 40) & 0xFFFFFF).to(torch.float32) * 2.0**-24

@@ -1,0 +1,100 @@
+"""What a user's own images go through before a trained model sees them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image, UnidentifiedImageError
+from torch import Tensor
+
+from ..errors import DataError
+from .normalise import Normalise, scale_of
+from .pixels import Pixels, from_array, from_pil, open_image
+
+Image_ = Image.Image | str | Path | npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """Channel conversion, resize to cover and centre crop, normalisation: the same as in training.
+
+    Args:
+        shape: ``(C, H, W)`` of images, or ``(F,)`` of features.
+        mean: per channel in units of ``[0, 1]`` pixels, or per feature.
+        std: the same.
+
+    >>> prepare = Preprocessing(shape=(1, 2, 2), mean=(0.5,), std=(0.5,))
+    >>> prepare([np.full((4, 4), 255, dtype=np.uint8)]).flatten()
+    tensor([1., 1., 1., 1.])
+    """
+
+    shape: tuple[int, ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain lists and numbers, exact through JSON."""
+        return {"shape": list(self.shape), "mean": list(self.mean), "std": list(self.std)}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Preprocessing:
+        """The inverse of :meth:`to_dict`."""
+        return cls(
+            shape=tuple(int(n) for n in values["shape"]),
+            mean=tuple(float(m) for m in values["mean"]),
+            std=tuple(float(s) for s in values["std"]),
+        )
+
+    def __call__(self, images: Sequence[Image_] | Tensor | npt.NDArray[Any]) -> Tensor:
+        """Make a batch for the model.
+
+        Args:
+            images: PIL images, paths or arrays in any mixture and of any size; or a uint8 tensor
+                ``(B, C, H, W)``, which is resized too where it has another size. A model of features takes
+                numbers ``(B, F)``.
+
+        Returns:
+            ``(B, *shape)`` float32.
+
+        Raises:
+            DataError: an unreadable file (named), or an array that is no image.
+        """
+        normalise = Normalise(torch.tensor(self.mean), torch.tensor(self.std), scale_of(self.shape))
+        if len(self.shape) == 1:
+            x = torch.as_tensor(np.asarray(images), dtype=torch.float32)
+            if x.ndim != 2 or x.shape[1:] != self.shape:
+                raise DataError(f"features must have shape (B, {self.shape[0]}), not {tuple(x.shape)}")
+            return normalise(x)
+        if isinstance(images, Tensor) and images.dtype == torch.uint8 and images.shape[1:] == self.shape:
+            return normalise(images)
+        if isinstance(images, (str, Path, Image.Image)):
+            raise DataError("give a list of images, even for one")
+        samples = [self.pixels(np.asarray(i.cpu()) if isinstance(i, Tensor) else i) for i in images]
+        stacked = np.stack(samples) if samples else np.empty((0, *self.shape), dtype=np.uint8)
+        return normalise(torch.from_numpy(stacked))
+
+    def pixels(self, image: Image_) -> Pixels:
+        """One image as uint8 ``(C, H, W)``, before normalisation."""
+        channels, size = self.shape[0], (self.shape[1], self.shape[2])
+        if isinstance(image, (str, Path)):
+            try:
+                with open_image(Path(image)) as opened:
+                    return from_pil(opened, channels, size)
+            except (OSError, UnidentifiedImageError, SyntaxError, ValueError, Image.DecompressionBombError) as e:
+                raise DataError(f"{image} cannot be read as an image ({e})") from e
+        if isinstance(image, Image.Image):
+            return from_pil(image, channels, size)
+        return fit(from_array(np.asarray(image)), channels, size)
+
+
+def fit(pixels: Pixels, channels: int, size: tuple[int, int] | None) -> Pixels:
+    """Bring ``(C, H, W)`` uint8 pixels to a number of channels and a size; those that fit pass untouched."""
+    if pixels.shape[0] == channels and size in (None, pixels.shape[1:]):
+        return pixels
+    return from_pil(Image.fromarray(pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0)), channels, size)

@@ -1,0 +1,116 @@
+"""Read pickles of plain values and number arrays, and nothing else: no code of the file is ever run."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..errors import DataError
+
+
+class _Dtype:
+    """A NumPy type as a pickle describes it."""
+
+    __slots__ = ("name",)
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __setstate__(self, state: Any) -> None:
+        """Byte order and the like: bytes have none."""
+
+
+class _Array:
+    """A NumPy array as a pickle describes it."""
+
+    __slots__ = ("value",)
+
+    def __init__(self) -> None:
+        self.value = np.empty(0, dtype=np.uint8)
+
+    def __setstate__(self, state: Any) -> None:
+        _version, shape, dtype, fortran, raw = state
+        self.fill(raw, dtype, shape, "F" if fortran else "C")
+
+    def fill(self, raw: Any, dtype: Any, shape: Any, order: str) -> _Array:
+        if not isinstance(dtype, _Dtype) or dtype.name != "u1":
+            raise pickle.UnpicklingError("arrays must hold unsigned bytes")
+        data = np.frombuffer(bytes(raw), dtype=np.uint8)
+        self.value = data.reshape(shape, order="F" if order == "F" else "C")
+        return self
+
+
+class _Stand:
+    """Stands for a global that a pickle names; can be called and nothing else, least of all changed."""
+
+    __slots__ = ("make",)
+
+    def __init__(self, make: Callable[..., Any]) -> None:
+        object.__setattr__(self, "make", make)
+
+    def __call__(self, *args: Any) -> Any:
+        return self.make(*args)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        raise pickle.UnpicklingError("a global cannot be changed")
+
+    def __setstate__(self, state: Any) -> None:
+        raise pickle.UnpicklingError("a global cannot be changed")
+
+
+def _dtype(name: Any, *_flags: Any) -> _Dtype:
+    return _Dtype(name.decode("ascii") if isinstance(name, bytes) else str(name))
+
+
+def _encode(text: Any, _encoding: Any = "latin1") -> bytes:
+    return text if isinstance(text, bytes) else str(text).encode("latin1")
+
+
+_STANDS = {
+    ("multiarray", "_reconstruct"): lambda *_: _Array(),
+    ("numeric", "_frombuffer"): lambda raw, dtype, shape, order: _Array().fill(raw, dtype, shape, order),
+    ("numpy", "ndarray"): lambda *_: _Array(),
+    ("numpy", "dtype"): _dtype,
+    ("_codecs", "encode"): _encode,
+}
+
+
+class _Unpickler(pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> Any:
+        """Our own stand-in for the few names that number arrays need; an error for all others."""
+        inside = module == "_codecs" or module.split(".")[0] == "numpy"
+        make = _STANDS.get((module.split(".")[-1], name)) if inside else None
+        if make is None:
+            raise pickle.UnpicklingError(f"it asks for {module}.{name}")
+        return _Stand(make)
+
+
+def load_plain(path: Path) -> Any:
+    """Load a pickle of dictionaries, lists, strings, numbers and arrays of bytes.
+
+    Args:
+        path: the file; strings of Python 2 come as bytes.
+
+    Raises:
+        DataError: a damaged file, or one that asks for anything else.
+    """
+    try:
+        with path.open("rb") as file:
+            return _plain(_Unpickler(file, encoding="bytes").load())
+    except pickle.UnpicklingError as e:
+        raise DataError(f"{path} is damaged or holds more than plain data, and was not loaded ({e})") from e
+    except Exception as e:  # a damaged pickle can make the reader raise anything
+        raise DataError(f"{path} cannot be read ({type(e).__name__}: {e}): fetch it again") from e
+
+
+def _plain(value: Any) -> Any:
+    """Descriptions of arrays to arrays, keys to text."""
+    if isinstance(value, _Array):
+        return value.value
+    if isinstance(value, dict):
+        return {(k.decode("latin1") if isinstance(k, bytes) else k): _plain(v) for k, v in value.items()}
+    return value

@@ -1,0 +1,114 @@
+"""From what a user calls data (a name, a path, arrays, a data set object) to sources."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ..errors import DataError, unknown
+from .base import Options, Parts, Source
+
+KINDS = ("digits", "npz", "folder", "parquet", "idx", "cifar")
+
+
+def open_parts(spec: Any, options: Options) -> Parts:
+    """Open data of any kind.
+
+    Args:
+        spec: ``"digits"``, ``"KIND:PATH"`` with KIND npz, folder, parquet, idx or cifar, an existing path (its
+            kind is found from what is there), a :class:`Source`, a pair of arrays ``(x, y)``, or a data set
+            object with ``__getitem__`` and ``__len__``.
+        options: image size, what to do with bad files, memory.
+
+    Raises:
+        ConfigError: a kind nobody knows.
+        DataError: data that are missing or broken.
+    """
+    if isinstance(spec, Path):
+        return _open_path(guess(spec), spec, options)
+    if isinstance(spec, str):
+        kind, colon, where = spec.partition(":")
+        if spec == "digits":
+            from .arrays import digits
+
+            return digits()
+        if colon and kind in KINDS and kind != "digits" and where:
+            return _open_path(kind, Path(where).expanduser(), options)
+        path = Path(spec).expanduser()
+        if path.exists():
+            return _open_path(guess(path), path, options)
+        if not colon and ("/" in spec or path.suffix):
+            raise DataError(f"{spec} does not exist")
+        raise unknown("data", kind if colon else spec, ["digits", *(f"{k}:PATH" for k in KINDS[1:])])
+    if isinstance(spec, Source):
+        return Parts(spec)
+    if isinstance(spec, tuple):
+        from .arrays import from_arrays
+
+        if len(spec) != 2:
+            raise DataError(f"data given as a tuple must be (x, y), not {len(spec)} things")
+        return from_arrays(*spec)
+    if hasattr(spec, "__getitem__") and hasattr(spec, "__len__"):
+        from .adapter import from_dataset
+
+        return from_dataset(spec, options)
+    raise DataError(
+        f"data of type {type(spec).__name__} cannot be used: give a name, a path, (x, y), a Source, or an object "
+        "with __getitem__ and __len__"
+    )
+
+
+def describe(spec: Any) -> str:
+    """A specification as text for a report."""
+    if isinstance(spec, (str, Path)):
+        return str(spec)
+    return "(x, y)" if isinstance(spec, tuple) else type(spec).__name__
+
+
+def guess(path: Path) -> str:
+    """The kind of data at a path.
+
+    Raises:
+        DataError: nothing known is there.
+    """
+    if not path.exists():
+        raise DataError(f"{path} does not exist")
+    if path.is_file():
+        if path.suffix in (".npz", ".parquet"):
+            return path.suffix[1:]
+        if "-ubyte" in path.name:
+            return "idx"
+    else:
+        names = [entry.name for entry in path.iterdir()]
+        if any(name.startswith(("data_batch", "test_batch", "cifar-1")) for name in names) or "meta" in names:
+            return "cifar"
+        if any("-ubyte" in name for name in names):
+            return "idx"
+        if any(name.endswith(".parquet") for name in names):
+            return "parquet"
+        if any((path / name).is_dir() for name in names):
+            return "folder"
+    raise DataError(f"{path} holds no data of a known kind: write KIND:PATH with one of {', '.join(KINDS[1:])}")
+
+
+def _open_path(kind: str, path: Path, options: Options) -> Parts:
+    """Read one kind of files; each reader is imported when it is needed."""
+    if kind == "npz":
+        from .arrays import from_npz
+
+        return from_npz(path)
+    if kind == "folder":
+        from .folder import from_folder
+
+        return from_folder(path, options)
+    if kind == "parquet":
+        from .parquet import from_parquet
+
+        return from_parquet(path, options)
+    if kind == "idx":
+        from .idx import from_idx
+
+        return from_idx(path)
+    from .cifar import from_cifar
+
+    return from_cifar(path)

@@ -1,0 +1,152 @@
+"""Some rows of a source as a network sees them: normalised, on the device, augmented where wanted."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+
+import torch
+from torch import Tensor
+
+from ..errors import ConfigError
+from .augment import Augment
+from .base import Source
+from .normalise import Normalise
+from .stream import Job, Stream, read
+
+
+class View:
+    """Rows of a source, answered by position: ``fetch(indices, epoch) -> (x, y)``.
+
+    Sets in memory lie on the device as they are (uint8 for images) and are augmented there by the batch;
+    others are read ahead by worker processes. Either way the pixels of a sample are a function of
+    (seed, epoch, its row in the source) alone.
+
+    Args:
+        source: raw samples.
+        rows: ``(n,)`` int64 rows of the source that belong to this view.
+        normalise: from raw samples to the network's input.
+        augment: what changes each epoch; None is nothing.
+        seed: key of the augmentation.
+        device: where batches go.
+        workers: processes that read ahead, for sources that are not in memory; 0 reads in this process.
+        prefetch: batches each of them prepares ahead.
+
+    Attributes:
+        labels: ``(n,)`` int64 on the CPU.
+        num_classes: number of classes of the source.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        rows: Tensor,
+        *,
+        normalise: Normalise,
+        augment: Augment | None = None,
+        seed: int = 0,
+        device: str | torch.device = "cpu",
+        workers: int = 2,
+        prefetch: int = 2,
+    ) -> None:
+        if augment is not None:
+            augment.check(source.shape)
+        if workers < 0 or prefetch < 1:
+            raise ConfigError(f"workers={workers}, prefetch={prefetch}: give 0 or more workers, prefetch >= 1")
+        self.source, self.rows = source, rows.to(torch.int64).cpu()
+        self.labels = source.labels[self.rows]
+        self.num_classes = len(source.class_names)
+        self.device, self.augment, self.seed = torch.device(device), augment, seed
+        self.workers, self.prefetch = workers, prefetch
+        self._normalise = normalise
+        self._here = normalise.to(self.device)
+        self._elsewhere = self.device.type != "cpu"
+        self._store: Tensor | None = None
+        self._places = (self.rows, self.labels)
+        if self._elsewhere:
+            self._places = (self.rows.to(self.device), self.labels.to(self.device))
+            if source.in_memory:
+                self._store = source.read(self.rows).to(self.device)
+        transform = augment.transform if augment is not None else None
+        pin = self.device.type == "cuda"
+        self._stream = Stream(source, transform, seed, workers, prefetch, pin)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def fetch(self, indices: Tensor, epoch: int = 0) -> tuple[Tensor, Tensor]:
+        """Samples and labels by position in this view.
+
+        Args:
+            indices: ``(B,)`` int64, each in ``[0, len(self))``, on any device; repeats are allowed.
+            epoch: which draw of the augmentation.
+
+        Returns:
+            x: ``(B, *shape)`` float32 on the device, normalised, augmented if this view augments.
+            y: ``(B,)`` int64 on the device.
+        """
+        transform = self.augment.transform if self.augment is not None else None
+        if self._store is not None and transform is None:
+            return self._finish(self._store[indices.to(self.device)], indices, epoch)
+        rows = self.rows[indices.cpu()]
+        return self._finish(read(self.source, rows, transform, self.seed, epoch), indices, epoch)
+
+    def batches(self, index_batches: Iterable[Tensor], epoch: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+        """The same as :meth:`fetch` for each batch of indices, lazily.
+
+        Args:
+            index_batches: batches of positions, perhaps without end. Of a streamed source at most
+                ``workers * prefetch`` (and one) are taken ahead of the batch that is handed out.
+            epoch: which draw of the augmentation.
+        """
+        if self.source.in_memory or self.workers == 0:
+            for indices in index_batches:
+                yield self.fetch(indices, epoch)
+            return
+        ahead: deque[Tensor] = deque()
+
+        def jobs() -> Iterator[Job]:
+            for indices in index_batches:
+                ahead.append(indices)
+                yield epoch, self.rows[indices.cpu()].numpy()
+
+        raw = self._stream.batches(jobs())
+        try:
+            for x in raw:
+                yield self._finish(x, ahead.popleft(), epoch)
+        finally:
+            # Closed by name: left to the garbage collector, an abandoned loop would keep its workers.
+            getattr(raw, "close", lambda: None)()
+
+    def _finish(self, x: Tensor, indices: Tensor, epoch: int) -> tuple[Tensor, Tensor]:
+        """Raw samples to the device, augmented and normalised, with their labels."""
+        x = x.to(self.device, non_blocking=True)
+        rows, labels = self._places
+        at = indices.to(self.device, non_blocking=True)
+        if self.augment is not None:
+            x = self.augment(x, rows[at], seed=self.seed, epoch=epoch)
+        return self._here(x), labels[at]
+
+    def raw(self, indices: Tensor) -> Tensor:
+        """Untouched samples ``(B, *shape)`` on the CPU: uint8 for images, float32 for features."""
+        return self.source.read(self.rows[indices.cpu()])
+
+    def with_augment(self, augment: Augment | None) -> View:
+        """The same rows under another augmentation; what lies on the device is shared."""
+        other = View(
+            self.source,
+            self.rows[:0],
+            normalise=self._normalise,
+            augment=augment,
+            seed=self.seed,
+            device=self.device,
+            workers=self.workers,
+            prefetch=self.prefetch,
+        )
+        other.rows, other.labels = self.rows, self.labels
+        other._store, other._places = self._store, self._places
+        return other
+
+    def close(self) -> None:
+        """End the worker processes; the view can be used again and starts new ones."""
+        self._stream.close()

@@ -1,0 +1,187 @@
+"""``compare``: methods times seeds, at equal compute, on equal splits."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from torch import nn
+
+from lessonplan.data import Data
+from lessonplan.errors import ConfigError, unknown
+from lessonplan.lab.config import RUN_FORMAT, Comparison, content_hash
+from lessonplan.lab.examples import write_examples
+from lessonplan.lab.executor import Executor, InProcess, LocalProcesses
+from lessonplan.lab.job import Job, load_job_data
+from lessonplan.lab.methods import Method, read_methods
+from lessonplan.lab.progress import RunCounter
+from lessonplan.lab.results import summarise, write_results
+from lessonplan.plan import Plan
+from lessonplan.report import write_comparison, write_run
+from lessonplan.settings import Settings
+from lessonplan.train.files import write_atomically
+from lessonplan.train.run_folder import describe_differences
+
+_MAY_CHANGE = ("seeds", "level")
+
+
+def compare(
+    methods: str | Path | Sequence[str] | Mapping[str, Plan | str | Mapping[str, Any]],
+    data: Any = "digits",
+    *,
+    out: str | Path,
+    model: str | Callable[[], nn.Module] = "tiny",
+    seeds: int | Sequence[int] = 5,
+    budget: str = "30k samples",
+    reference: str | None = None,
+    title: str | None = None,
+    jobs: int | None = None,
+    threads: int | None = None,
+    executor: Executor | None = None,
+    settings: Mapping[str, Any] | None = None,
+    level: float = 0.95,
+    **data_options: Any,
+) -> dict[str, Any]:
+    """Compare training procedures, paired by seed.
+
+    Runs are stored under a hash of all that decides their outcome: the same call goes on where it stopped,
+    costs nothing when everything is done, and does only what is new with more seeds or methods.
+
+    Args:
+        methods: see ``lessonplan.lab.methods.read_methods``.
+        data: a source's name, or anything ``lessonplan.data.load`` takes.
+        out: folder of the comparison: results.csv, results.json, index.html and runs/.
+        model: name of a network, or a function that makes one.
+        seeds: how many, or which.
+        budget: what each run may spend.
+        reference: the method the others are compared with; "erm" if there, else the first.
+        title: headline of the page.
+        jobs: runs at a time; None: one a core on the CPU, one at a time on a GPU.
+        threads: CPU threads of a run; None shares the cores out.
+        executor: where the runs are done instead.
+        settings: settings of ``fit`` for all methods.
+        level: confidence level of the intervals.
+        **data_options: ``per_class``, ``val_fraction`` (0.2 if not given), ``augment`` and the other options of
+            ``lessonplan.data.load``.
+
+    Returns:
+        What results.json holds.
+
+    Raises:
+        ConfigError: something is wrong with the request; runs that fail do not raise, they are reported.
+    """
+    root = Path(out)
+    chosen = read_methods(methods)
+    if "val_per_class" not in data_options:
+        data_options.setdefault("val_fraction", 0.2)
+    comparison = Comparison.make(
+        data=data if isinstance(data, str) else f"a {type(data).__name__} given in Python",
+        model=model if isinstance(model, str) else getattr(model, "__qualname__", repr(model)),
+        budget=budget,
+        seeds=tuple(seeds) if not isinstance(seeds, int) else seeds,
+        data_options=data_options,
+        settings=dict(settings or {}),
+        level=level,
+    )
+    reference = _reference(reference, chosen)
+    device = str(Settings.make(**comparison.settings).device)
+    sample = load_job_data(data, data_options, comparison.seeds[0], device)
+    _claim_folder(root, comparison)
+    work = [_job(m, s, comparison, sample, root, data, model) for s in comparison.seeds for m in chosen]
+    write_examples(root, chosen, sample, comparison.seeds[0])
+    title = title or f"{', '.join(m.name for m in chosen)} on {comparison.data}"
+    errors: dict[Path, str] = {}
+
+    def store() -> dict[str, Any]:
+        results = summarise(title, comparison, reference, work, errors, root)
+        write_results(root, results)
+        return results
+
+    waiting = [job for job in work if not (job.folder / "result.json").exists()]
+    if executor is None and waiting:
+        executor = _executor(jobs, threads, len(waiting), sample, root)
+    store()
+    with RunCounter(len(work), done=len(work) - len(waiting)) as counter:
+
+        def report(job: Job, error: str | None) -> None:
+            if error is not None:
+                errors[job.folder] = error
+            counter.finished(job.label, error)
+            store()
+
+        if executor is not None and waiting:
+            executor.run(waiting, report)
+    results = store()
+    for job in work:
+        if (job.folder / "config.yaml").exists():
+            write_run(job.folder)
+    write_comparison(root)
+    return results
+
+
+def _reference(given: str | None, methods: Sequence[Method]) -> str:
+    names = [method.name for method in methods]
+    if given is None:
+        return "erm" if "erm" in names else names[0]
+    if given not in names:
+        raise unknown("reference", given, names)
+    return given
+
+
+def _claim_folder(root: Path, comparison: Comparison) -> None:
+    """Say what the folder compares; only seeds and methods may be added to it later."""
+    file = root / "config.yaml"
+    ours = {k: v for k, v in comparison.model_dump(mode="json").items() if k not in _MAY_CHANGE}
+    if file.exists():
+        theirs = yaml.safe_load(file.read_text())
+        if theirs != ours:
+            differences = ", ".join(describe_differences(theirs, ours)) or "another kind of folder"
+            raise ConfigError(
+                f"{root} holds a comparison of another configuration ({differences}): give another folder"
+            )
+        return
+    write_atomically(file, yaml.safe_dump(ours, sort_keys=False).encode())
+
+
+def _job(
+    method: Method,
+    seed: int,
+    comparison: Comparison,
+    sample: Data,
+    root: Path,
+    data: Any,
+    model: str | Callable[[], nn.Module],
+) -> Job:
+    settings = {**comparison.settings, **method.settings}
+    identity = {
+        "format": RUN_FORMAT,
+        "seed": seed,
+        "plan": method.plan.config(),
+        "model": comparison.model,
+        "budget": comparison.budget,
+        "data": sample.fingerprint,
+        "data_options": comparison.data_options,
+        "settings": Settings.make(**settings).model_dump(mode="json"),
+    }
+    stem = re.sub(r"[^A-Za-z0-9._-]+", "_", method.name)[:40]
+    folder = root / "runs" / f"{stem}-seed{seed}-{content_hash(identity)}"
+    return Job(
+        method, seed, folder, model, data, comparison.budget, comparison.data_options, dict(comparison.settings)
+    )
+
+
+def _executor(jobs: int | None, threads: int | None, waiting: int, sample: Data, root: Path) -> Executor:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if jobs is None:
+        jobs = cores if sample.train.device.type == "cpu" else 1
+    jobs = max(1, min(jobs, waiting))
+    if jobs == 1:
+        if threads is not None:
+            torch.set_num_threads(threads)
+        return InProcess()
+    return LocalProcesses(jobs, threads or max(1, cores // jobs), root / "log.txt")

@@ -1,0 +1,75 @@
+"""A comparison as data: what is the same for all methods."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from lessonplan.errors import ConfigError, unknown
+from lessonplan.train.budget import Budget
+
+RUN_FORMAT = 1
+"""Raised when a change of the code makes stored runs incomparable with new ones."""
+
+
+class Comparison(BaseModel):
+    """Everything that the methods of a comparison share."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    data: str = "digits"
+    """Data source: digits, npz:PATH, folder:PATH, parquet:PATH, idx:PATH, cifar:PATH."""
+    model: str = "tiny"
+    """Name of the network."""
+    budget: str = "20ep"
+    """Training of each run: 20ep, 4000 steps, 400k samples, 10min, 1.2M cost."""
+    seeds: tuple[int, ...] = (0, 1, 2)
+    """One run of each method for every seed; a seed fixes split, weights and order for all methods alike."""
+    data_options: dict[str, Any] = Field(default_factory=dict)
+    """Options of ``lessonplan.data.load``: per_class, val_fraction, augment, ..."""
+    settings: dict[str, Any] = Field(default_factory=dict)
+    """Settings of ``fit`` for all methods."""
+    level: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
+    """Confidence level of the intervals."""
+
+    @field_validator("seeds", mode="before")
+    @classmethod
+    def _count(cls, value: Any) -> Any:
+        if isinstance(value, int) and not isinstance(value, bool):
+            if value < 1:
+                raise ValueError("give at least one seed")
+            return tuple(range(value))
+        if isinstance(value, (list, tuple)) and (not value or len(set(value)) < len(value)):
+            raise ValueError("give at least one seed, each once")
+        return value
+
+    @field_validator("budget")
+    @classmethod
+    def _readable(cls, value: str) -> str:
+        return str(Budget.parse(value))
+
+    @classmethod
+    def make(cls, **given: Any) -> Comparison:
+        """Check a comparison's options; errors come as one sentence."""
+        for name in given:
+            if name not in cls.model_fields:
+                raise unknown("option of a comparison", name, cls.model_fields)
+        try:
+            return cls(**given)
+        except ValidationError as error:
+            first = error.errors()[0]
+            reason = first["msg"].removeprefix("Value error, ")
+            raise ConfigError(f"{first['loc'][0]}={given.get(str(first['loc'][0]))!r}: {reason}") from None
+
+
+def content_hash(value: Any) -> str:
+    """Twelve hexadecimal digits that stand for a configuration.
+
+    >>> content_hash({"a": 1, "b": 2}) == content_hash({"b": 2, "a": 1})
+    True
+    """
+    text = json.dumps(value, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]

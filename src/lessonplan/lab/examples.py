@@ -1,0 +1,70 @@
+"""Pictures of what each method's network sees."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from matplotlib.figure import Figure
+
+from lessonplan.data import Data
+from lessonplan.lab.methods import Method
+from lessonplan.mix import Mix
+from lessonplan.report import file_stem, image_grid, save_png
+from lessonplan.train.files import write_json
+
+_SHOWN = 8
+_LABEL_PARTS = 4
+
+
+def mixed_images(mix: Mix | None, data: Data, count: int = _SHOWN, seed: int = 0) -> Figure | None:
+    """A grid of mixed training images with their soft labels; None where samples are no images.
+
+    Args:
+        mix: how to mix, or None for the images as they are; it is bound to the data's classes.
+        data: where the images come from.
+        count: images to show.
+        seed: which images.
+    """
+    if len(data.shape) != 3 or data.shape[0] not in (1, 3):
+        return None
+    generator = torch.Generator().manual_seed(seed)
+    per_image = 1
+    if mix is not None:
+        mix.finish_setup(data.num_classes, seed)
+        per_image = mix.current_k()
+    wanted = min(len(data.train), count * max(per_image, 1))
+    indices = torch.randperm(len(data.train), generator=generator)[:wanted]
+    x, y = data.train.raw(indices), data.train.labels[indices]
+    if mix is not None:
+        x, target = mix(x, y)
+    else:
+        target = torch.nn.functional.one_hot(y, data.num_classes).float()
+    pixels = x[:count].float().round().clamp(0, 255).to(torch.uint8).cpu()
+    array = pixels[:, 0].numpy() if data.shape[0] == 1 else pixels.permute(0, 2, 3, 1).numpy()
+    return image_grid(array, [label_text(row, data.class_names) for row in target[:count]], columns=4)
+
+
+def label_text(target: torch.Tensor, names: Sequence[str]) -> str:
+    """A soft label in words, largest share first.
+
+    >>> label_text(torch.tensor([0.25, 0.75, 0.0]), ["cat", "dog", "bird"])
+    '0.75 dog + 0.25 cat'
+    """
+    shares = sorted(((v, i) for i, v in enumerate(target.tolist()) if v > 0), key=lambda s: (-s[0], s[1]))
+    words = [names[i] if v == 1 else f"{v:.2f} {names[i]}" for v, i in shares[:_LABEL_PARTS]]
+    return " + ".join(words) + (" + ..." if len(shares) > _LABEL_PARTS else "")
+
+
+def write_examples(root: Path, methods: Sequence[Method], data: Data, seed: int) -> None:
+    """Write ``examples/METHOD.png`` with a caption for each method."""
+    for method in methods:
+        figure = mixed_images(method.fresh_plan().mix, data, seed=seed)
+        if figure is None:
+            continue
+        stem = root / "examples" / file_stem(method.name)
+        stem.parent.mkdir(parents=True, exist_ok=True)
+        save_png(figure, stem.with_suffix(".png"))
+        caption = f"{method.name}: {method.describe()}; training samples as the network sees them at the start"
+        write_json(stem.with_suffix(".json"), {"method": method.name, "caption": caption})

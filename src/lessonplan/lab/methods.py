@@ -1,0 +1,136 @@
+"""What a comparison compares: named plans, with settings of their own where they need them."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from lessonplan.errors import ConfigError, unknown
+from lessonplan.mix import parse_mix
+from lessonplan.plan import Plan
+from lessonplan.settings import Settings
+
+
+@dataclass
+class Method:
+    """A plan with a name.
+
+    Args:
+        name: shown in tables; unique in a comparison.
+        plan: what happens to the samples.
+        settings: settings of ``fit`` that differ from the comparison's.
+    """
+
+    name: str
+    plan: Plan
+    settings: dict[str, Any] = field(default_factory=dict)
+
+    def fresh_plan(self) -> Plan:
+        """A copy that no run has used."""
+        return copy.deepcopy(self.plan)
+
+    def describe(self) -> str:
+        """The plan in a few words, as a person writes it."""
+        mix = self.plan.config()["mix"]
+        words = _mix_text(mix) if mix else "no mixing"
+        extra = ", ".join(f"{k}={v}" for k, v in self.settings.items())
+        return f"{words} ({extra})" if extra else words
+
+
+def read_methods(given: str | Path | Sequence[str] | Mapping[str, Any]) -> list[Method]:
+    """Methods from text, a YAML file, a list of texts, or a mapping from names to plans.
+
+    Args:
+        given: ``"erm,mixup,sum:k=4"``, with ``label=spec`` to name one (``best=cascade:k=8``); a path that
+            ends in .yaml or .yml, with a mapping in it; or a mapping whose values are a plan, the text of a
+            mix, or a mapping with ``mix`` and ``settings``.
+
+    Raises:
+        ConfigError: a name is unknown or used twice, or nothing is given.
+
+    >>> [m.name for m in read_methods("erm,sum:k=4,pairing=permute,best=cascade:k=8")]
+    ['erm', 'sum:k=4,pairing=permute', 'best']
+    """
+    if isinstance(given, (str, Path)) and str(given).endswith((".yaml", ".yml")):
+        given = _read_yaml(Path(given))
+    if isinstance(given, (str, Path)):
+        given = _split(str(given))
+    if isinstance(given, Mapping):
+        methods = [_from_value(str(name), value) for name, value in given.items()]
+    else:
+        methods = [_from_text(text) for text in given]
+    names = [method.name for method in methods]
+    if not methods:
+        raise ConfigError("no methods to compare: give for example erm,mixup,sum")
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise ConfigError(f"method {twice!r} is given twice: name one of them, label=spec")
+    return methods
+
+
+def _split(text: str) -> list[str]:
+    """Cut at commas, but keep the options of a method together with it."""
+    methods: list[str] = []
+    for item in (part.strip() for part in text.split(",")):
+        if methods and "=" in item and ":" not in item:
+            methods[-1] += f",{item}"
+        elif item:
+            methods.append(item)
+    return methods
+
+
+def _from_text(text: str) -> Method:
+    label, equals, spec = text.partition("=")
+    if equals and ":" not in label:
+        return Method(label.strip(), Plan(parse_mix(spec.strip())))
+    return Method(text, Plan(parse_mix(text)))
+
+
+def _from_value(name: str, value: Any) -> Method:
+    if isinstance(value, Plan):
+        return Method(name, value)
+    if isinstance(value, str):
+        return Method(name, Plan(parse_mix(value)))
+    if value is None or isinstance(value, Mapping):
+        value = value or {}
+        for key in value:
+            if key not in ("mix", "settings"):
+                raise unknown(f"part of method {name}", str(key), ["mix", "settings"])
+        settings = dict(value.get("settings") or {})
+        Settings.make(**settings)
+        return Method(name, Plan(parse_mix(str(value.get("mix") or "none"))), settings)
+    raise ConfigError(f"method {name!r} is {value!r}: give a plan, the text of a mix, or mix and settings")
+
+
+def _read_yaml(path: Path) -> Mapping[str, Any]:
+    if not path.exists():
+        raise ConfigError(f"{path} does not exist: give a YAML file of named plans")
+    content = yaml.safe_load(path.read_text())
+    if not isinstance(content, Mapping):
+        raise ConfigError(f"{path} holds no mapping of names to plans")
+    return content
+
+
+def _mix_text(mix: dict[str, Any]) -> str:
+    """A mix' configuration as the text that makes it."""
+    options = {k: v for k, v in mix.items() if k not in ("name", "num_classes")}
+    if mix["name"] == "choice":
+        return "|".join(_mix_text(m) for m in options["mixes"])
+    inner = options.pop("mix", None)
+    if inner is not None:
+        key, value = (
+            ("until", options.get("end", "80%")) if mix["name"] == "until" else ("p", options.get("p", 0.5))
+        )
+        text = _mix_text(inner)
+        return f"{text}{',' if ':' in text else ':'}{key}={value}"
+    words = ",".join(f"{k}={_option_text(v)}" for k, v in options.items())
+    return f"{mix['name']}:{words}" if words else str(mix["name"])
+
+
+def _option_text(value: Any) -> str:
+    return "/".join(f"{v:g}" for v in value) if isinstance(value, list) else str(value)

@@ -1,0 +1,158 @@
+"""From stored runs to the table of a comparison."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lessonplan.lab.config import Comparison
+from lessonplan.lab.job import Job
+from lessonplan.lab.statistics import Difference, bootstrap_interval, compare_paired, t_interval
+from lessonplan.train.files import write_atomically, write_json
+from lessonplan.train.usage import environment
+
+_COUNTERS = ("steps", "epochs", "samples", "raw_samples", "cost", "seconds", "param_norm")
+_COLUMNS = (
+    "method",
+    "seed",
+    "status",
+    "test_accuracy",
+    "test_loss",
+    "val_accuracy",
+    *_COUNTERS,
+    "folder",
+    "error",
+)
+
+
+def run_row(job: Job, root: Path, error: str | None) -> dict[str, Any]:
+    """What the table says of one run."""
+    file = job.folder / "result.json"
+    row: dict[str, Any] = {
+        "seed": job.seed,
+        "status": "failed",
+        "folder": job.folder.relative_to(root).as_posix(),
+        "error": error,
+    }
+    result = json.loads(file.read_text()) if file.exists() else None
+    if result is None:
+        return {**row, "status": "failed" if error else "waiting", **dict.fromkeys(_COLUMNS[3:-2])}
+    return {
+        **row,
+        "status": "finished",
+        "error": None,
+        "test_accuracy": result.get("test", {}).get("accuracy"),
+        "test_loss": result.get("test", {}).get("loss"),
+        "val_accuracy": result.get("val", {}).get("accuracy"),
+        **{name: result[name] for name in _COUNTERS},
+    }
+
+
+def summarise(
+    title: str, comparison: Comparison, reference: str, jobs: Sequence[Job], errors: dict[Path, str], root: Path
+) -> dict[str, Any]:
+    """Everything ``results.json`` holds."""
+    names = list(dict.fromkeys(job.method.name for job in jobs))
+    rows = {
+        name: [run_row(j, root, errors.get(j.folder)) for j in jobs if j.method.name == name] for name in names
+    }
+    scores = {
+        name: {r["seed"]: r["test_accuracy"] for r in of_name if r["test_accuracy"] is not None}
+        for name, of_name in rows.items()
+    }
+    others = {name: s for name, s in scores.items() if name != reference}
+    differences = compare_paired(scores.get(reference, {}), others, comparison.level)
+    descriptions = {job.method.name: job.method.describe() for job in jobs}
+    methods = [
+        _method(name, descriptions[name], rows[name], scores[name], differences.get(name), reference, comparison)
+        for name in names
+    ]
+    return {
+        "schema": 1,
+        "title": title,
+        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "reference": reference,
+        "metric": "test_accuracy",
+        "level": comparison.level,
+        "config": {**comparison.model_dump(mode="json"), "methods": descriptions},
+        "environment": environment(),
+        "methods": methods,
+        "failures": [
+            {"method": name, "seed": r["seed"], "error": r["error"], "folder": r["folder"]}
+            for name in names
+            for r in rows[name]
+            if r["status"] == "failed"
+        ],
+    }
+
+
+def _method(
+    name: str,
+    description: str,
+    rows: list[dict[str, Any]],
+    scores: dict[int, float],
+    difference: Difference | None,
+    reference: str,
+    comparison: Comparison,
+) -> dict[str, Any]:
+    values = [scores[seed] for seed in sorted(scores)]
+    finished = [r for r in rows if r["status"] == "finished"]
+    return {
+        "name": name,
+        "description": description,
+        "runs": rows,
+        "n": len(values),
+        "mean": float(np.mean(values)) if values else None,
+        "ci_t": t_interval(values, comparison.level),
+        "ci_bootstrap": bootstrap_interval(values, comparison.level),
+        **{key: _mean([r[key] for r in finished]) for key in ("test_loss", *_COUNTERS)},
+        "difference": asdict(difference) if difference is not None else None,
+        "finding": finding(name, values, difference, reference, len(rows)),
+    }
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [v for v in values if v is not None]
+    return float(np.mean(known)) if known else None
+
+
+def finding(name: str, values: Sequence[float], difference: Difference | None, reference: str, runs: int) -> str:
+    """One sentence: what the runs say of a method, and what they do not."""
+    if not values:
+        return f"{name}: none of {runs} runs finished."
+    score = f"{name} reaches {100 * float(np.mean(values)):.2f}% on test data over {_seeds(len(values))}"
+    if name == reference:
+        return f"{score}; it is the reference."
+    if difference is None:
+        return f"{score}; it shares no seed with {reference}, so nothing can be said of the difference."
+    points = 100 * difference.mean
+    if difference.ci_t is None:
+        return f"{score}, {points:+.2f} points against {reference}; one seed decides nothing."
+    low, high = (100 * bound for bound in difference.ci_t)
+    interval = f"({low:+.2f} to {high:+.2f})"
+    if difference.verdict == "undecided":
+        return f"{score}; its difference to {reference}, {points:+.2f} points {interval}, is undecided."
+    return f"{score}, {abs(points):.2f} points {difference.verdict} than {reference} {interval}."
+
+
+def _seeds(count: int) -> str:
+    return "1 seed" if count == 1 else f"{count} seeds"
+
+
+def write_results(root: Path, results: dict[str, Any]) -> None:
+    """Write ``results.json`` and ``results.csv``."""
+    write_json(root / "results.json", results)
+    buffer = io.StringIO()
+    writer = csv.DictWriter(buffer, _COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    for method in results["methods"]:
+        writer.writerows({"method": method["name"], **row} for row in method["runs"])
+    write_atomically(root / "results.csv", buffer.getvalue().encode())

@@ -1,0 +1,238 @@
+"""What every mix is: one call, one generator, one state."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor
+from torch.utils.data import get_worker_info
+
+from lessonplan.errors import ConfigError
+from lessonplan.mix import functional as F
+from lessonplan.seeds import fold_seed
+
+StepResult = Literal["improved", "waiting", "switched"]
+
+
+@dataclass(frozen=True)
+class SwitchEffects:
+    """What begins anew with a new stage of a mix: the optimizer's state, the learning-rate schedule."""
+
+    reset_optimizer: bool = False
+    restart_lr: bool = False
+
+
+class _KnowsClasses:
+    """Not a dataclass, so that each mix places ``num_classes`` among its own arguments."""
+
+    num_classes: int | None
+
+
+@dataclass(eq=False, kw_only=True)
+class Mix(_KnowsClasses):
+    """A rule that turns a batch into a mixed batch with soft targets: ``x, target = mix(x, y)``.
+
+    ``x`` is ``(N, ...)`` of any rank and dtype (integer images are promoted to float32); ``y`` is ``(N,)``
+    integer or ``(N, C)`` float. ``target`` is always ``(M, C)`` float. The inputs are never changed.
+
+    Args:
+        num_classes: C; needed for integer labels (``fit`` fills it in).
+        seed: start of the mix' own generator, which is part of ``state_dict``; None derives it from the
+            name of the class. In a DataLoader's worker the generator also depends on the worker.
+        check: look for NaN and infinite input in every batch.
+    """
+
+    name: ClassVar[str] = ""
+    seed: int | None = None
+    check: bool = False
+
+    def __post_init__(self) -> None:
+        self.generator = torch.Generator()
+        self._worker_seed: int | None = None
+        self.reseed(self.seed if self.seed is not None else 0)
+
+    def __call__(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """Mix a batch; see the class for shapes.
+
+        Raises:
+            ConfigError: the batch is empty, lengths differ, labels lie outside [0, num_classes), the number
+                of classes is unknown, or (with ``check``) a value is not finite.
+        """
+        self._validate(x, y)
+        self._follow_worker()
+        return self._mix(x if x.is_floating_point() else x.float(), y)
+
+    def _mix(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        raise TypeError(f"{type(self).__name__} does not say how it mixes")
+
+    # -- what a trainer tells a mix ------------------------------------------------------------------
+
+    def advance(self, progress: float, *, epoch_start: bool = True) -> bool:
+        """Say how much of the budget is used; true when the mix moved on to a new stage.
+
+        Args:
+            progress: share of the budget used so far, in [0, 1].
+            epoch_start: whether an epoch begins here (some mixes change between epochs only).
+        """
+        switched = [child.advance(progress, epoch_start=epoch_start) for child in self.children()]
+        return any(switched)
+
+    def step(self, metric: float) -> StepResult:
+        """Hear a validation metric, higher is better; ``"switched"`` when the mix moved to a new stage."""
+        results = [child.step(metric) for child in self.children()]
+        return next((r for r in ("switched", "improved") if r in results), "waiting")
+
+    def finish_setup(self, num_classes: int, seed: int) -> None:
+        """Fill in what a trainer knows: the number of classes where none was given, and the run's seed."""
+        if self.num_classes is None:
+            self.num_classes = num_classes
+        if self.seed is None:
+            self.reseed(seed)
+        for child in self.children():
+            child.finish_setup(num_classes, seed)
+
+    def children(self) -> Iterator[Mix]:
+        """The mixes this one is made of."""
+        yield from ()
+
+    # -- what a mix tells a trainer ------------------------------------------------------------------
+
+    def draws(self, batch_size: int) -> int:
+        """How many raw samples a trainer should draw for its batch size."""
+        return batch_size
+
+    def current_k(self) -> int:
+        """How many images a mixed one is made of at present."""
+        return 1
+
+    def describe(self) -> dict[str, Any]:
+        """What is worth a place in the log at present."""
+        return {}
+
+    def effects_of_switch(self) -> SwitchEffects:
+        """What a trainer should do when ``step`` or ``advance`` announce a new stage."""
+        effects = [child.effects_of_switch() for child in self.children()]
+        return SwitchEffects(
+            reset_optimizer=any(e.reset_optimizer for e in effects),
+            restart_lr=any(e.restart_lr for e in effects),
+        )
+
+    def needs_validation(self) -> bool:
+        """Whether the mix gets stuck without a validation metric."""
+        return any(child.needs_validation() for child in self.children())
+
+    # -- state ---------------------------------------------------------------------------------------
+
+    def reseed(self, seed: int) -> None:
+        """Restart the generator; mixes of different kinds get different streams from one seed."""
+        self.generator.manual_seed(fold_seed(seed, type(self).__name__))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that changes while training, as tensors and primitives."""
+        return {
+            "generator": self.generator.get_state(),
+            "children": [child.state_dict() for child in self.children()],
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take back what ``state_dict`` gave."""
+        self.generator.set_state(state["generator"].cpu())
+        for child, child_state in zip(self.children(), state["children"], strict=True):
+            child.load_state_dict(child_state)
+
+    def config(self) -> dict[str, Any]:
+        """The options that differ from their defaults, and the name: the identity of this mix."""
+        given: dict[str, Any] = {"name": self.name}
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if field.init and field.repr and value != field.default:
+                given[field.name] = _plain(value)
+        return given
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "generator": self.generator.get_state()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self.generator = torch.Generator()
+        self.generator.set_state(state["generator"])
+
+    # -- help for the kinds of mixes -----------------------------------------------------------------
+
+    def _targets(self, y: Tensor) -> Tensor:
+        return F.soft_targets(y, self._classes(y))
+
+    def _classes(self, y: Tensor) -> int:
+        if y.is_floating_point():
+            return y.shape[1]
+        if self.num_classes is None:
+            raise ConfigError(
+                f"{type(self).__name__} got integer labels and does not know how many classes there are:"
+                " give num_classes=..., or soft targets of shape (N, C)"
+            )
+        return self.num_classes
+
+    def _permutations(self, count: int, n: int, device: torch.device) -> Tensor:
+        drawn = torch.rand(count, n, generator=self.generator).argsort(1)
+        return drawn.to(device, non_blocking=True)
+
+    def _dirichlet(self, alpha: float, count: int, k: int) -> Tensor:
+        """``(k, count)``: columns from a symmetric Dirichlet; with k = 2 the rows are Beta(alpha, alpha)."""
+        concentration = torch.full((count, k), alpha, dtype=torch.float64)
+        return torch._sample_dirichlet(concentration, generator=self.generator).T
+
+    def _validate(self, x: Tensor, y: Tensor) -> None:
+        name = type(self).__name__
+        if len(x) == 0:
+            raise ConfigError(f"{name} got an empty batch: give at least one sample")
+        if len(x) != len(y):
+            raise ConfigError(
+                f"{name} got {len(x)} inputs and {len(y)} labels: give as many labels as inputs"
+            )
+        if y.ndim != (2 if y.is_floating_point() else 1):
+            raise ConfigError(
+                f"{name} got labels of shape {tuple(y.shape)} and type {y.dtype}: give integer labels (N,)"
+                " or float targets (N, C)"
+            )
+        classes = self._classes(y)
+        if torch.compiler.is_compiling():
+            return
+        # On an accelerator reading a value back stalls the queue, so there the check is on request.
+        if not y.is_floating_point() and (y.device.type == "cpu" or self.check):
+            low, high = (int(v) for v in torch.aminmax(y))
+            if low < 0 or high >= classes:
+                raise ConfigError(
+                    f"{name} got labels from {low} to {high}, but num_classes={classes}"
+                    f" allows 0 to {classes - 1}"
+                )
+        if self.check and not (torch.isfinite(x).all() and torch.isfinite(y).all()):
+            raise ConfigError(f"{name} got NaN or infinite values in this batch: mend the data before mixing")
+
+    def _follow_worker(self) -> None:
+        """In a DataLoader's worker, give each worker and epoch a stream of its own."""
+        if torch.compiler.is_compiling():
+            return
+        worker = get_worker_info()
+        if worker is not None and worker.seed != self._worker_seed:
+            self._worker_seed = worker.seed
+            self.generator.manual_seed(fold_seed(worker.seed, f"{type(self).__name__}{self.seed}"))
+
+
+def require(condition: bool, message: str) -> None:
+    """Raise a ``ConfigError`` with this message unless the condition holds."""
+    if not condition:
+        raise ConfigError(message)
+
+
+def _plain(value: Any) -> Any:
+    """A value as JSON can hold it; functions by their qualified name."""
+    if isinstance(value, Mix):
+        return value.config()
+    if isinstance(value, (list, tuple)):
+        return [_plain(v) for v in value]
+    if callable(value):
+        return f"{value.__module__}.{value.__qualname__}"
+    return value

@@ -1,0 +1,215 @@
+"""Mixes made of mixes: one of several, sometimes, until."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from lessonplan.errors import ConfigError
+from lessonplan.mix.base import Mix, require
+
+
+@dataclass(eq=False)
+class Choice(Mix):
+    """Draw one of several mixes for each batch.
+
+    Args:
+        mixes: at least one; they must be different objects.
+        p: their probabilities, summing to 1; equal when None.
+        num_classes: see ``Mix``.
+
+    >>> from lessonplan.mix import CutMix, Mixup
+    >>> mix = Choice([Mixup(), CutMix()], p=[0.5, 0.5], num_classes=10)
+    """
+
+    name: ClassVar[str] = "choice"
+    mixes: Sequence[Mix] = ()
+    p: Sequence[float] | None = None
+    num_classes: int | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(len(self.mixes) > 0, "a choice of no mixes: give at least one")
+        weights = [1.0 / len(self.mixes)] * len(self.mixes) if self.p is None else list(self.p)
+        require(
+            len(weights) == len(self.mixes) and min(weights) >= 0 and abs(sum(weights) - 1) < 1e-6,
+            f"p={self.p} for {len(self.mixes)} mixes: give one probability each, together 1",
+        )
+        self._weights = torch.tensor(weights)
+        self._share_classes()
+        # Twins of one class would draw the same numbers from one seed.
+        for position, child in enumerate(self.mixes):
+            if child.seed is None:
+                child.reseed(position)
+
+    def _share_classes(self) -> None:
+        for child in self.mixes:
+            child.num_classes = self.num_classes if child.num_classes is None else child.num_classes
+
+    def _mix(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        self._share_classes()
+        chosen = int(torch.multinomial(self._weights, 1, generator=self.generator))
+        return self.mixes[chosen](x, y)
+
+    def finish_setup(self, num_classes: int, seed: int) -> None:
+        """As in ``Mix``; each member gets a stream of its own."""
+        super().finish_setup(num_classes, seed)
+        for position, child in enumerate(self.mixes):
+            if child.seed is None:
+                child.reseed(seed * len(self.mixes) + position)
+
+    def children(self) -> Iterator[Mix]:
+        """The mixes chosen from."""
+        yield from self.mixes
+
+    def draws(self, batch_size: int) -> int:
+        """The most that any member asks for."""
+        return max(child.draws(batch_size) for child in self.mixes)
+
+    def current_k(self) -> int:
+        """The largest of the members'."""
+        return max(child.current_k() for child in self.mixes)
+
+
+@dataclass(eq=False)
+class Wrapper(Mix):
+    """A mix around one other mix."""
+
+    mix: Mix | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(isinstance(self.mix, Mix), f"{type(self).__name__} needs a mix as its first argument")
+
+    @property
+    def inner(self) -> Mix:
+        """The mix inside."""
+        assert self.mix is not None
+        return self.mix
+
+    @property
+    def num_classes(self) -> int | None:
+        """As the mix inside."""
+        return self.inner.num_classes
+
+    @num_classes.setter
+    def num_classes(self, value: int | None) -> None:
+        self.inner.num_classes = value
+
+    def children(self) -> Iterator[Mix]:
+        """The mix inside."""
+        yield self.inner
+
+    def draws(self, batch_size: int) -> int:
+        """As the mix inside."""
+        return self.inner.draws(batch_size)
+
+    def current_k(self) -> int:
+        """As the mix inside."""
+        return self.inner.current_k()
+
+    def describe(self) -> dict[str, Any]:
+        """As the mix inside."""
+        return self.inner.describe()
+
+
+@dataclass(eq=False)
+class Probability(Wrapper):
+    """Apply a mix to a batch with probability p; other batches keep their samples.
+
+    Args:
+        mix: the mix to apply.
+        p: probability in [0, 1].
+
+    >>> from lessonplan.mix import Mixup
+    >>> x, target = Probability(Mixup(num_classes=2), p=0.0)(torch.ones(3), torch.tensor([0, 1, 1]))
+    >>> target.tolist()
+    [[1.0, 0.0], [0.0, 1.0], [0.0, 1.0]]
+    """
+
+    name: ClassVar[str] = "probability"
+    p: float = 0.5
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(0 <= self.p <= 1, f"p={self.p} is no probability: give a number in [0, 1]")
+
+    def _mix(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        if float(torch.rand((), generator=self.generator)) < self.p:
+            return self.inner(x, y)
+        return x.clone(), self._targets(y)
+
+
+@dataclass(eq=False)
+class Until(Wrapper):
+    """Mix until a share of the budget is used, then train on clean samples (a fine-tuning phase).
+
+    Args:
+        mix: the mix to apply.
+        end: ``"80%"`` or 0.8, the share of the budget after which mixing ends.
+
+    >>> from lessonplan.mix import Mixup
+    >>> mix = Until(Mixup(num_classes=2), "80%")
+    >>> _ = mix.advance(0.9)
+    >>> mix(torch.tensor([1.0, 5.0]), torch.tensor([0, 1]))[0]
+    tensor([1., 5.])
+    """
+
+    name: ClassVar[str] = "until"
+    end: str | float = "80%"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._end = parse_share(self.end)
+        self.active = True
+
+    def _mix(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        return self.inner(x, y) if self.active else (x.clone(), self._targets(y))
+
+    def advance(self, progress: float, *, epoch_start: bool = True) -> bool:
+        """Mixing is off from ``end`` on; the mix inside hears of its own share of the budget."""
+        # A batch drawn k times larger for a sum must not reach the network whole: wait for the next epoch.
+        if epoch_start or self.inner.draws(1) == 1:
+            self.active = progress < self._end
+        inner_progress = min(progress / self._end, 1.0) if self._end else 1.0
+        return super().advance(inner_progress, epoch_start=epoch_start)
+
+    def draws(self, batch_size: int) -> int:
+        """As the mix inside while it is active."""
+        return self.inner.draws(batch_size) if self.active else batch_size
+
+    def current_k(self) -> int:
+        """As the mix inside while it is active, then 1."""
+        return self.inner.current_k() if self.active else 1
+
+    def describe(self) -> dict[str, Any]:
+        """As the mix inside, and whether it is active."""
+        return {**self.inner.describe(), "active": self.active}
+
+    def state_dict(self) -> dict[str, Any]:
+        """State of both, and whether mixing is on."""
+        return {**super().state_dict(), "active": self.active}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take back what ``state_dict`` gave."""
+        super().load_state_dict(state)
+        self.active = state["active"]
+
+
+def parse_share(value: str | float) -> float:
+    """A share of the budget from ``"80%"`` or 0.8.
+
+    >>> parse_share("80%"), parse_share(0.25)
+    (0.8, 0.25)
+    """
+    try:
+        share = float(value[:-1]) / 100 if isinstance(value, str) and value.endswith("%") else float(value)
+    except ValueError:
+        share = -1.0
+    if not 0 <= share <= 1:
+        raise ConfigError(f"{value!r} is no share of the budget: give for example '80%' or 0.8")
+    return share

@@ -1,0 +1,202 @@
+"""Mixes of two samples, and of a sample with nothing: mixup, CutMix, Cutout, SamplePairing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from lessonplan.mix import functional as F
+from lessonplan.mix.base import Mix, require
+
+
+def _require_alpha(alpha: float) -> None:
+    require(alpha > 0, f"alpha={alpha} is no parameter of a Beta distribution: give a number above 0")
+
+
+def _require_images(x: Tensor, name: str) -> tuple[int, int]:
+    require(
+        x.ndim >= 3,
+        f"{name} cuts boxes out of (N, ..., H, W) images, but the input has shape {tuple(x.shape)}",
+    )
+    return x.shape[-2], x.shape[-1]
+
+
+@dataclass(eq=False)
+class Mixup(Mix):
+    """Interpolate a batch with a permutation of itself, labels alike (arXiv:1710.09412).
+
+    Args:
+        alpha: parameter of Beta(alpha, alpha), above 0.
+        num_classes: see ``Mix``.
+        per_sample: draw a coefficient for each sample instead of one a batch.
+
+    >>> x, target = Mixup(alpha=1.0, num_classes=2)(torch.tensor([0.0, 1.0]), torch.tensor([0, 1]))
+    >>> torch.allclose(x, target[:, 1])
+    True
+    """
+
+    name: ClassVar[str] = "mixup"
+    alpha: float = 1.0
+    num_classes: int | None = None
+    per_sample: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _require_alpha(self.alpha)
+
+    def _mix(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        permutation = self._permutations(1, len(x), x.device)[0]
+        lam = self._dirichlet(self.alpha, len(x) if self.per_sample else 1, 2)[0]
+        lam = lam if self.per_sample else lam[0]
+        target = self._targets(y)
+        return F.interpolate(x, x[permutation], lam), F.interpolate(target, target[permutation], lam)
+
+    def current_k(self) -> int:
+        """2."""
+        return 2
+
+
+@dataclass(eq=False)
+class CutMix(Mix):
+    """Paste a box of another image, labels in proportion to the area (arXiv:1905.04899).
+
+    The label's share is corrected to the exact area that the border leaves of the box.
+
+    Args:
+        alpha: parameter of Beta(alpha, alpha), from which the box's area is drawn, above 0.
+        num_classes: see ``Mix``.
+        per_sample: draw a box for each sample instead of one a batch.
+    """
+
+    name: ClassVar[str] = "cutmix"
+    alpha: float = 1.0
+    num_classes: int | None = None
+    per_sample: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _require_alpha(self.alpha)
+
+    def _mix(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        height, width = _require_images(x, "CutMix")
+        count = len(x) if self.per_sample else 1
+        permutation = self._permutations(1, len(x), x.device)[0]
+        lam = self._dirichlet(self.alpha, count, 2)[0]
+        size = torch.tensor([height, width])
+        centre = (torch.rand(count, 2, generator=self.generator) * size).long()
+        boxes = F.cutmix_boxes(lam, centre, height, width)
+        if self.per_sample:
+            mixed, kept = F.paste_boxes(x, x[permutation], boxes)
+        else:
+            mixed, kept = self._one_box(x, permutation, boxes)
+        target = self._targets(y)
+        return mixed, F.interpolate(target, target[permutation], kept if self.per_sample else kept[0])
+
+    @staticmethod
+    def _one_box(x: Tensor, permutation: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:
+        """The same box for all: copies the box only, not a mask over the whole batch."""
+        top, bottom, left, right = (int(edge) for edge in boxes[0])
+        mixed = x.clone()
+        mixed[..., top:bottom, left:right] = x[..., top:bottom, left:right][permutation]
+        kept = 1.0 - (bottom - top) * (right - left) / (x.shape[-2] * x.shape[-1])
+        return mixed, torch.tensor([kept])
+
+    def current_k(self) -> int:
+        """2."""
+        return 2
+
+
+@dataclass(eq=False)
+class Cutout(Mix):
+    """Blank a square of each image, labels unchanged (arXiv:1708.04552).
+
+    Args:
+        length: side of the square in pixels; None takes half of the image's shorter side (the paper's 16 of
+            32 on CIFAR-10). The square's centre lies anywhere in the image, so the border may cut it.
+        num_classes: see ``Mix``.
+        value: what the square is filled with; 0 is the mean colour of normalised images.
+    """
+
+    name: ClassVar[str] = "cutout"
+    length: int | None = None
+    num_classes: int | None = None
+    value: float = 0.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(
+            self.length is None or self.length >= 1, f"length={self.length} is no side: give at least 1 pixel"
+        )
+
+    def _mix(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        height, width = _require_images(x, "Cutout")
+        length = self.length or max(1, min(height, width) // 2)
+        size = torch.tensor([height, width])
+        start = (torch.rand(len(x), 2, generator=self.generator) * size).long() - length // 2
+        stop = start + length
+        boxes = torch.stack(
+            [
+                start[:, 0].clamp(0, height),
+                stop[:, 0].clamp(0, height),
+                start[:, 1].clamp(0, width),
+                stop[:, 1].clamp(0, width),
+            ],
+            dim=1,
+        )
+        return F.paste_boxes(x, self.value, boxes)[0], self._targets(y)
+
+
+@dataclass(eq=False)
+class SamplePairing(Mix):
+    """Average each sample with another one, keeping its own label (arXiv:1801.02929).
+
+    Args:
+        mix_targets: average the labels too, as the thesis does; the paper keeps the first image's.
+        num_classes: see ``Mix``.
+        finetune: the last share of the budget, in [0, 1), which is trained without pairing.
+    """
+
+    name: ClassVar[str] = "sample-pairing"
+    mix_targets: bool = False
+    num_classes: int | None = None
+    finetune: float = 0.2
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(0 <= self.finetune < 1, f"finetune={self.finetune} is no share: give a number in [0, 1)")
+        self.active = True
+
+    def _mix(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        target = self._targets(y)
+        if not self.active:
+            return x.clone(), target
+        permutation = self._permutations(1, len(x), x.device)[0]
+        half = torch.tensor(0.5)
+        if self.mix_targets:
+            target = F.interpolate(target, target[permutation], half)
+        return F.interpolate(x, x[permutation], half), target
+
+    def advance(self, progress: float, *, epoch_start: bool = True) -> bool:
+        """Pairing ends where the fine-tuning begins."""
+        self.active = progress < 1.0 - self.finetune
+        return False
+
+    def current_k(self) -> int:
+        """2 while pairing, 1 while fine-tuning."""
+        return 2 if self.active else 1
+
+    def describe(self) -> dict[str, Any]:
+        """Whether pairs are made at present."""
+        return {"active": self.active}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Generator and whether pairs are made."""
+        return {**super().state_dict(), "active": self.active}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take back what ``state_dict`` gave."""
+        super().load_state_dict(state)
+        self.active = state["active"]

@@ -1,0 +1,123 @@
+"""Sum augmentation: a new sample is the average of K samples (thesis section 3.3)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from lessonplan.mix import functional as F
+from lessonplan.mix.base import Mix, require
+
+Coefficients = Callable[[int, int, torch.Generator], Tensor]
+"""``(k, M, generator) -> weights (k, M)``, each column summing to 1."""
+
+
+@dataclass(eq=False)
+class SumAugment(Mix):
+    """Average K samples, inputs and labels alike (thesis section 3.3).
+
+    Args:
+        k: how many samples make a new one, 1 <= k <= N.
+        num_classes: see ``Mix``.
+        pairing: ``"groups"`` cuts the batch into k groups and sums them, so that N samples give N / k (the
+            thesis); ``"permute"`` sums the batch and k - 1 permutations of it and keeps N samples.
+        coefficients: ``"uniform"``, 1/k each (the thesis); ``"dirichlet"``, drawn for every new sample with
+            concentration ``alpha`` (for k = 2 this is mixup); or a function ``(k, M, generator) -> (k, M)``.
+        alpha: concentration of the Dirichlet distribution, above 0.
+        labels: ``"average"`` or ``"union"``, the element-wise maximum, for multi-label data.
+        remainder: what becomes of N mod k samples in groups: ``"wrap"`` fills the last group from the
+            batch's start, ``"drop"`` leaves them out (the thesis).
+        draw: what a trainer's batch size counts: ``"raw"`` samples, so that an update sees batch / k mixed
+            ones (the thesis), or ``"mixed"``, so that it draws k times as many.
+
+    >>> mix = SumAugment(2, num_classes=2)
+    >>> mix(torch.tensor([0.0, 2.0, 4.0, 6.0]), torch.tensor([0, 0, 0, 1]))
+    (tensor([2., 4.]), tensor([[1.0000, 0.0000],
+            [0.5000, 0.5000]]))
+    """
+
+    name: ClassVar[str] = "sum"
+    k: int = 4
+    num_classes: int | None = None
+    pairing: Literal["groups", "permute"] = "groups"
+    coefficients: Literal["uniform", "dirichlet"] | Coefficients = "uniform"
+    alpha: float = 1.0
+    labels: Literal["average", "union"] = "average"
+    remainder: Literal["wrap", "drop"] = "wrap"
+    draw: Literal["raw", "mixed"] = "raw"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self.k >= 1, f"k={self.k} images cannot be summed: give k of at least 1")
+        require(self.alpha > 0, f"alpha={self.alpha} is no concentration: give a number above 0")
+        require(self.pairing in ("groups", "permute"), f"pairing={self.pairing!r}: give groups or permute")
+        require(self.labels in ("average", "union"), f"labels={self.labels!r}: give average or union")
+        require(self.remainder in ("wrap", "drop"), f"remainder={self.remainder!r}: give wrap or drop")
+        require(self.draw in ("raw", "mixed"), f"draw={self.draw!r}: give raw or mixed")
+        require(
+            callable(self.coefficients) or self.coefficients in ("uniform", "dirichlet"),
+            f"coefficients={self.coefficients!r}: give uniform, dirichlet or a function",
+        )
+
+    def _mix(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        require(
+            self.k <= len(x),
+            f"k={self.k} is larger than the batch of {len(x)}: give a smaller k or a larger batch",
+        )
+        if self.k == 1:
+            return x.clone(), self._targets(y)
+        return self._permute(x, y) if self.pairing == "permute" else self._group(x, y)
+
+    def _group(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        fit = F.wrap_to_groups if self.remainder == "wrap" else F.drop_to_groups
+        x, y = fit(x, self.k), fit(y, self.k)
+        if self.coefficients == "uniform":
+            mixed, weights = F.group_mean(x, self.k), torch.full((self.k,), 1.0 / self.k)
+        else:
+            weights = self._draw_weights(len(x) // self.k)
+            mixed = F.group_sum(x, weights)
+        if self.labels == "union":
+            return mixed, F.group_union(self._targets(y), self.k)
+        if y.is_floating_point():
+            return mixed, F.group_sum(y, weights)
+        return mixed, F.group_label_mass(y, weights, self._classes(y))
+
+    def _permute(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        permutations = self._permutations(self.k - 1, len(x), x.device)
+        weights = (
+            torch.full((self.k,), 1.0 / self.k)
+            if self.coefficients == "uniform"
+            else self._draw_weights(len(x))
+        )
+        mixed, target = F.permuted_sum(x, permutations, weights), self._targets(y)
+        if self.labels == "union":
+            return mixed, torch.stack([target, *(target[p] for p in permutations)]).amax(0)
+        return mixed, F.permuted_sum(target, permutations, weights)
+
+    def _draw_weights(self, count: int) -> Tensor:
+        if self.coefficients == "dirichlet":
+            return self._dirichlet(self.alpha, count, self.k)
+        assert callable(self.coefficients)
+        weights = self.coefficients(self.k, count, self.generator)
+        require(
+            tuple(weights.shape) == (self.k, count),
+            f"the coefficients function gave shape {tuple(weights.shape)}: give (k, M) = ({self.k}, {count})",
+        )
+        return weights
+
+    def draws(self, batch_size: int) -> int:
+        """k times the batch size with ``draw="mixed"``; the batch size otherwise."""
+        shrinks = self.pairing == "groups" and self.draw == "mixed"
+        return batch_size * self.k if shrinks else batch_size
+
+    def current_k(self) -> int:
+        """k."""
+        return self.k
+
+    def describe(self) -> dict[str, Any]:
+        """``{"k": k}``."""
+        return {"k": self.k}

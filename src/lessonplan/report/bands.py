@@ -1,0 +1,64 @@
+"""The mean of several seeds' curves on one grid of costs, with its t interval."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.special import stdtrit
+
+from lessonplan.report.reading import Floats
+
+GRID_POINTS = 160  # more than a figure's width can show
+
+
+@dataclass(frozen=True)
+class Band:
+    """A mean curve and its interval; ``low`` and ``high`` are None for a single seed.
+
+    All arrays have shape ``(G,)``.
+    """
+
+    cost: Floats
+    mean: Floats
+    low: Floats | None
+    high: Floats | None
+    seeds: int
+
+
+def mean_band(curves: Sequence[tuple[Floats, Floats]], level: float = 0.95) -> Band | None:
+    """Mean and t interval over seeds at each cost that every seed has reached.
+
+    Curves are joined linearly between their own points and never continued beyond them, so that no seed
+    drops out of the mean halfway. The interval is ``mean ± t(level, n - 1) · s / √n``.
+
+    Args:
+        curves: per seed ``(cost, value)``, both of shape ``(E,)`` with cost ascending; E may differ.
+        level: coverage of the interval, 0 < level < 1.
+
+    Returns:
+        The band, or None when no cost is common to all curves.
+
+    >>> cost = np.array([1.0, 2.0])
+    >>> band = mean_band([(cost, np.array([0.0, 1.0])), (cost, np.array([2.0, 3.0]))])
+    >>> band.mean.tolist(), [round(value, 3) for value in (band.high - band.mean).tolist()]
+    ([1.0, 2.0], [12.706, 12.706])
+    """
+    filled = [(cost, value) for cost, value in curves if len(cost)]
+    if not filled:
+        return None
+    start = max(cost[0] for cost, _ in filled)
+    end = min(cost[-1] for cost, _ in filled)
+    if start > end:
+        return None
+    known = np.unique(np.concatenate([cost for cost, _ in filled]))
+    known = known[(known >= start) & (known <= end)]
+    grid = known if len(known) <= GRID_POINTS else np.linspace(start, end, GRID_POINTS)
+    values = np.stack([np.interp(grid, cost, value) for cost, value in filled])
+    mean = values.mean(axis=0)
+    n = len(filled)
+    if n == 1:
+        return Band(grid, mean, None, None, 1)
+    half = stdtrit(n - 1, 0.5 + level / 2) * values.std(axis=0, ddof=1) / np.sqrt(n)
+    return Band(grid, mean, mean - half, mean + half, n)

@@ -1,0 +1,182 @@
+"""What a comparison's page says: its figures, its answer in words and its tables, ready for the template."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from markupsafe import Markup
+
+from lessonplan.report import plots
+from lessonplan.report.bands import Band, mean_band
+from lessonplan.report.formatting import count, listing, number
+from lessonplan.report.palette import Style, styles
+from lessonplan.report.pictures import read_pictures
+from lessonplan.report.reading import Json, Run, inside, read_json_if_there, read_run
+
+Panel = dict[str, Any]
+
+
+def panel(title: str, caption: str, svg: Markup | None) -> list[Panel]:
+    """A figure for the page, or nothing when there was nothing to draw."""
+    return [] if svg is None else [{"title": title, "caption": caption, "svg": svg}]
+
+
+def _bands(stored: dict[str, list[Run]], level: float, *keys: str) -> dict[str, Band]:
+    """Per method the band of one value, of the methods that have it."""
+    bands = {name: mean_band([run.curve(*keys) for run in runs], level) for name, runs in stored.items()}
+    return {name: band for name, band in bands.items() if band is not None}
+
+
+def _stored_runs(folder: Path, methods: Sequence[Json]) -> dict[str, list[Run]]:
+    """The runs whose curves count: finished ones, and where a method has none, whatever there is."""
+    stored = {}
+    for method in methods:
+        runs = method.get("runs") or []
+        chosen = [run for run in runs if run.get("status") == "finished"] or runs
+        paths = [inside(folder, run.get("folder")) for run in chosen]
+        stored[method["name"]] = [read_run(path) for path in paths if path is not None]
+    return stored
+
+
+def _curve_panels(stored: dict[str, list[Run]], looks: dict[str, Style], level: float) -> list[Panel]:
+    part = (
+        "val" if any(len(run.curve("val", "accuracy")[0]) for runs in stored.values() for run in runs) else "train"
+    )
+    where = "Validation" if part == "val" else "Training"
+    mixed = "" if part == "val" else " Measured on the samples as they were trained on, mixed ones included."
+    shown = [
+        (
+            f"{where} accuracy",
+            "Mean over seeds." + mixed,
+            (part, "accuracy"),
+            f"{where.lower()} accuracy (%)",
+        ),
+        (f"{where} loss", "Mean over seeds." + mixed, (part, "loss"), f"{where.lower()} loss"),
+        ("Norm of the weights", "L2 norm of all parameters, mean over seeds.", ("param_norm",), "L2 norm"),
+    ]
+    if part == "val":
+        caption = "Measured on mixed samples where a method mixes, so levels are not comparable between methods."
+        shown.insert(2, ("Training loss", caption, ("train", "loss"), "training loss"))
+    panels = []
+    for title, caption, keys, ylabel in shown:
+        bands = _bands(stored, level, *keys)
+        name = "curve-" + "-".join(keys).replace("_", "-")
+        svg = plots.learning_curves(bands, looks, name=name, ylabel=ylabel, as_percent=keys[-1] == "accuracy")
+        panels += panel(title, caption, svg)
+    return panels
+
+
+def _score_panels(methods: Sequence[Json], reference: str | None, looks: dict[str, Style]) -> list[Panel]:
+    panels = panel(
+        "Final scores",
+        "Each dot is one seed; the diamond is the mean, the line its interval (an arrow: it goes on).",
+        plots.final_scores(methods, looks),
+    )
+    if reference is None:
+        return panels
+    return panels + panel(
+        "Paired differences",
+        f"The same seed's score minus that of {reference}. Right of zero is better; an interval that "
+        "crosses zero decides nothing.",
+        plots.paired_differences(methods, reference, looks),
+    )
+
+
+def _cost_panels(methods: Sequence[Json], looks: dict[str, Style]) -> list[Panel]:
+    return panel(
+        "Cost per run",
+        "Forward pass of one sample 1, backward pass 2. Mean over seeds.",
+        plots.bars(methods, "cost", looks, name="cost", xlabel=plots.COST_LABEL),
+    ) + panel(
+        "Time per run",
+        "Wall-clock seconds, mean over seeds. Runs that share a machine slow each other down.",
+        plots.bars(methods, "seconds", looks, name="seconds", xlabel="seconds"),
+    )
+
+
+def answer(methods: Sequence[Json], reference: str | None) -> str:
+    """The comparison's outcome in one or two sentences, from the verdicts alone.
+
+    >>> erm = {"name": "erm", "n": 5, "cost": 9e4, "difference": None}
+    >>> mixup = {"name": "mixup", "n": 5, "cost": 9e4, "difference": {"verdict": "better"}}
+    >>> answer([erm, mixup], "erm")
+    'Against erm, mixup did better. Every method had the same cost (90,000 sample passes per run).'
+    """
+    groups: dict[str, list[str]] = {"better": [], "worse": [], "undecided": []}
+    for method in methods:
+        verdict = (method.get("difference") or {}).get("verdict")
+        if verdict in groups:
+            groups[verdict].append(method["name"])
+    clauses = [f"{listing(groups[word])} did {word}" for word in ("better", "worse") if groups[word]]
+    if groups["undecided"]:
+        several = len(groups["undecided"]) > 1
+        clauses.append(f"{listing(groups['undecided'])} {'are' if several else 'is'} undecided")
+    if clauses and reference is not None:
+        text = f"Against {reference}, {'; '.join(clauses)}."
+    else:
+        text = "Nothing can be decided yet: that takes two finished seeds of a method and of the reference."
+    costs = [cost for method in methods if (cost := number(method.get("cost"))) is not None]
+    if len(costs) > 1 and max(costs) > 0:
+        if max(costs) <= 1.01 * min(costs):
+            exact = "the same" if max(costs) == min(costs) else "nearly the same"
+            text += f" Every method had {exact} cost ({count(sum(costs) / len(costs))} sample passes per run)."
+        else:
+            text += f" Costs differ: from {count(min(costs))} to {count(max(costs))} sample passes per run."
+    return text
+
+
+def _link(folder: Path, relative: Any) -> str | None:
+    """The relative address of a run's page, of its folder if it has no page, None if it has neither."""
+    path = inside(folder, relative)
+    if path is None:
+        return None
+    address = quote(path.relative_to(folder.resolve()).as_posix())
+    return f"{address}/index.html" if (path / "index.html").is_file() else f"{address}/"
+
+
+def comparison_context(folder: Path, results: Json) -> dict[str, Any]:
+    """Everything the template ``comparison.html`` shows.
+
+    Args:
+        folder: the comparison's folder.
+        results: its ``results.json`` (see :func:`lessonplan.report.reading.read_results`).
+    """
+    methods: list[Json] = results["methods"]
+    names = [method["name"] for method in methods]
+    reference = results.get("reference") if results.get("reference") in names else None
+    looks = styles(names, reference)
+    level = number(results.get("level")) or 0.95
+    runs = [
+        {**run, "method": method["name"], "link": _link(folder, run.get("folder"))}
+        for method in methods
+        for run in method.get("runs") or []
+    ]
+    failures = [
+        {**failure, "link": _link(folder, failure.get("folder"))} for failure in results.get("failures") or []
+    ]
+    return {
+        "title": str(results.get("title") or "Comparison"),
+        "created": str(results.get("created") or ""),
+        "answer": answer(methods, reference),
+        "methods": methods,
+        "reference": reference,
+        "looks": looks,
+        "legend": [{"name": name, "look": look} for name, look in looks.items()],
+        "level": f"{100 * level:g}%",
+        "alpha": f"{1 - level:.2g}",
+        "seeds": sorted({str(run.get("seed")) for run in runs}),
+        "runs": runs,
+        "failures": failures,
+        "source": read_json_if_there(folder / "source.json"),
+        "curves": _curve_panels(_stored_runs(folder, methods), looks, level),
+        "scores": _score_panels(methods, reference, looks),
+        "costs": _cost_panels(methods, looks),
+        "examples": read_pictures(folder / "examples", names),
+        "figures": read_pictures(folder / "figures"),
+        "config": results.get("config") or {},
+        "environment": results.get("environment") or {},
+        "downloads": [name for name in ("results.csv", "results.json") if (folder / name).is_file()],
+    }

@@ -1,0 +1,144 @@
+"""What a comparison or run folder holds, read without trusting it to be complete."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from numpy.typing import NDArray
+
+from lessonplan.errors import DataError, LessonplanWarning
+from lessonplan.report.formatting import number
+
+Json = dict[str, Any]
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run's folder; a run that is still going has no result, one that failed early no epochs.
+
+    Attributes:
+        folder: where it lies.
+        config: the settings, empty if there is no ``config.yaml``.
+        epochs: the lines of ``metrics.jsonl``, oldest first.
+        result: ``result.json``, empty while the run is unfinished.
+    """
+
+    folder: Path
+    config: Json = field(default_factory=dict)
+    epochs: list[Json] = field(default_factory=list)
+    result: Json = field(default_factory=dict)
+
+    def curve(self, *keys: str) -> tuple[Floats, Floats]:
+        """Cost and a value per epoch, both of shape ``(E,)``, for the epochs where both are known.
+
+        Args:
+            keys: the path to the value inside a line, for example ``"val", "accuracy"``.
+        """
+        pairs: list[tuple[float, float]] = []
+        for line in self.epochs:
+            value: Any = line
+            for key in keys:
+                value = value.get(key) if isinstance(value, dict) else None
+            cost, known = number(line.get("cost")), number(value)
+            if cost is not None and known is not None:
+                pairs.append((cost, known))
+        table = np.array(pairs, dtype=np.float64).reshape(-1, 2)
+        return table[:, 0], table[:, 1]
+
+
+def read_json(path: Path) -> Json:
+    """A JSON object from a file.
+
+    Raises:
+        DataError: if the file is missing, is not JSON or holds something other than an object.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror or error}") from error
+    except ValueError as error:
+        raise DataError(f"{path} is not valid JSON ({error}); write it again by repeating the command") from error
+    if not isinstance(content, dict):
+        raise DataError(f"{path} should hold a JSON object, not a {type(content).__name__}")
+    return content
+
+
+def read_json_if_there(path: Path) -> Json:
+    """As :func:`read_json`, but an empty object when there is no such file."""
+    return read_json(path) if path.is_file() else {}
+
+
+def read_lines(path: Path) -> list[Json]:
+    """The objects of a JSONL file; an unfinished last line (a killed run) is left out silently.
+
+    A damaged line elsewhere is left out with a :class:`LessonplanWarning` that counts such lines.
+    """
+    if not path.is_file():
+        return []
+    lines: list[Json] = []
+    damaged: list[int] = []
+    texts = [text for text in path.read_text(encoding="utf-8", errors="replace").splitlines() if text.strip()]
+    for position, text in enumerate(texts):
+        try:
+            content = json.loads(text)
+        except ValueError:
+            damaged.append(position)
+            continue
+        if isinstance(content, dict):
+            lines.append(content)
+    if any(position < len(texts) - 1 for position in damaged):
+        warnings.warn(f"{path}: left out {len(damaged)} damaged lines", LessonplanWarning, stacklevel=2)
+    return lines
+
+
+def read_run(folder: Path) -> Run:
+    """A run's folder, whatever of it is there.
+
+    Raises:
+        DataError: if a file that is there cannot be understood.
+    """
+    path = folder / "config.yaml"
+    config: Any = {}
+    if path.is_file():
+        try:
+            config = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except yaml.YAMLError as error:
+            raise DataError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
+    return Run(
+        folder=folder,
+        config=config if isinstance(config, dict) else {},
+        epochs=read_lines(folder / "metrics.jsonl"),
+        result=read_json_if_there(folder / "result.json"),
+    )
+
+
+def read_results(folder: Path) -> Json:
+    """``results.json`` of a comparison folder.
+
+    Raises:
+        DataError: if it is missing, damaged or of a layout this version does not know.
+    """
+    path = folder / "results.json"
+    if not path.is_file():
+        raise DataError(f"{folder} is no comparison folder: it has no results.json")
+    results = read_json(path)
+    if results.get("schema") != 1:
+        raise DataError(f"{path} has layout {results.get('schema')!r}; this version of lessonplan reads layout 1")
+    if not isinstance(results.get("methods"), list):
+        raise DataError(f"{path} lists no methods; repeat the comparison to write it again")
+    return results
+
+
+def inside(root: Path, relative: Any) -> Path | None:
+    """The path below ``root`` that a stored string names, or None if it leads elsewhere or to nothing."""
+    if not isinstance(relative, str) or not relative:
+        return None
+    path = (root / relative).resolve()
+    return path if path.is_relative_to(root.resolve()) and path.exists() else None

@@ -1,0 +1,144 @@
+"""What a run's page says, ready for the template."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from markupsafe import Markup
+
+from lessonplan.report import run_plots
+from lessonplan.report.comparison import Panel, panel
+from lessonplan.report.formatting import MISSING, compact, count, duration, fixed, number, percent
+from lessonplan.report.palette import Style, style
+from lessonplan.report.reading import Json, Run, read_json_if_there
+
+_PARTS = (("train", "training", 2), ("val", "validation", 1))
+_QUANTILES = (
+    ("loss_worst", "worst"),
+    ("loss_q99", "99% quantile"),
+    ("loss_q90", "90% quantile"),
+    ("loss", "mean"),
+    ("loss_q50", "median"),
+    ("loss_best", "best"),
+)
+Single = tuple[str, str, tuple[str, ...], str]  # title, caption, where in a line, axis label
+_SINGLES: tuple[Single, ...] = (
+    ("Learning rate", "", ("lr",), "learning rate"),
+    ("Norm of the weights", "L2 norm of all parameters.", ("param_norm",), "L2 norm"),
+    ("Speed", "Samples trained on per second.", ("system", "samples_per_second"), "samples/s"),
+    ("Memory", "Memory of the process.", ("system", "memory_mb"), "MB"),
+    ("GPU memory", "", ("system", "gpu_memory_mb"), "MB"),
+)
+
+
+def _legend(entries: list[tuple[str, Style]]) -> list[dict[str, Any]]:
+    return [{"name": name, "look": look} for name, look in entries]
+
+
+def _lines(run: Run, name: str, ylabel: str, key: str, factor: float = 1.0) -> tuple[Markup | None, list[Any]]:
+    """Training and validation of one value in one figure, with the legend of those that are there."""
+    series = [((word, *run.curve(part, key)), style(look)) for part, word, look in _PARTS]
+    shown = [(curve[0], look) for curve, look in series if len(curve[1])]
+    return run_plots.curves(series, name=name, ylabel=ylabel, factor=factor), _legend(shown)
+
+
+def _curve_panels(run: Run) -> list[Panel]:
+    mixed = "Training values are those of the samples as trained on, mixed ones included."
+    panels: list[Panel] = []
+    for title, name, ylabel, key, factor in (
+        ("Loss", "loss", "loss", "loss", 1.0),
+        ("Accuracy", "accuracy", "accuracy (%)", "accuracy", 100.0),
+    ):
+        svg, legend = _lines(run, name, ylabel, key, factor)
+        panels += [{**found, "legend": legend} for found in panel(title, mixed, svg)]
+    part = "val" if len(run.curve("val", "loss_q50")[0]) else "train"
+    where = "validation" if part == "val" else "training"
+    series = [((word, *run.curve(part, key)), style(look)) for look, (key, word) in enumerate(_QUANTILES)]
+    spread = run_plots.curves(series, name="quantiles", ylabel=f"{where} loss")
+    legend = _legend([(curve[0], look) for curve, look in series if len(curve[1])])
+    text = f"How the {where} loss is spread over samples."
+    panels += [{**found, "legend": legend} for found in panel("Loss quantiles", text, spread)]
+    for position, (title, text, keys, ylabel) in enumerate([*_SINGLES, *_mix_settings(run)]):
+        series = [((title, *run.curve(*keys)), style(1))]
+        svg = run_plots.curves(series, name=f"single-{position}", ylabel=ylabel, steps=keys[0] == "mix")
+        panels += panel(title, text, svg)
+    return panels
+
+
+def _mix_settings(run: Run) -> list[Single]:
+    """The mix's settings that were logged as numbers, in their first order; K is named in words."""
+    lines = [line["mix"] for line in run.epochs if isinstance(line.get("mix"), dict)]
+    keys = dict.fromkeys(key for line in lines for key, value in line.items() if number(value) is not None)
+    named = {"k": ("Images per mix (K)", "How many images one mixed sample holds.", "K")}
+    words = {key: named.get(key, (f"Mix: {key}", "", key)) for key in keys}
+    return [(title, text, ("mix", key), ylabel) for key, (title, text, ylabel) in words.items()]
+
+
+def _class_panels(test: Json, names: list[str]) -> list[Panel]:
+    values = test.get("per_class_accuracy") or []
+    names = names if len(names) == len(values) else [str(index) for index in range(len(values))]
+    many = len(values) > run_plots.MOST_BARS
+    panels = panel(
+        "Accuracy per class",
+        f"The {run_plots.MOST_BARS} weakest of {len(values)} classes." if many else "On the test images.",
+        run_plots.class_accuracy(values, names),
+    )
+    confusion = test.get("confusion")
+    if confusion:
+        labels = names if len(names) == len(confusion) else [str(index) for index in range(len(confusion))]
+        svg = run_plots.confusion_matrix(np.asarray(confusion, dtype=np.float64), labels)
+        panels += panel("Confusion matrix", "Shaded by the share of each true class (square root).", svg)
+    return panels
+
+
+def _cards(run: Run) -> list[tuple[str, str]]:
+    """The headline numbers; for an unfinished run those of its last epoch."""
+    test = run.result.get("test") or {}
+    val = run.result.get("val") or {}
+    last = run.epochs[-1] if run.epochs else {}
+    val = val or last.get("val") or {}
+    totals = {**last, **run.result}
+    cards = [
+        ("Test accuracy", f"{percent(test.get('accuracy'))} %"),
+        ("Test loss", fixed(test.get("loss"), 3)),
+        ("Top-5 accuracy", f"{percent(test.get('top5'))} %"),
+        ("Calibration error", fixed(test.get("calibration_error"), 3)),
+        ("Validation accuracy", f"{percent(val.get('accuracy'))} %"),
+        ("Epochs", count(totals.get("epochs", totals.get("epoch")))),
+        ("Steps", count(totals.get("steps", totals.get("step")))),
+        ("Samples", compact(totals.get("samples"))),
+        ("Images drawn", compact(totals.get("raw_samples"))),
+        ("Cost (sample passes)", compact(totals.get("cost"))),
+        ("Time", duration(totals.get("seconds", (last.get("system") or {}).get("seconds")))),
+        ("Norm of the weights", fixed(totals.get("param_norm"), 1)),
+    ]
+    return [(name, value) for name, value in cards if not value.startswith(MISSING)]
+
+
+def _comparison(run: Run) -> Json:
+    """``results.json`` of the comparison this run belongs to, empty for a run on its own."""
+    folder = run.folder.resolve()
+    return read_json_if_there(folder.parent.parent / "results.json") if folder.parent.name == "runs" else {}
+
+
+def run_context(run: Run) -> dict[str, Any]:
+    """Everything the template ``run.html`` shows; parts that a run does not have are empty."""
+    comparison = _comparison(run)
+    test = run.result.get("test") or {}
+    config = {key: value for key, value in run.config.items() if key != "environment"}
+    environment = (
+        run.result.get("environment") or run.config.get("environment") or comparison.get("environment") or {}
+    )
+    return {
+        "title": run.folder.resolve().name,
+        "status": str(run.result.get("status") or "unfinished"),
+        "stopped": str(run.result.get("stopped") or ""),
+        "error": str(run.result.get("error") or ""),
+        "comparison": str(comparison.get("title") or "the comparison") if comparison else "",
+        "cards": _cards(run),
+        "curves": _curve_panels(run),
+        "classes": _class_panels(test, [str(name) for name in run.result.get("class_names") or []]),
+        "config": config,
+        "environment": environment if isinstance(environment, dict) else {},
+    }

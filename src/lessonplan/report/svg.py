@@ -1,0 +1,104 @@
+"""From a matplotlib figure to inline SVG that takes its colours and its font from the page."""
+
+from __future__ import annotations
+
+import io
+import re
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import matplotlib
+from markupsafe import Markup, escape
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
+
+from lessonplan.report.formatting import compact
+from lessonplan.report.palette import INK, LINE, MUTED, VARIABLES
+
+WIDTH = 380  # SVG units; a column of the page on a desk, the whole width of a phone
+
+_SETTINGS: Any = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "lessonplan",
+    "text.parse_math": False,  # a "$" in a method's name is a dollar sign
+    "axes.unicode_minus": True,
+    "font.size": 10.5,
+    "axes.labelsize": 10.5,
+    "xtick.labelsize": 10,
+    "ytick.labelsize": 10,
+    "text.color": INK,
+    "axes.labelcolor": MUTED,
+    "xtick.color": LINE,
+    "ytick.color": LINE,
+    "xtick.labelcolor": MUTED,
+    "ytick.labelcolor": MUTED,
+    "axes.edgecolor": LINE,
+    "axes.facecolor": "none",
+    "figure.facecolor": "none",
+    "savefig.facecolor": "none",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": LINE,
+    "grid.linewidth": 0.7,
+    "axes.linewidth": 0.8,
+    "xtick.major.size": 0,
+    "ytick.major.size": 0,
+    "lines.linewidth": 1.9,
+    "lines.solid_capstyle": "round",
+    "lines.scale_dashes": False,
+    "path.simplify_threshold": 0.2,
+}
+
+
+@contextmanager
+def drawing() -> Iterator[None]:
+    """Our settings while a figure is made and written; the user's come back afterwards."""
+    with matplotlib.rc_context(_SETTINGS), warnings.catch_warnings():
+        # The browser has the glyphs; matplotlib's own font is only used to measure.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")
+        yield
+
+
+def new_figure(height: float) -> tuple[Figure, Axes]:
+    """An empty figure of the page's standard width; ``height`` in SVG units. Call inside `drawing`."""
+    figure = Figure(figsize=(WIDTH / 72, height / 72), layout="constrained")
+    return figure, figure.subplots()
+
+
+def compact_axis(axes: Axes, which: str = "x") -> None:
+    """Write an axis' ticks as 10k, 1.5M."""
+    axis = axes.xaxis if which == "x" else axes.yaxis
+    axis.set_major_formatter(FuncFormatter(lambda value, _: compact(value)))
+
+
+def to_svg(figure: Figure, name: str, label: str) -> Markup:
+    """Write a figure as inline SVG.
+
+    Args:
+        figure: drawn in the placeholder colours of :mod:`lessonplan.report.palette`. Call inside `drawing`.
+        name: prefix that keeps this figure's element ids apart from others on the page; ``[a-z0-9-]+``.
+        label: what the figure shows, in words; escaped here.
+
+    Returns:
+        An ``<svg>`` element without width and height, ``role="img"``, labelled.
+    """
+    buffer = io.StringIO()
+    figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
+    text = buffer.getvalue()
+    box = re.search(r'viewBox="([^"]+)"', text)
+    body = text[text.index(">", text.index("<svg")) + 1 :]
+    body = re.sub(r"<metadata>.*?</metadata>|<style[^>]*>.*?</style>|<!--.*?-->", "", body, flags=re.DOTALL)
+    body = re.sub(r'\bid="', f'id="{name}-', body)
+    body = re.sub(r'(url\(|href=")#', rf"\1#{name}-", body)
+    body = re.sub(r"font: ([0-9.]+px)[^;\"]*", r"font-size: \1", body)
+    body = re.sub(r"font-family: [^;\"]*;? ?", "", body)
+    for placeholder, variable in VARIABLES.items():
+        body = body.replace(placeholder, f"var({variable})")
+    body = re.sub(r"\n\s*", "\n", body)
+    frame = box.group(1) if box else f"0 0 {WIDTH} {WIDTH}"
+    return Markup(f'<svg class="plot" viewBox="{frame}" role="img" aria-label="{escape(label)}">{body}')

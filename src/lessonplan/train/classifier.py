@@ -1,0 +1,83 @@
+"""A trained network with its preprocessing and class names, ready for a user's own images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from lessonplan.data import Preprocessing
+from lessonplan.errors import ConfigError
+from lessonplan.models import build_model
+from lessonplan.train.fit import load_config
+
+
+class Classifier:
+    """What ``load`` returns.
+
+    Attributes:
+        model: the network in evaluation mode.
+        preprocessing: from images to the network's input ``(N, C, H, W)``.
+        class_names: one name a class, in the order of the network's outputs.
+    """
+
+    def __init__(self, model: nn.Module, preprocessing: Preprocessing, class_names: Sequence[str]) -> None:
+        self.model = model.eval()
+        self.preprocessing = preprocessing
+        self.class_names = tuple(class_names)
+
+    @torch.no_grad()
+    def predict(self, images: Any, batch_size: int = 256) -> Tensor:
+        """Class probabilities.
+
+        Args:
+            images: a list of paths, PIL images or arrays (H, W[, 3]) of uint8, or a uint8 tensor (N, C, H, W).
+            batch_size: images that go through the network at a time.
+
+        Returns:
+            ``(N, C)`` float32 on the CPU, rows summing to 1.
+        """
+        device = next((p.device for p in self.model.parameters()), torch.device("cpu"))
+        parts = [
+            self.model(self.preprocessing(images[i : i + batch_size]).to(device)).float().softmax(1).cpu()
+            for i in range(0, len(images), batch_size)
+        ]
+        return torch.cat(parts) if parts else torch.zeros(0, len(self.class_names))
+
+    def classify(self, images: Any) -> list[str]:
+        """The most probable class of each image, by name."""
+        return [self.class_names[i] for i in self.predict(images).argmax(1).tolist()]
+
+
+def load(run: str | Path, model: nn.Module | None = None, device: str = "cpu") -> Classifier:
+    """A finished run as a classifier.
+
+    Args:
+        run: the folder of a run.
+        model: a network of the same architecture, where the run trained one of the user's own.
+        device: where the network shall work.
+
+    Raises:
+        ConfigError: the folder holds no finished run, or the architecture is not known by name.
+    """
+    folder = Path(run)
+    config = load_config(folder)
+    weights = folder / "weights.safetensors"
+    if not weights.exists():
+        raise ConfigError(
+            f"{folder} has no weights.safetensors: the run is not finished, train it to its end"
+        )
+    inputs = config["input"]
+    if model is None:
+        if " with " in config["model"]:
+            raise ConfigError(
+                f"{folder} trained a network of yours ({config['model']}): give it as model=..., untrained"
+            )
+        model = build_model(config["model"], shape=tuple(inputs["shape"]), num_classes=len(inputs["classes"]))
+    model.load_state_dict(safetensors.torch.load_file(weights))
+    preprocessing = Preprocessing.from_dict(inputs["preprocessing"])
+    return Classifier(model.to(device), preprocessing, inputs["classes"])

@@ -1,0 +1,48 @@
+"""What a run has spent so far."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+FORWARD_COST, BACKWARD_COST = 1, 2
+"""Cost of a sample's passes, in forward passes."""
+
+
+@dataclass
+class Counters:
+    """Everything a budget can be measured in.
+
+    ``samples`` are sample passes through the network, ``raw_samples`` what was drawn from the data,
+    ``evaluated`` the passes spent on validation (reported, not part of the cost of training).
+    """
+
+    steps: int = 0
+    samples: int = 0
+    raw_samples: int = 0
+    cost: int = 0
+    evaluated: int = 0
+    seconds: float = 0.0
+    epoch: int = 0
+    epoch_share: float = 0.0
+
+    @property
+    def epochs(self) -> float:
+        """Passes over the raw data, the present one in part."""
+        return self.epoch + self.epoch_share
+
+    def trained(self, samples: int, raw_samples: int) -> None:
+        """Count an update."""
+        self.steps += 1
+        self.samples += samples
+        self.raw_samples += raw_samples
+        self.cost += samples * (FORWARD_COST + BACKWARD_COST)
+
+    def state_dict(self) -> dict[str, Any]:
+        """All counters."""
+        return asdict(self)
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take back what ``state_dict`` gave."""
+        for name, value in state.items():
+            setattr(self, name, value)

@@ -1,0 +1,225 @@
+"""``fit``: train a network by a plan, within a budget, in a folder that can be resumed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from torch import nn
+
+from lessonplan.data import Data
+from lessonplan.data import load as load_data
+from lessonplan.errors import ConfigError
+from lessonplan.models import build_model, count_parameters
+from lessonplan.plan import Plan
+from lessonplan.seeds import fold_seed
+from lessonplan.train.budget import Budget
+from lessonplan.train.callbacks import Callback
+from lessonplan.train.files import write_atomically
+from lessonplan.train.metrics import detailed_metrics, parameter_norm, predict_view
+from lessonplan.train.optimizer import OptimizerFactory
+from lessonplan.train.progress import ProgressLine
+from lessonplan.train.run_folder import RunFolder, read_config, read_metrics
+from lessonplan.settings import Settings
+from lessonplan.train.trainer import LossFunction, Trainer
+from lessonplan.train.usage import environment
+
+# What does not change a run's outcome is not part of its identity.
+_NOT_IDENTITY = {"checkpoint_every", "threads"}
+
+
+@dataclass
+class Run:
+    """A finished run.
+
+    Attributes:
+        model: the trained network, in evaluation mode.
+        result: final metrics, counters and seconds; ``result["test"]["accuracy"]`` in [0, 1].
+        history: a record an epoch, as in ``metrics.jsonl``.
+        folder: where it lies, or None.
+    """
+
+    model: nn.Module
+    result: dict[str, Any]
+    history: list[dict[str, Any]] = field(repr=False)
+    folder: Path | None = None
+
+
+def fit(
+    model: str | nn.Module = "tiny",
+    data: str | Data = "digits",
+    plan: Plan | str | None = None,
+    budget: str | Budget = "20ep",
+    *,
+    seed: int = 0,
+    out: str | Path | None = None,
+    loss: LossFunction | None = None,
+    optimizer: OptimizerFactory | None = None,
+    callbacks: Sequence[Callback] = (),
+    **settings: Any,
+) -> Run:
+    """Train a network; called again with the same arguments and folder, it resumes or returns the result.
+
+    Args:
+        model: a name (``lessonplan.models.model_names()``) or any module from images to logits ``(N, C)``.
+        data: a source's name, or what ``lessonplan.data.load`` returned.
+        plan: what happens to samples on their way into the network; None or an empty plan is plain SGD.
+        budget: ``"20ep"``, ``"4000 steps"``, ``"400k samples"``, ``"10min"``, ``"1.2M cost"``.
+        seed: of the network's weights (for a name), the order of samples and the mixes.
+        out: folder of the run; without one nothing is written and nothing can be resumed.
+        loss: ``(logits, target) -> (M,)`` or scalar; the setting ``loss`` otherwise.
+        optimizer: factory from parameters to an optimizer; the setting ``optimizer`` otherwise.
+        callbacks: see ``Callback``.
+        **settings: see ``Settings``.
+
+    Returns:
+        The trained network with its metrics; test data are read once, after training.
+
+    Raises:
+        ConfigError: a setting is wrong, or the folder holds a run of another configuration.
+        NotFinite: the loss became NaN or infinite.
+        KeyboardInterrupt: after Ctrl-C; a checkpoint is saved first.
+
+    >>> run = fit("fcnet-16", "digits", budget="2ep", threads=1)
+    >>> 0.0 <= run.result["test"]["accuracy"] <= 1.0
+    True
+    """
+    chosen = Settings.make(**settings)
+    plan = Plan.parse(plan) if isinstance(plan, str) else plan or Plan()
+    budget = Budget.parse(budget)
+    device = resolve_device(chosen.device)
+    if isinstance(data, str):
+        data = load_data(data, seed=seed, device=device)
+    elif chosen.device != "auto" and data.train.device.type != device.type:
+        raise ConfigError(
+            f"the data are on {data.train.device} and the setting device is {chosen.device!r}: load them there"
+        )
+    config = run_config(model, data, plan, budget, chosen, seed, loss=loss, optimizer=optimizer)
+    network = _network(model, data, seed)
+    folder = RunFolder(Path(out), config) if out is not None else None
+    finished = folder.result() if folder is not None else None
+    if folder is not None and finished is not None:
+        _load_weights(network, folder.path)
+        return Run(network.eval(), finished, read_metrics(folder.path), folder.path)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(chosen.threads or threads)
+    try:
+        trainer = Trainer(
+            network,
+            data,
+            plan,
+            budget,
+            chosen,
+            seed=seed,
+            folder=folder,
+            loss=loss,
+            optimizer=optimizer,
+            callbacks=[*callbacks, ProgressLine()],
+        )
+        trainer.train()
+        return _finish(trainer)
+    finally:
+        torch.set_num_threads(threads)
+        data.close()
+
+
+def run_config(
+    model: str | nn.Module,
+    data: Data,
+    plan: Plan,
+    budget: Budget,
+    settings: Settings,
+    seed: int,
+    *,
+    loss: LossFunction | None = None,
+    optimizer: OptimizerFactory | None = None,
+) -> dict[str, Any]:
+    """A run's identity as plain data: two runs with the same one have the same outcome."""
+    config: dict[str, Any] = {
+        "model": model if isinstance(model, str) else _describe_module(model),
+        "data": {**data.description, "fingerprint": data.fingerprint},
+        "plan": plan.config(),
+        "budget": str(budget),
+        "seed": seed,
+        "settings": {k: v for k, v in settings.model_dump().items() if k not in _NOT_IDENTITY},
+        "input": {
+            "shape": list(data.shape),
+            "classes": list(data.class_names),
+            "preprocessing": data.preprocessing.to_dict(),
+        },
+    }
+    config["settings"]["device"] = data.train.device.type
+    for name, function in (("loss", loss), ("optimizer", optimizer)):
+        if function is not None:
+            config[name] = _describe_function(function)
+    return config
+
+
+def resolve_device(name: str) -> torch.device:
+    """The device that a setting means; ``"auto"`` is cuda where there is one."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise ConfigError(f"device={name!r} is unknown: give auto, cpu, cuda or cuda:1") from None
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise ConfigError(f"device={name!r}, but PyTorch sees no CUDA device: give cpu or auto")
+    return device
+
+
+def _network(model: str | nn.Module, data: Data, seed: int) -> nn.Module:
+    if isinstance(model, nn.Module):
+        return model
+    return build_model(model, shape=data.shape, num_classes=data.num_classes, seed=fold_seed(seed, "weights"))
+
+
+def _describe_module(model: nn.Module) -> str:
+    kind = type(model)
+    return f"{kind.__module__}.{kind.__qualname__} with {count_parameters(model)} parameters"
+
+
+def _describe_function(function: Any) -> str:
+    return getattr(function, "__qualname__", None) or repr(function)
+
+
+def _load_weights(network: nn.Module, folder: Path) -> None:
+    network.load_state_dict(safetensors.torch.load_file(folder / "weights.safetensors"))
+
+
+def _finish(trainer: Trainer) -> Run:
+    """Judge the network on validation and test data, and write weights and result."""
+    network, data, counters = trainer.state.evaluated_model.eval(), trainer.data, trainer.counters
+    result: dict[str, Any] = {
+        "status": "finished",
+        "stopped": trainer.state.stop_reason or "budget",
+        **counters.state_dict(),
+        "epochs": counters.epochs,
+        "param_norm": parameter_norm(network),
+        "parameters": count_parameters(network),
+        "class_names": list(data.class_names),
+        "environment": environment(str(trainer.device)),
+    }
+    for name, view in (("val", data.val), ("test", data.test)):
+        if view is not None:
+            logits, labels = predict_view(network, view, channels_last=trainer.settings.channels_last)
+            result[name] = detailed_metrics(logits, labels)
+    if trainer.folder is not None:
+        state = {name: tensor.cpu().contiguous() for name, tensor in network.state_dict().items()}
+        write_atomically(trainer.folder.path / "weights.safetensors", safetensors.torch.save(state))
+        trainer.folder.finish(result)
+    return Run(network, result, trainer.history, trainer.folder.path if trainer.folder is not None else None)
+
+
+def load_config(folder: Path) -> dict[str, Any]:
+    """The configuration of a run, or an error that says what is missing."""
+    config = read_config(folder)
+    if config is None:
+        raise ConfigError(
+            f"{folder} is no folder of a run (config.yaml is missing): give the --out of a training"
+        )
+    return config

@@ -1,0 +1,117 @@
+"""The folder of a run: configuration, metrics, checkpoints, weights, result."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from lessonplan.errors import ConfigError, LessonplanError
+from lessonplan.train.checkpoint import Checkpoints
+from lessonplan.train.files import disk_error, write_atomically, write_json
+
+
+class RunFolder:
+    """Reads and writes what a run leaves on the disk.
+
+    ``config.yaml`` says what the run is, ``metrics.jsonl`` has a line an epoch, ``checkpoints/`` what a resume
+    needs; ``weights.safetensors`` and ``result.json`` are written at the end, the latter last.
+
+    Args:
+        path: the folder; made if need be.
+        config: the run's identity.
+
+    Raises:
+        ConfigError: the folder holds a run of another configuration; the differences are named.
+    """
+
+    def __init__(self, path: Path, config: dict[str, Any]) -> None:
+        self.path = path
+        self.config = json.loads(json.dumps(config))
+        self.checkpoints = Checkpoints(path / "checkpoints")
+        self.metrics = path / "metrics.jsonl"
+        existing = read_config(path)
+        if existing is None:
+            if path.exists() and not path.is_dir():
+                raise ConfigError(f"{path} is a file: give a folder for the run")
+            write_atomically(path / "config.yaml", yaml.safe_dump(self.config, sort_keys=False).encode())
+        elif existing != self.config:
+            differences = ", ".join(describe_differences(existing, self.config))
+            raise ConfigError(
+                f"{path} holds a run of another configuration ({differences}):"
+                " give another folder, or the same settings to resume"
+            )
+
+    def result(self) -> dict[str, Any] | None:
+        """The result, if the run is finished."""
+        file = self.path / "result.json"
+        return json.loads(file.read_text()) if file.exists() else None
+
+    def append_metrics(self, record: dict[str, Any]) -> None:
+        """Add an epoch's line."""
+        try:
+            with self.metrics.open("a") as file:
+                file.write(json.dumps(record) + "\n")
+        except OSError as error:
+            raise disk_error(self.metrics, error) from error
+
+    def sync_metrics(self) -> int:
+        """Put the lines on the disk; returns their length in bytes, for a checkpoint to remember."""
+        if not self.metrics.exists():
+            return 0
+        with self.metrics.open("rb") as file:
+            os.fsync(file.fileno())
+        return self.metrics.stat().st_size
+
+    def rewind_metrics(self, length: int) -> list[dict[str, Any]]:
+        """Cut off what was written after a checkpoint; returns the records that stay."""
+        if not self.metrics.exists():
+            return []
+        with self.metrics.open("rb+") as file:
+            file.truncate(length)
+        return read_metrics(self.path)
+
+    def finish(self, result: dict[str, Any]) -> None:
+        """Write the result: from here on the run is finished."""
+        write_json(self.path / "result.json", result)
+
+
+def read_config(path: Path) -> dict[str, Any] | None:
+    """The configuration of a run's folder, or None where there is none."""
+    file = path / "config.yaml"
+    if not file.exists():
+        return None
+    config = yaml.safe_load(file.read_text())
+    if not isinstance(config, dict):
+        raise LessonplanError(f"{file} is no configuration of a run: give the folder of a run")
+    return config
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """The records of a run, one an epoch; a line cut off by a kill is left out."""
+    records = []
+    file = path / "metrics.jsonl"
+    for line in file.read_text().splitlines() if file.exists() else []:
+        try:
+            records.append(json.loads(line))
+        except json.JSONDecodeError:
+            break
+    return records
+
+
+def describe_differences(old: Any, new: Any, name: str = "") -> list[str]:
+    """Where two configurations differ, as ``name: old -> new``.
+
+    >>> describe_differences({"a": 1, "b": {"c": 2}}, {"a": 1, "b": {"c": 3}})
+    ['b.c: 2 -> 3']
+    """
+    if isinstance(old, dict) and isinstance(new, dict):
+        return [
+            line
+            for key in dict.fromkeys([*old, *new])
+            for line in describe_differences(old.get(key), new.get(key), f"{name}.{key}" if name else key)
+        ]
+    return [] if old == new else [f"{name}: {old} -> {new}"]

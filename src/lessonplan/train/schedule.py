@@ -1,0 +1,132 @@
+"""Learning-rate schedules that end with the budget."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+from lessonplan.errors import ConfigError, unknown
+
+_DEFAULTS: dict[str, dict[str, float]] = {
+    "constant": {},
+    "cosine": {"end": 0.0},
+    "step": {"gamma": 0.1, "parts": 3.0},
+    "exponential": {"end": 0.01},
+    "stagnation": {"patience": 300.0, "factor": 0.5, "smoothing": 0.02},
+}
+
+
+class Schedule:
+    """The factor on the learning rate, as a function of the share of the budget that is used.
+
+    Text forms, with their defaults:
+
+    - ``constant``
+    - ``cosine:end=0``, half a cosine from 1 to ``end``
+    - ``step:gamma=0.1,parts=3``, multiplied by gamma at the end of each of ``parts`` equal parts
+    - ``exponential:end=0.01``, a constant ratio from step to step that ends at ``end``
+    - ``stagnation:patience=300,factor=0.5,smoothing=0.02``, multiplied by ``factor`` whenever the running mean
+      of the training loss (weight ``smoothing`` for the newest) has not fallen for ``patience`` updates
+      (thesis section 3.7); the one schedule that does not know where the budget ends
+
+    All take ``warmup=0``, the share of the budget over which the factor rises linearly from 0.
+
+    >>> cosine = Schedule("cosine")
+    >>> cosine.factor(0.0), cosine.factor(0.5), cosine.factor(1.0)
+    (1.0, 0.5, 0.0)
+    """
+
+    def __init__(self, text: str) -> None:
+        self.kind, _, options = text.partition(":")
+        if self.kind not in _DEFAULTS:
+            raise unknown("schedule", self.kind, _DEFAULTS)
+        self.options = {"warmup": 0.0, **_DEFAULTS[self.kind]}
+        for item in filter(None, options.split(",")):
+            key, _, value = (part.strip() for part in item.partition("="))
+            if key not in self.options:
+                raise unknown(f"option of {self.kind}", key, self.options)
+            try:
+                self.options[key] = float(value)
+            except ValueError:
+                raise ConfigError(
+                    f"schedule option {item!r} is no number: write for example {key}=0.5"
+                ) from None
+        self._check()
+        self.started = 0.0
+        self._level = 1.0
+        self._mean = math.nan
+        self._best = math.inf
+        self._waited = 0
+
+    def _check(self) -> None:
+        limits: dict[str, Callable[[float], bool]] = {
+            "warmup": lambda v: 0 <= v < 1,
+            "end": lambda v: 0 <= v <= 1 if self.kind == "cosine" else 0 < v <= 1,
+            "gamma": lambda v: 0 < v <= 1,
+            "factor": lambda v: 0 < v < 1,
+            "smoothing": lambda v: 0 < v <= 1,
+            "parts": lambda v: v >= 1,
+            "patience": lambda v: v >= 1,
+        }
+        for key, value in self.options.items():
+            if not limits[key](value):
+                raise ConfigError(f"schedule option {key}={value:g} of {self.kind} is out of range")
+
+    def factor(self, progress: float) -> float:
+        """The factor at this share of the budget; updates heard by ``observe`` count for ``stagnation``."""
+        share = (progress - self.started) / (1.0 - self.started) if self.started < 1 else 1.0
+        share = min(max(share, 0.0), 1.0)
+        warmup = self.options["warmup"]
+        if share < warmup:
+            return share / warmup
+        share = (share - warmup) / (1.0 - warmup)
+        if self.kind == "cosine":
+            end = self.options["end"]
+            return end + (1.0 - end) * (1.0 + math.cos(math.pi * share)) / 2.0
+        if self.kind == "step":
+            return float(
+                self.options["gamma"] ** min(int(share * self.options["parts"]), self.options["parts"] - 1)
+            )
+        if self.kind == "exponential":
+            return float(self.options["end"] ** share)
+        return self._level
+
+    def observe(self, loss: float) -> None:
+        """Hear the training loss of an update."""
+        if self.kind != "stagnation":
+            return
+        weight = self.options["smoothing"]
+        self._mean = loss if math.isnan(self._mean) else (1 - weight) * self._mean + weight * loss
+        if self._mean < self._best:
+            self._best, self._waited = self._mean, 0
+            return
+        self._waited += 1
+        if self._waited >= self.options["patience"]:
+            self._level *= self.options["factor"]
+            self._waited = 0
+
+    @property
+    def listens(self) -> bool:
+        """Whether ``observe`` changes anything."""
+        return self.kind == "stagnation"
+
+    def restart(self, progress: float) -> None:
+        """Begin anew, with what is left of the budget as the whole."""
+        self.started, self._level = progress, 1.0
+        self._mean, self._best, self._waited = math.nan, math.inf, 0
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that changes while training."""
+        return {
+            "started": self.started,
+            "level": self._level,
+            "mean": self._mean,
+            "best": self._best,
+            "waited": self._waited,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take back what ``state_dict`` gave."""
+        self.started, self._level = state["started"], state["level"]
+        self._mean, self._best, self._waited = state["mean"], state["best"], state["waited"]

@@ -1,0 +1,127 @@
+"""Everything that trains: network, optimizer, schedule, plan, counters; saved and restored as one."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from lessonplan.plan import Plan
+from lessonplan.train.counters import Counters
+from lessonplan.train.metrics import LossMeter
+from lessonplan.train.optimizer import OptimizerFactory, build_optimizer
+from lessonplan.train.schedule import Schedule
+from lessonplan.settings import Settings
+
+
+class TrainingState:
+    """What changes while a network trains.
+
+    Attributes:
+        model: the network.
+        average: its exponential moving average, or None.
+        optimizer, scaler, schedule, plan, counters, meter: as their classes say.
+        batches_done: batches of the present epoch that are done.
+        epoch_draws: samples drawn for a batch in the present epoch.
+        lr: learning rate of the last update.
+        last_evaluation: sample passes at the last validation.
+        stage_best: the best weights of a cascade's present stage, or None.
+        best: the best weights of the run, or None.
+        stop_reason: why training ended before the budget, or None.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        plan: Plan,
+        settings: Settings,
+        device: torch.device,
+        optimizer: OptimizerFactory | None = None,
+    ) -> None:
+        self.device = device
+        self.model = model.to(device)
+        if settings.channels_last:
+            _to_channels_last(self.model)
+        self.average: AveragedModel | None = None
+        if settings.ema is not None:
+            rule = get_ema_multi_avg_fn(settings.ema)
+            self.average = AveragedModel(self.model, multi_avg_fn=rule, use_buffers=True)
+        self.optimizer = build_optimizer(self.model.parameters(), settings, optimizer)
+        self.scaler = torch.amp.GradScaler(device.type, enabled=settings.precision == "fp16")
+        self.schedule = Schedule(settings.schedule)
+        self.plan = plan
+        self.counters = Counters()
+        self.meter = LossMeter()
+        self.batches_done = 0
+        self.epoch_draws = 0
+        self.lr = 0.0
+        self.last_evaluation = 0
+        self.stage_best: dict[str, Any] | None = None
+        self.best: dict[str, Any] | None = None
+        self.best_metric = float("-inf")
+        self.stop_reason: str | None = None
+
+    _PLAIN = (
+        "batches_done", "epoch_draws", "lr", "last_evaluation", "stage_best", "best", "best_metric", "stop_reason"
+    )  # fmt: skip
+
+    @property
+    def evaluated_model(self) -> nn.Module:
+        """The network that is judged and kept: the average of the weights where there is one."""
+        return self.average.module if self.average is not None else self.model
+
+    def weights(self) -> dict[str, Any]:
+        """A copy of the network's parameters and buffers, and of their average."""
+        return {
+            "model": copy.deepcopy(self.model.state_dict()),
+            "average": copy.deepcopy(self.average.state_dict()) if self.average is not None else None,
+        }
+
+    def load_weights(self, weights: dict[str, Any]) -> None:
+        """Put back what ``weights`` gave."""
+        self.model.load_state_dict(weights["model"])
+        if self.average is not None:
+            self.average.load_state_dict(weights["average"])
+
+    def state_dict(self) -> dict[str, Any]:
+        """All of it, as tensors and primitives; PyTorch's global random state too, which dropout reads."""
+        state: dict[str, Any] = {
+            "weights": self.weights(),
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "schedule": self.schedule.state_dict(),
+            "mix": self.plan.mix.state_dict() if self.plan.mix is not None else None,
+            "counters": self.counters.state_dict(),
+            "meter": self.meter.state_dict(),
+            "rng": torch.get_rng_state(),
+            **{name: getattr(self, name) for name in self._PLAIN},
+        }
+        if self.device.type == "cuda":
+            state["cuda_rng"] = torch.cuda.get_rng_state(self.device)
+        return state
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take back what ``state_dict`` gave."""
+        self.load_weights(state["weights"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self.scaler.is_enabled():
+            self.scaler.load_state_dict(state["scaler"])
+        self.schedule.load_state_dict(state["schedule"])
+        if self.plan.mix is not None:
+            self.plan.mix.load_state_dict(state["mix"])
+        self.counters.load_state_dict(state["counters"])
+        self.meter.load_state_dict(state["meter"], self.device)
+        for name in self._PLAIN:
+            setattr(self, name, state[name])
+        torch.set_rng_state(state["rng"])
+        if "cuda_rng" in state and self.device.type == "cuda":
+            torch.cuda.set_rng_state(state["cuda_rng"], self.device)
+
+
+def _to_channels_last(model: nn.Module) -> None:
+    for parameter in model.parameters():
+        if parameter.ndim == 4:
+            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
