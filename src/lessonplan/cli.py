@@ -69,13 +69,14 @@ def _run(name: str, arguments: list[str]) -> int:
         if stop.code in (0, None):
             return 0
         raise ConfigError(_one_line(said.getvalue(), name)) from None
-    return command.run()
+    code: int = command.run()
+    return code
 
 
 def _one_line(box: str, name: str) -> str:
     """The message inside the parser's frame, without the frame."""
     lines = [line.strip("│ ").strip() for line in re.sub(r"\x1b\[[0-9;]*m", "", box).splitlines()]
-    message = []
+    message: list[str] = []
     for line in lines:
         if line.startswith(("╭", "╰")):
             continue

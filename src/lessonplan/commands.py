@@ -14,7 +14,6 @@ import tyro
 from lessonplan.errors import ConfigError, DataError
 from lessonplan.settings import Settings
 
-Positional = tyro.conf.Positional
 Flat = tyro.conf.arg(name="")
 
 _DEFAULTS = Settings()
@@ -89,7 +88,7 @@ class Compare:
 
     def run(self) -> int:
         """Compare, print the table, name the page."""
-        from lessonplan.lab.compare import compare
+        from lessonplan.lab.comparison import compare
         from lessonplan.report.terminal import print_table
 
         results = compare(
@@ -134,7 +133,7 @@ class Train:
         from lessonplan.data import load
         from lessonplan.report import write_run
         from lessonplan.train import fit
-        from lessonplan.train.fit import resolve_device
+        from lessonplan.train.fitting import resolve_device
 
         device = resolve_device(self.settings.device)
         data = load(self.source.data, seed=self.seed, device=device, **self.source.loading())
@@ -187,9 +186,9 @@ class Preview:
 class Predict:
     """Options of ``lessonplan predict``."""
 
-    trained: Annotated[Positional[Path], tyro.conf.arg(metavar="RUN")]
+    trained: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """folder of a finished run"""
-    images: Annotated[Positional[Path], tyro.conf.arg(metavar="IMAGES_OR_FOLDER")]
+    images: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="IMAGES_OR_FOLDER")]
     """an image, or a folder that is searched for images"""
     out: Path = Path("predictions.csv")
     """CSV file to write: file, class, probability, and the probability of each class"""
@@ -242,7 +241,7 @@ class Recipes:
 class Reproduce:
     """Options of ``lessonplan reproduce``."""
 
-    name: Annotated[Positional[str], tyro.conf.arg(metavar="NAME")]
+    name: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="NAME")]
     """recipe, see lessonplan recipes"""
     out: Path
     """folder of the results"""
@@ -259,7 +258,7 @@ class Reproduce:
 
     def run(self) -> int:
         """Run the recipe, print its tables and what became of the source's claims."""
-        from lessonplan.lab.reproduce import reproduce
+        from lessonplan.lab.reproduction import reproduce
 
         outcome = reproduce(
             self.name,
@@ -279,7 +278,7 @@ class Reproduce:
 class Report:
     """Options of ``lessonplan report``."""
 
-    folder: Annotated[Positional[Path], tyro.conf.arg(metavar="DIR")]
+    folder: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="DIR")]
     """folder of a run, a comparison or a reproduction"""
 
     def run(self) -> int:

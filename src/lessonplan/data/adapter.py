@@ -194,7 +194,7 @@ def _classes(dataset: Any) -> tuple[Tensor, tuple[str, ...]]:
     labels, names = to_labels(labels_of(dataset))
     own = _own_names(dataset)
     values = [int(n) if n.lstrip("-").isdigit() else -1 for n in names]
-    if own is not None and 0 <= min(values) and max(values) < len(own):
+    if own is not None and min(values) >= 0 and max(values) < len(own):
         return torch.tensor(values, dtype=torch.int64)[labels], own
     return labels, names
 

@@ -1,6 +1,6 @@
 """Experiments: comparisons, their statistics, and recipes that reproduce the sources."""
 
-from lessonplan.lab.compare import compare
-from lessonplan.lab.reproduce import reproduce
+from lessonplan.lab.comparison import compare
+from lessonplan.lab.reproduction import reproduce
 
 __all__ = ["compare", "reproduce"]

@@ -40,7 +40,11 @@ class Table(_Strict):
     columns: list[str]
     """headings"""
     rows: list[list[str | float | None]]
-    """a row a method"""
+    """a row a method; its first cell is the label"""
+    methods: list[str | None] = Field(default_factory=list)
+    """for each row the method of ours that belongs beside it"""
+    measure: Literal["error", "accuracy"] = "error"
+    """what the numbers are, in per cent"""
 
 
 class FigureSpec(_Strict):

@@ -189,9 +189,7 @@ class Mix(_KnowsClasses):
         if len(x) == 0:
             raise ConfigError(f"{name} got an empty batch: give at least one sample")
         if len(x) != len(y):
-            raise ConfigError(
-                f"{name} got {len(x)} inputs and {len(y)} labels: give as many labels as inputs"
-            )
+            raise ConfigError(f"{name} got {len(x)} inputs and {len(y)} labels: give as many labels as inputs")
         if y.ndim != (2 if y.is_floating_point() else 1):
             raise ConfigError(
                 f"{name} got labels of shape {tuple(y.shape)} and type {y.dtype}: give integer labels (N,)"
@@ -205,8 +203,7 @@ class Mix(_KnowsClasses):
             low, high = (int(v) for v in torch.aminmax(y))
             if low < 0 or high >= classes:
                 raise ConfigError(
-                    f"{name} got labels from {low} to {high}, but num_classes={classes}"
-                    f" allows 0 to {classes - 1}"
+                    f"{name} got labels from {low} to {high}, but num_classes={classes} allows 0 to {classes - 1}"
                 )
         if self.check and not (torch.isfinite(x).all() and torch.isfinite(y).all()):
             raise ConfigError(f"{name} got NaN or infinite values in this batch: mend the data before mixing")

@@ -88,9 +88,7 @@ class Cascade(SumAugment):
         if self.shares is None:
             return (math.inf,) * count
         if isinstance(self.shares, str):
-            require(
-                self.shares == "equal", f"shares={self.shares!r}: give 'equal', a number a stage, or None"
-            )
+            require(self.shares == "equal", f"shares={self.shares!r}: give 'equal', a number a stage, or None")
             return tuple((i + 1) / count for i in range(count))
         require(
             len(self.shares) == count and min(self.shares) >= 0 and abs(sum(self.shares) - 1) < 1e-6,
@@ -192,9 +190,7 @@ class GradualCascade(Mix):
         require(0 <= self.finetune < 1, f"finetune={self.finetune} is no share: give a number in [0, 1)")
         variants = ("thesis", "progress", "linear")
         require(self.variant in variants, f"variant={self.variant!r}: give one of {', '.join(variants)}")
-        require(
-            self.granularity in ("step", "epoch"), f"granularity={self.granularity!r}: give step or epoch"
-        )
+        require(self.granularity in ("step", "epoch"), f"granularity={self.granularity!r}: give step or epoch")
         require(self.remainder in ("wrap", "drop"), f"remainder={self.remainder!r}: give wrap or drop")
         require(self.draw in ("raw", "mixed"), f"draw={self.draw!r}: give raw or mixed")
         self._set(0.0)

@@ -127,9 +127,7 @@ class Cutout(Mix):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(
-            self.length is None or self.length >= 1, f"length={self.length} is no side: give at least 1 pixel"
-        )
+        require(self.length is None or self.length >= 1, f"length={self.length} is no side: give at least 1 pixel")
 
     def _mix(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         height, width = _require_images(x, "Cutout")

@@ -89,9 +89,7 @@ class SumAugment(Mix):
     def _permute(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         permutations = self._permutations(self.k - 1, len(x), x.device)
         weights = (
-            torch.full((self.k,), 1.0 / self.k)
-            if self.coefficients == "uniform"
-            else self._draw_weights(len(x))
+            torch.full((self.k,), 1.0 / self.k) if self.coefficients == "uniform" else self._draw_weights(len(x))
         )
         mixed, target = F.permuted_sum(x, permutations, weights), self._targets(y)
         if self.labels == "union":

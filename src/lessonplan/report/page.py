@@ -7,6 +7,7 @@ import hashlib
 import os
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -15,7 +16,7 @@ from lessonplan.errors import DataError
 from lessonplan.report import formatting
 from lessonplan.report.comparison import comparison_context
 from lessonplan.report.palette import HUES
-from lessonplan.report.reading import read_results, read_run
+from lessonplan.report.reading import read_json, read_results, read_run
 from lessonplan.report.run import run_context
 
 
@@ -95,3 +96,46 @@ def write_run(folder: Path) -> Path:
     if not (run.config or run.epochs or run.result):
         raise DataError(f"{folder} is no run: it has no metrics.jsonl, config.yaml or result.json with content")
     return _write(folder / "index.html", _render("run.html", run_context(run)))
+
+
+def write_overview(folder: Path) -> Path:
+    """Write ``index.html`` over several comparisons from ``overview.json``.
+
+    Args:
+        folder: ``overview.json`` in it holds ``title`` and ``parts``, the names of its comparisons' folders.
+
+    Returns:
+        The path of the page.
+
+    Raises:
+        DataError: a file is missing or damaged, or the page cannot be written.
+    """
+    folder = Path(folder)
+    about = read_json(folder / "overview.json")
+    entries = []
+    for name in about["parts"]:
+        results = read_results(folder / name)
+        findings = [method["finding"] for method in results["methods"]]
+        entries.append({"name": name, "link": f"{quote(name)}/index.html", "findings": findings})
+    return _write(folder / "index.html", _render("overview.html", {"title": about["title"], "entries": entries}))
+
+
+def write_pages(folder: Path) -> Path:
+    """Write the pages of any folder of ours again: of several comparisons, of one, or of a run.
+
+    Returns:
+        The page to begin with.
+
+    Raises:
+        DataError: the folder holds nothing of ours.
+    """
+    folder = Path(folder)
+    if (folder / "overview.json").exists():
+        for name in read_json(folder / "overview.json")["parts"]:
+            write_pages(folder / name)
+        return write_overview(folder)
+    if (folder / "results.json").exists():
+        for run in sorted((folder / "runs").glob("*/config.yaml")):
+            write_run(run.parent)
+        return write_comparison(folder)
+    return write_run(folder)

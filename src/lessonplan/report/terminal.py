@@ -8,7 +8,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from lessonplan.report.formatting import compact, duration, interval, p_value, percent, points
+from lessonplan.report.formatting import MISSING, compact, duration, interval, p_value, percent, points
+
+_FILE_WIDTH = 140
 
 
 def print_table(results: dict[str, Any], console: Console | None = None) -> None:
@@ -18,7 +20,7 @@ def print_table(results: dict[str, Any], console: Console | None = None) -> None
         results: what ``results.json`` holds.
         console: where to; standard output if not given.
     """
-    console = console or Console(soft_wrap=True)
+    console = console or _console()
     reference = results["reference"]
     table = Table(title=escape(results["title"]), title_justify="left")
     columns = ("method", "n", "test %", "95% interval", f"minus {reference}", "interval", "Holm p", "verdict")
@@ -46,3 +48,28 @@ def print_table(results: dict[str, Any], console: Console | None = None) -> None
         console.print(
             escape(f"FAILED {failure['method']}, seed {failure['seed']}: {failure['error']} ({failure['folder']})")
         )
+
+
+def _console() -> Console:
+    """Standard output, wide enough for a table where it is no terminal."""
+    console = Console(soft_wrap=True)
+    return console if console.is_terminal else Console(soft_wrap=True, width=_FILE_WIDTH)
+
+
+def print_source(source: dict[str, Any], console: Console | None = None) -> None:
+    """Print a source's tables with our numbers beside them, and what became of its claims.
+
+    Args:
+        source: what ``source.json`` holds.
+        console: where to; standard output if not given.
+    """
+    console = console or _console()
+    for content in source["tables"]:
+        table = Table(title=escape(content["title"]), title_justify="left")
+        for position, column in enumerate(content["columns"]):
+            table.add_column(escape(column), justify="right" if position else "left")
+        for row in content["rows"]:
+            table.add_row(*(MISSING if cell is None else escape(str(cell)) for cell in row))
+        console.print(table)
+    for claim in source["claims"]:
+        console.print(escape(f"{claim['verdict'].upper()}: {claim['text']} [{claim['detail']}]"))

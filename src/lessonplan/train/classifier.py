@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from lessonplan.data import Preprocessing
 from lessonplan.errors import ConfigError
 from lessonplan.models import build_model
-from lessonplan.train.fit import load_config
+from lessonplan.train.fitting import load_config
 
 
 class Classifier:
@@ -68,9 +68,7 @@ def load(run: str | Path, model: nn.Module | None = None, device: str = "cpu") -
     config = load_config(folder)
     weights = folder / "weights.safetensors"
     if not weights.exists():
-        raise ConfigError(
-            f"{folder} has no weights.safetensors: the run is not finished, train it to its end"
-        )
+        raise ConfigError(f"{folder} has no weights.safetensors: the run is not finished, train it to its end")
     inputs = config["input"]
     if model is None:
         if " with " in config["model"]:

@@ -39,12 +39,8 @@ def write_json(path: Path, value: Any) -> None:
 def disk_error(path: Path, error: OSError) -> DataError:
     """One sentence for a write that failed."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return DataError(
-            f"the disk is full, {path} could not be written: free some space and run again to resume"
-        )
-    return DataError(
-        f"{path} could not be written ({error.strerror or error}): mend that and run again to resume"
-    )
+        return DataError(f"the disk is full, {path} could not be written: free some space and run again to resume")
+    return DataError(f"{path} could not be written ({error.strerror or error}): mend that and run again to resume")
 
 
 def _sync_folder(folder: Path) -> None:

@@ -121,9 +121,7 @@ def detailed_metrics(logits: Tensor, labels: Tensor) -> dict[str, Any]:
     return {
         **classification_metrics(logits, labels),
         "calibration_error": calibration_error(logits.double().softmax(1), labels),
-        "per_class_accuracy": [
-            v if n else None for v, n in zip(per_class.tolist(), counts.tolist(), strict=True)
-        ],
+        "per_class_accuracy": [v if n else None for v, n in zip(per_class.tolist(), counts.tolist(), strict=True)],
         "confusion": confusion.tolist(),
     }
 

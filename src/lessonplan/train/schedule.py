@@ -49,9 +49,7 @@ class Schedule:
             try:
                 self.options[key] = float(value)
             except ValueError:
-                raise ConfigError(
-                    f"schedule option {item!r} is no number: write for example {key}=0.5"
-                ) from None
+                raise ConfigError(f"schedule option {item!r} is no number: write for example {key}=0.5") from None
         self._check()
         self.started = 0.0
         self._level = 1.0

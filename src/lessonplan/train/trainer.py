@@ -16,6 +16,7 @@ from lessonplan.errors import ConfigError, LessonplanError
 from lessonplan.losses import SumBCE
 from lessonplan.plan import Plan
 from lessonplan.seeds import fold_seed
+from lessonplan.settings import Settings
 from lessonplan.train.budget import Budget
 from lessonplan.train.cadence import Cadence
 from lessonplan.train.callbacks import Callback
@@ -25,7 +26,6 @@ from lessonplan.train.metrics import classification_metrics, parameter_norm, pre
 from lessonplan.train.optimizer import OptimizerFactory, scale_learning_rate
 from lessonplan.train.randomness import seeded
 from lessonplan.train.run_folder import RunFolder
-from lessonplan.settings import Settings
 from lessonplan.train.state import TrainingState
 from lessonplan.train.usage import memory_use
 
@@ -317,9 +317,7 @@ class Trainer:
 
     def _not_finite(self) -> NotFinite:
         newest = self.folder.checkpoints.newest() if self.folder is not None else None
-        kept = (
-            f"the last good checkpoint is {newest.name}" if newest is not None else "no checkpoint was kept"
-        )
+        kept = f"the last good checkpoint is {newest.name}" if newest is not None else "no checkpoint was kept"
         cause = f"a learning rate that is too high (lr={self.state.lr:g}), or NaN in the data"
         if self.settings.precision == "fp16":
             cause += ", or values beyond the range of fp16 (try bf16)"

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from lessonplan.errors import ConfigError
-from lessonplan.lab.compare import compare
+from lessonplan.lab.comparison import compare
 from lessonplan.lab.datasets import missing
 from lessonplan.lab.figures import write_figures
-from lessonplan.lab.recipe import Claim, Part, Recipe, Scale, find_recipe
+from lessonplan.lab.recipe import Claim, Part, Recipe, Scale, Table, find_recipe
 from lessonplan.lab.statistics import compare_paired
 from lessonplan.report import write_comparison, write_overview
 from lessonplan.report.terminal import print_source, print_table
@@ -89,7 +89,9 @@ def reproduce(
         write_comparison(folder)
         outcome.results[part_name], outcome.sources[part_name] = results, source
     if len(parts) > 1:
-        write_overview(root, f"{recipe.title} ({name}, scale {scale})", outcome.results)
+        title = f"{recipe.title} ({name}, scale {scale})"
+        write_json(root / "overview.json", {"title": title, "parts": list(parts)})
+        write_overview(root)
     return outcome
 
 
@@ -116,9 +118,30 @@ def _beside_source(recipe: Recipe, results: dict[str, Any]) -> dict[str, Any]:
         "title": recipe.title,
         "citation": recipe.citation,
         "notes": recipe.notes,
-        "tables": [table.model_dump() for table in recipe.tables],
+        "tables": [_with_ours(table, results) for table in recipe.tables],
         "claims": [judge(claim, results) for claim in recipe.claims],
     }
+
+
+def _with_ours(table: Table, results: dict[str, Any]) -> dict[str, Any]:
+    """A table of the source with our mean and interval at each row's end."""
+    ours = {method["name"]: method for method in results["methods"]}
+    rows = []
+    for row, name in zip(table.rows, [*table.methods, *[None] * len(table.rows)], strict=False):
+        method = ours.get(name) if name is not None else None
+        rows.append([*row, _our_cell(method, table.measure)])
+    model = results["config"]["model"]
+    return {"title": table.title, "columns": [*table.columns, f"ours: {table.measure} %, {model}"], "rows": rows}
+
+
+def _our_cell(method: dict[str, Any] | None, measure: str) -> str | None:
+    if method is None or method["mean"] is None:
+        return None
+    mean, interval = 100 * method["mean"], method["ci_t"]
+    bounds = [100 * bound for bound in interval] if interval is not None else None
+    if measure == "error":
+        mean, bounds = 100 - mean, [100 - b for b in reversed(bounds)] if bounds is not None else None
+    return f"{mean:.2f}" if bounds is None else f"{mean:.2f} ({bounds[0]:.2f} to {bounds[1]:.2f})"
 
 
 def judge(claim: Claim, results: dict[str, Any]) -> dict[str, str]:
@@ -132,7 +155,9 @@ def judge(claim: Claim, results: dict[str, Any]) -> dict[str, str]:
     verdict = {"text": claim.text, "verdict": "undecided"}
     if claim.method not in scores or claim.than not in scores:
         return {**verdict, "detail": "not among the methods of this scale"}
-    difference = compare_paired(scores[claim.than], {claim.method: scores[claim.method]}, results["level"])[claim.method]
+    difference = compare_paired(scores[claim.than], {claim.method: scores[claim.method]}, results["level"])[
+        claim.method
+    ]
     if difference is None or difference.ci_t is None:
         return {**verdict, "detail": "too few finished runs"}
     scale, unit = (100, " points") if claim.measure == "test_accuracy" else (1, "")
@@ -143,5 +168,3 @@ def judge(claim: Claim, results: dict[str, Any]) -> dict[str, str]:
         f" ({low:+.2f} to {high:+.2f}), {difference.n} seeds"
     )
     return {**verdict, "detail": detail}
-
-

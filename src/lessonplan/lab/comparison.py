@@ -118,7 +118,7 @@ def compare(
             executor.run(waiting, report)
     results = store()
     for job in work:
-        if (job.folder / "config.yaml").exists():
+        if (job.folder / "config.yaml").exists() and not (job.folder / "index.html").exists():
             write_run(job.folder)
     write_comparison(root)
     return results

@@ -17,6 +17,7 @@ from lessonplan.errors import ConfigError
 from lessonplan.models import build_model, count_parameters
 from lessonplan.plan import Plan
 from lessonplan.seeds import fold_seed
+from lessonplan.settings import Settings
 from lessonplan.train.budget import Budget
 from lessonplan.train.callbacks import Callback
 from lessonplan.train.files import write_atomically
@@ -24,7 +25,6 @@ from lessonplan.train.metrics import detailed_metrics, parameter_norm, predict_v
 from lessonplan.train.optimizer import OptimizerFactory
 from lessonplan.train.progress import ProgressLine
 from lessonplan.train.run_folder import RunFolder, read_config, read_metrics
-from lessonplan.settings import Settings
 from lessonplan.train.trainer import LossFunction, Trainer
 from lessonplan.train.usage import environment
 
@@ -219,7 +219,5 @@ def load_config(folder: Path) -> dict[str, Any]:
     """The configuration of a run, or an error that says what is missing."""
     config = read_config(folder)
     if config is None:
-        raise ConfigError(
-            f"{folder} is no folder of a run (config.yaml is missing): give the --out of a training"
-        )
+        raise ConfigError(f"{folder} is no folder of a run (config.yaml is missing): give the --out of a training")
     return config
