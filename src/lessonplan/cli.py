@@ -52,8 +52,10 @@ def _dispatch(arguments: list[str]) -> int:
 def _run(name: str, arguments: list[str]) -> int:
     """Read a command's arguments and do it."""
     import tyro
+    from pydantic import ValidationError
 
     from lessonplan.commands import COMMAND_TYPES, option_names
+    from lessonplan.settings import explain
 
     kind = COMMAND_TYPES[name]
     known = [*option_names(kind), "--help"]
@@ -69,6 +71,8 @@ def _run(name: str, arguments: list[str]) -> int:
         if stop.code in (0, None):
             return 0
         raise ConfigError(_one_line(said.getvalue(), name)) from None
+    except ValidationError as error:
+        raise explain(error) from None
     code: int = command.run()
     return code
 

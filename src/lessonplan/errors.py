@@ -5,6 +5,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+_LISTED = 12  # a longer list of names helps nobody who was offered the right one
+
 
 class LessonplanError(ValueError):
     """A mistake in what the user gave; the command line prints it in one line and exits with 2."""
@@ -35,5 +37,6 @@ def unknown(kind: str, given: str, allowed: Iterable[str]) -> ConfigError:
     """
     names = sorted(allowed)
     near = difflib.get_close_matches(given.lower(), names, n=1, cutoff=0.5)
-    hint = f"did you mean {near[0]!r}? " if near else ""
-    return ConfigError(f"unknown {kind} {given!r}: {hint}(known: {', '.join(names)})")
+    hint = f"did you mean {near[0]!r}?" if near else ""
+    known = f"(known: {', '.join(names)})" if not near or len(names) <= _LISTED else ""
+    return ConfigError(f"unknown {kind} {given!r}: {' '.join(filter(None, (hint, known)))}")

@@ -72,7 +72,12 @@ class Settings(BaseModel):
         try:
             return cls(**given)
         except ValidationError as error:
-            first = error.errors()[0]
-            name = str(first["loc"][0])
-            reasons = {e["msg"][0].lower() + e["msg"][1:] for e in error.errors() if e["loc"][0] == name}
-            raise ConfigError(f"setting {name}={given[name]!r}: {' or '.join(sorted(reasons))}") from None
+            raise explain(error) from None
+
+
+def explain(error: ValidationError) -> ConfigError:
+    """What a check of settings found, in one sentence: the setting, its value, what is allowed."""
+    found = error.errors()
+    name, value = str(found[0]["loc"][0]), found[0]["input"]
+    reasons = {e["msg"][0].lower() + e["msg"][1:] for e in found if str(e["loc"][0]) == name}
+    return ConfigError(f"setting {name}={value!r}: {' or '.join(sorted(reasons))}")

@@ -12,7 +12,7 @@ from lessonplan.lab.comparison import compare
 from lessonplan.lab.datasets import missing
 from lessonplan.lab.figures import write_figures
 from lessonplan.lab.recipe import Claim, Part, Recipe, Scale, Table, find_recipe
-from lessonplan.lab.statistics import compare_paired
+from lessonplan.lab.statistics import Difference, compare_paired, correct_together
 from lessonplan.report import write_comparison, write_overview
 from lessonplan.report.terminal import print_source, print_table
 from lessonplan.train.files import write_json
@@ -119,7 +119,7 @@ def _beside_source(recipe: Recipe, results: dict[str, Any]) -> dict[str, Any]:
         "citation": recipe.citation,
         "notes": recipe.notes,
         "tables": [_with_ours(table, results) for table in recipe.tables],
-        "claims": [judge(claim, results) for claim in recipe.claims],
+        "claims": judge(recipe.claims, results),
     }
 
 
@@ -144,27 +144,41 @@ def _our_cell(method: dict[str, Any] | None, measure: str) -> str | None:
     return f"{mean:.2f}" if bounds is None else f"{mean:.2f} ({bounds[0]:.2f} to {bounds[1]:.2f})"
 
 
-def judge(claim: Claim, results: dict[str, Any]) -> dict[str, str]:
-    """Whether a claim held in our runs: held, did not hold, or undecided, with the interval."""
+def judge(claims: Sequence[Claim], results: dict[str, Any]) -> list[dict[str, str]]:
+    """Whether each claim held in our runs: held, did not hold, or undecided, with the interval.
+
+    The p-values are corrected for the number of claims (Holm), and no claim is decided whose interval
+    contains 0.
+    """
+    found = {claim.text: _claimed_difference(claim, results) for claim in claims}
+    decided = correct_together({text: d for text, d in found.items() if d is not None}, results["level"])
+    return [{"text": claim.text, **_verdict(claim, decided.get(claim.text), results)} for claim in claims]
+
+
+def _claimed_difference(claim: Claim, results: dict[str, Any]) -> Difference | None:
     scores = {
         method["name"]: {
             run["seed"]: run[claim.measure] for run in method["runs"] if run.get(claim.measure) is not None
         }
         for method in results["methods"]
     }
-    verdict = {"text": claim.text, "verdict": "undecided"}
     if claim.method not in scores or claim.than not in scores:
-        return {**verdict, "detail": "not among the methods of this scale"}
-    difference = compare_paired(scores[claim.than], {claim.method: scores[claim.method]}, results["level"])[
-        claim.method
-    ]
+        return None
+    return compare_paired(scores[claim.than], {claim.method: scores[claim.method]}, results["level"])[claim.method]
+
+
+def _verdict(claim: Claim, difference: Difference | None, results: dict[str, Any]) -> dict[str, str]:
     if difference is None or difference.ci_t is None:
-        return {**verdict, "detail": "too few finished runs"}
+        names = {method["name"] for method in results["methods"]}
+        absent = [name for name in (claim.method, claim.than) if name not in names]
+        reason = f"{' and '.join(absent)} did not take part at this scale" if absent else "too few finished runs"
+        return {"verdict": "undecided", "detail": reason}
     scale, unit = (100, " points") if claim.measure == "test_accuracy" else (1, "")
     low, high = (scale * bound for bound in difference.ci_t)
-    verdict["verdict"] = {"better": "held", "worse": "did not hold", "undecided": "undecided"}[difference.verdict]
-    detail = (
-        f"{claim.method} minus {claim.than}: {scale * difference.mean:+.2f}{unit}"
-        f" ({low:+.2f} to {high:+.2f}), {difference.n} seeds"
-    )
-    return {**verdict, "detail": detail}
+    return {
+        "verdict": {"better": "held", "worse": "did not hold", "undecided": "undecided"}[difference.verdict],
+        "detail": (
+            f"{claim.method} minus {claim.than}: {scale * difference.mean:+.2f}{unit}"
+            f" ({low:+.2f} to {high:+.2f}), Holm p {difference.p_holm:.3g}, {difference.n} seeds"
+        ),
+    }

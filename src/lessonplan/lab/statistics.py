@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -103,31 +103,41 @@ def compare_paired(
     Returns:
         a ``Difference`` for each method, None where no seed is shared.
     """
-    differences = {
+    pairs = {
         name: [score - reference[seed] for seed, score in sorted(scores.items()) if seed in reference]
         for name, scores in methods.items()
     }
-    corrected = holm([paired_p_value(values) for values in differences.values()])
+    found = {name: _difference(values, level) for name, values in pairs.items() if values}
+    return {**dict.fromkeys(methods), **correct_together(found, level)}
+
+
+def correct_together(differences: dict[str, Difference], level: float = LEVEL) -> dict[str, Difference]:
+    """Correct the p-values of several differences for their number (Holm), and decide each of them.
+
+    Args:
+        differences: by name; what they say of ``p_holm`` and ``verdict`` is replaced.
+        level: confidence level in (0, 1).
+    """
+    corrected = holm([difference.p for difference in differences.values()])
     return {
-        name: _difference(values, p_holm, level) if values else None
-        for (name, values), p_holm in zip(differences.items(), corrected, strict=True)
+        name: replace(difference, p_holm=p, verdict=_decide(difference.ci_t, p, level))
+        for (name, difference), p in zip(differences.items(), corrected, strict=True)
     }
 
 
-def _difference(values: list[float], p_holm: float | None, level: float) -> Difference:
-    mean, interval = float(np.mean(values)), t_interval(values, level)
-    verdict: Verdict = "undecided"
-    if interval is not None and p_holm is not None and p_holm < 1 - level:
-        if interval[0] > 0:
-            verdict = "better"
-        elif interval[1] < 0:
-            verdict = "worse"
+def _decide(interval: Interval | None, p_holm: float | None, level: float) -> Verdict:
+    if interval is None or p_holm is None or p_holm >= 1 - level:
+        return "undecided"
+    if interval[0] > 0:
+        return "better"
+    return "worse" if interval[1] < 0 else "undecided"
+
+
+def _difference(values: list[float], level: float) -> Difference:
     return Difference(
-        mean=mean,
+        mean=float(np.mean(values)),
         n=len(values),
-        ci_t=interval,
+        ci_t=t_interval(values, level),
         ci_bootstrap=bootstrap_interval(values, level),
         p=paired_p_value(values),
-        p_holm=p_holm,
-        verdict=verdict,
     )

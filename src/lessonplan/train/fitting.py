@@ -57,8 +57,8 @@ def fit(
     *,
     seed: int = 0,
     out: str | Path | None = None,
-    loss: LossFunction | None = None,
-    optimizer: OptimizerFactory | None = None,
+    loss: str | LossFunction = "ce",
+    optimizer: str | OptimizerFactory = "sgd",
     callbacks: Sequence[Callback] = (),
     **settings: Any,
 ) -> Run:
@@ -71,8 +71,8 @@ def fit(
         budget: ``"20ep"``, ``"4000 steps"``, ``"400k samples"``, ``"10min"``, ``"1.2M cost"``.
         seed: of the network's weights (for a name), the order of samples and the mixes.
         out: folder of the run; without one nothing is written and nothing can be resumed.
-        loss: ``(logits, target) -> (M,)`` or scalar; the setting ``loss`` otherwise.
-        optimizer: factory from parameters to an optimizer; the setting ``optimizer`` otherwise.
+        loss: a name (see ``Settings``), or a function ``(logits, target) -> (M,)`` or scalar.
+        optimizer: a name (see ``Settings``), or a factory from parameters to a PyTorch optimizer.
         callbacks: see ``Callback``.
         **settings: see ``Settings``.
 
@@ -88,6 +88,11 @@ def fit(
     >>> 0.0 <= run.result["test"]["accuracy"] <= 1.0
     True
     """
+    own_loss, own_optimizer = _unless_text(loss), _unless_text(optimizer)
+    if own_loss is None:
+        settings["loss"] = loss
+    if own_optimizer is None:
+        settings["optimizer"] = optimizer
     chosen = Settings.make(**settings)
     plan = Plan.parse(plan) if isinstance(plan, str) else plan or Plan()
     budget = Budget.parse(budget)
@@ -98,7 +103,7 @@ def fit(
         raise ConfigError(
             f"the data are on {data.train.device} and the setting device is {chosen.device!r}: load them there"
         )
-    config = run_config(model, data, plan, budget, chosen, seed, loss=loss, optimizer=optimizer)
+    config = run_config(model, data, plan, budget, chosen, seed, loss=own_loss, optimizer=own_optimizer)
     network = _network(model, data, seed)
     folder = RunFolder(Path(out), config) if out is not None else None
     finished = folder.result() if folder is not None else None
@@ -116,8 +121,8 @@ def fit(
             chosen,
             seed=seed,
             folder=folder,
-            loss=loss,
-            optimizer=optimizer,
+            loss=own_loss,
+            optimizer=own_optimizer,
             callbacks=[*callbacks, ProgressLine()],
         )
         trainer.train()
@@ -181,6 +186,11 @@ def _network(model: str | nn.Module, data: Data, seed: int) -> nn.Module:
 def _describe_module(model: nn.Module) -> str:
     kind = type(model)
     return f"{kind.__module__}.{kind.__qualname__} with {count_parameters(model)} parameters"
+
+
+def _unless_text(given: Any) -> Any:
+    """A function that the user gave, or None for the name of one of ours."""
+    return None if isinstance(given, str) else given
 
 
 def _describe_function(function: Any) -> str:

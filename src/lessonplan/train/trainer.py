@@ -162,6 +162,7 @@ class Trainer:
     def _update(self, x: Tensor, y: Tensor) -> None:
         """Mix, forward, loss, backward, update, observe."""
         state, drawn = self.state, len(x)
+        state.optimizer.zero_grad(set_to_none=True)
         if self.plan.mix is not None:
             x, target = self.plan.mix(x, y)
         else:
@@ -175,7 +176,6 @@ class Trainer:
         loss = losses.mean()
         state.lr = scale_learning_rate(state.optimizer, state.schedule.factor(self.progress))
         self._check_finite(loss)
-        state.optimizer.zero_grad(set_to_none=True)
         state.scaler.scale(loss).backward()
         if self.settings.clip is not None:
             state.scaler.unscale_(state.optimizer)
