@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import re
 import sys
 from collections.abc import Sequence
@@ -32,7 +33,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(f"lessonplan: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
-        print("lessonplan: stopped; run the same command again to go on", file=sys.stderr)
+        print("lessonplan: stopped; run the same command again to go on", file=sys.stderr, flush=True)
+        if argv is None:
+            os._exit(INTERRUPTED)  # taking PyTorch apart in good order would keep the user waiting for a second
         sys.exit(INTERRUPTED)
 
 
@@ -78,18 +81,20 @@ def _run(name: str, arguments: list[str]) -> int:
 
 
 def _one_line(box: str, name: str) -> str:
-    """The message inside the parser's frame, without the frame."""
-    lines = [line.strip("│ ").strip() for line in re.sub(r"\x1b\[[0-9;]*m", "", box).splitlines()]
-    message: list[str] = []
+    """The message inside the parser's frame, without the frame, its title and the help below it."""
+    lines = [line.strip("│ ") for line in re.sub(r"\x1b\[[0-9;]*m", "", box).strip().splitlines()]
+    blocks: list[list[str]] = [[]]
     for line in lines:
-        if line.startswith(("╭", "╰")):
-            continue
-        if (not line or line.startswith("─")) and message:
+        if line.startswith(("╭", "╰", "──", "--- ")) or not line.strip("-"):
+            blocks.append([])
+        elif line.startswith("Got errors"):
             break
-        message.append(line)
-    return (
-        f"{' '.join(message) or 'the arguments cannot be read'} (lessonplan {name} --help shows what can be given)"
-    )
+        else:
+            blocks[-1].append(line)
+    # Where the terminal knows no frames, the title is a block of its own.
+    blocks = [block for block in blocks if block][not box.lstrip().startswith("╭") :]
+    message = " ".join(blocks[0]) if blocks else "the arguments cannot be read"
+    return f"{message} (lessonplan {name} --help shows what can be given)"
 
 
 def _overview() -> str:

@@ -19,7 +19,7 @@ class Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     batch_size: Annotated[int, Field(ge=1)] | Literal["auto", "all"] = "auto"
-    """Samples drawn for an update; "auto": 100, or a quarter of a smaller training set; "all": the whole set."""
+    """Samples drawn for an update; "auto": 100, or half of a smaller training set; "all": the whole set."""
     optimizer: Literal["sgd", "adam", "adamw"] = "sgd"
     """Update rule."""
     lr: Annotated[float, Field(gt=0)] | None = None

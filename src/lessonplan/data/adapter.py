@@ -11,12 +11,12 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ..errors import DataError
-from .arrays import TensorSource, from_arrays, to_labels
-from .base import Options, Parts, fingerprint_of
-from .encoded import BROKEN, Header, bad_images, choose_size, each, report_bad, why
-from .pixels import Pixels, from_array, from_pil, is_grey, size_of
-from .preprocess import fit
+from lessonplan.data.arrays import TensorSource, from_arrays, to_labels
+from lessonplan.data.base import Options, Parts, fingerprint_of
+from lessonplan.data.encoded import BROKEN, Header, bad_images, choose_size, each, report_bad, why
+from lessonplan.data.pixels import Pixels, from_array, from_pil, is_grey, size_of
+from lessonplan.data.preprocess import fit
+from lessonplan.errors import DataError
 
 _IMAGES = ("image", "img", "pixel_values")
 _LABELS = ("label", "fine_label", "labels")

@@ -12,9 +12,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from ..errors import DataError
-from .base import Parts, fingerprint_of, row_keys
-from .pixels import channels_lead, to_uint8
+from lessonplan.data.base import Parts, fingerprint_of, row_keys
+from lessonplan.data.pixels import channels_lead, to_uint8
+from lessonplan.errors import DataError
 
 Array = npt.NDArray[Any]
 
@@ -85,8 +85,8 @@ def to_samples(x: Array | Tensor | Sequence[Any]) -> Tensor:
         array = array.transpose(0, 3, 1, 2)
     if array.ndim != 4 or array.shape[1] not in (1, 3):
         raise DataError(
-            f"x has shape {np.shape(x)}: give images (N, H, W), (N, H, W, C) or (N, C, H, W) with 1 or 3 channels, "
-            "or features (N, F)"
+            f"x has shape {np.shape(x)}: give images (N, H, W), (N, H, W, C) or (N, C, H, W) with 1 or 3 "
+            "channels, or features (N, F)"
         )
     return torch.from_numpy(np.array(to_uint8(array), order="C", copy=True))
 
@@ -134,9 +134,10 @@ def from_npz(path: Path) -> Parts:
     if not path.is_file():
         raise DataError(f"{path} does not exist or is no file")
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            if not isinstance(archive, np.lib.npyio.NpzFile):
-                raise DataError(f"{path} is a single array: give an .npz file with x and y")
+        archive = np.load(path, allow_pickle=False)
+        if isinstance(archive, np.ndarray):
+            raise DataError(f"{path} is a single array: give an .npz file with x and y")
+        with archive:
             names = archive.files
             found = {k: next((archive[n] for n in options if n in names), None) for k, options in _NAMES.items()}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as e:

@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..errors import ConfigError, DataError, unknown
-from .keyed import keyed_uniform, stream_key
+from lessonplan.data.keyed import keyed_uniform, stream_key
+from lessonplan.errors import ConfigError, DataError, unknown
 
 Transform = Callable[[Tensor], Tensor]
 _TRANSFORM = 0x5452_414E_53  # keeps a transform's random numbers apart from those of flips and crops

@@ -8,14 +8,14 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from ..errors import ConfigError, DataError
-from .augment import Augment
-from .base import Options, Parts, Source, content_keys
-from .cut import Sizes, cut
-from .normalise import measure
-from .preprocess import Preprocessing
-from .sources import describe, open_parts
-from .view import View
+from lessonplan.data.augment import Augment
+from lessonplan.data.base import Options, Parts, Source, content_keys
+from lessonplan.data.cut import Sizes, cut
+from lessonplan.data.normalise import measure
+from lessonplan.data.preprocess import Preprocessing
+from lessonplan.data.sources import describe, open_parts
+from lessonplan.data.view import View
+from lessonplan.errors import ConfigError, DataError
 
 MEASURED_ROWS = 10_000  # of a streamed set, whose every sample would have to be decoded for exact statistics
 
@@ -105,7 +105,7 @@ def load(
 
     >>> data = load("digits", per_class=10, val_per_class=5, seed=1)
     >>> len(data.train), len(data.val), len(data.test), data.shape
-    (100, 50, 899, (1, 8, 8))
+    (100, 50, 901, (1, 8, 8))
     """
     sizes = Sizes(per_class, val_per_class, val_fraction, test_fraction)
     sizes.check()

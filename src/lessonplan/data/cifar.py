@@ -11,10 +11,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from ..errors import DataError
-from .arrays import TensorSource
-from .base import Parts
-from .safe_pickle import load_plain
+from lessonplan.data.arrays import TensorSource
+from lessonplan.data.base import Parts
+from lessonplan.data.safe_pickle import load_plain
+from lessonplan.errors import DataError
 
 _CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 _SHAPE = (3, 32, 32)

@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..errors import ConfigError, DataError
-from .base import Parts, content_keys, digest, groups_of
-from .split import share, stratified_split
+from lessonplan.data.base import Parts, content_keys, digest, groups_of
+from lessonplan.data.split import share, stratified_split
+from lessonplan.errors import ConfigError, DataError
 
 
 @dataclass(frozen=True)
@@ -114,8 +114,8 @@ def _check_enough(labels: Tensor, wanted: int, names: Sequence[str], sizes: Size
     after = " once the test samples are set aside" if aside else ""
     raise DataError(
         f"class {names[c]!r} has {counts[c]} samples for training{after}, but {' and '.join(asked)} "
-        f"{'needs' if len(asked) == 1 else 'need'} {wanted}: lower the number, add samples of this class, or leave "
-        "the class out"
+        f"{'needs' if len(asked) == 1 else 'need'} {wanted}: lower the number, add samples of this class, or "
+        "leave the class out"
     )
 
 

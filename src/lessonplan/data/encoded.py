@@ -17,10 +17,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ..errors import DataError, LessonplanWarning
-from .arrays import TensorSource
-from .base import Options, Parts, Source, digest, fingerprint_of
-from .pixels import Pixels, from_pil, is_grey, open_image, size_of
+from lessonplan.data.arrays import TensorSource
+from lessonplan.data.base import Options, Parts, Source, digest, fingerprint_of
+from lessonplan.data.pixels import Pixels, from_pil, is_grey, open_image, size_of
+from lessonplan.errors import DataError, LessonplanWarning
 
 T = TypeVar("T")
 #: What a broken file makes PIL raise.

@@ -8,10 +8,10 @@ from typing import Any
 
 import torch
 
-from ..errors import DataError
-from .base import Options, Parts
-from .encoded import Files, Labelled, build
-from .pixels import SUFFIXES
+from lessonplan.data.base import Options, Parts
+from lessonplan.data.encoded import Files, Labelled, build
+from lessonplan.data.pixels import SUFFIXES
+from lessonplan.errors import DataError
 
 _TRAIN, _TEST = ("train", "training"), ("test", "testing", "val", "valid", "validation")
 _ANNOTATIONS = "val_annotations.txt"

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import DataError
-from .arrays import TensorSource, to_labels, to_samples
-from .base import Parts
+from lessonplan.data.arrays import TensorSource, to_labels, to_samples
+from lessonplan.data.base import Parts
+from lessonplan.errors import DataError
 
 _UNSIGNED_BYTE = 0x08
 

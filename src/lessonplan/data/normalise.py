@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .base import Source
-from .keyed import keyed_bits, stream_key
+from lessonplan.data.base import Source
+from lessonplan.data.keyed import keyed_bits, stream_key
 
 _STATISTICS = 0x5354_4154
 
@@ -22,7 +22,8 @@ class Normalise:
         std: the same, all positive.
         scale: what one unit is in raw values: 255 for images, 1 for features.
 
-    >>> Normalise(torch.tensor([0.5]), torch.tensor([0.25]), 255.0)(torch.full((1, 1, 1, 1), 255, dtype=torch.uint8))
+    >>> white = torch.full((1, 1, 1, 1), 255, dtype=torch.uint8)
+    >>> Normalise(torch.tensor([0.5]), torch.tensor([0.25]), 255.0)(white)
     tensor([[[[2.]]]])
     """
 
@@ -66,16 +67,15 @@ def measure(source: Source, rows: Tensor, *, seed: int, at_most: int | None, chu
         rows = rows[order[:at_most]]
     scale, width = scale_of(source.shape), source.shape[0]
     # Sums around the first sample's values: no cancellation where the mean is large beside the spread.
-    centre = source.read(rows[:1]).to(torch.float64).flatten(2).mean((0, 2)) if len(source.shape) == 3 else None
-    if centre is None:
-        centre = source.read(rows[:1]).to(torch.float64)[0]
-    total, square, count = torch.zeros(2, width, dtype=torch.float64).unbind() + (0,)
+    centre = source.read(rows[:1]).cpu().to(torch.float64).reshape(width, -1).mean(1)
+    total, square = torch.zeros(2, width, dtype=torch.float64)
+    count = 0
     for part in rows.split(chunk):
-        x = source.read(part).cpu().to(torch.float64).reshape(len(part), width, -1) - centre.cpu()[:, None]
+        x = source.read(part).cpu().to(torch.float64).reshape(len(part), width, -1) - centre[:, None]
         total, square = total + x.sum((0, 2)), square + x.square().sum((0, 2))
         count += len(part) * x.shape[2]
     offset = total / count
     std = (square / count - offset.square()).clamp_(min=0).sqrt() / scale
-    mean = (centre.cpu() + offset) / scale
+    mean = (centre + offset) / scale
     std = torch.where(std > 1e-7 * mean.abs().clamp(min=1e-6), std, torch.ones_like(std))
     return Normalise(mean.to(torch.float32), std.to(torch.float32), scale)

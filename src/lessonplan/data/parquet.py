@@ -13,10 +13,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from ..errors import ConfigError, DataError
-from .arrays import to_labels
-from .base import Options, Parts
-from .encoded import Buffer, Labelled, build
+from lessonplan.data.arrays import to_labels
+from lessonplan.data.base import Options, Parts
+from lessonplan.data.encoded import Buffer, Labelled, build
+from lessonplan.errors import ConfigError, DataError
 
 Bytes = npt.NDArray[np.uint8]
 _IMAGES = ("image", "img")
@@ -158,7 +158,7 @@ class Spool:
 
     def __init__(self, on_disk: bool) -> None:
         self.pieces: list[Bytes] = []
-        self.file = tempfile.TemporaryFile() if on_disk else None
+        self.file = tempfile.TemporaryFile() if on_disk else None  # noqa: SIM115 (closed by finish)
 
     def add(self, data: Bytes) -> None:
         """Append bytes.

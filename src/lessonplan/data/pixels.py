@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps
 
-from ..errors import DataError
+from lessonplan.errors import DataError
 
 Pixels = npt.NDArray[np.uint8]
 GREY_MODES = frozenset({"1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "I;16N"})
@@ -127,7 +127,8 @@ def to_uint8(array: npt.NDArray[Any]) -> Pixels:
         raise DataError(f"pixels must be numbers, not {array.dtype}")
     low, high = array.min(), array.max()
     if array.dtype.kind == "f" and low >= 0 and high <= 1:
-        return np.rint(array * 255).astype(np.uint8)
+        scaled: Pixels = np.rint(array * 255).astype(np.uint8)
+        return scaled
     whole = array.dtype.kind != "f" or bool((array == np.rint(array)).all())
     if not (low >= 0 and high <= 255 and whole):
         raise DataError(

@@ -13,9 +13,9 @@ import torch
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
-from ..errors import DataError
-from .normalise import Normalise, scale_of
-from .pixels import Pixels, from_array, from_pil, open_image
+from lessonplan.data.normalise import Normalise, scale_of
+from lessonplan.data.pixels import Pixels, from_array, from_pil, open_image
+from lessonplan.errors import DataError
 
 Image_ = Image.Image | str | Path | npt.NDArray[Any]
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import DataError
+from lessonplan.errors import DataError
 
 
 class _Dtype:
@@ -39,6 +39,8 @@ class _Array:
     def fill(self, raw: Any, dtype: Any, shape: Any, order: str) -> _Array:
         if not isinstance(dtype, _Dtype) or dtype.name != "u1":
             raise pickle.UnpicklingError("arrays must hold unsigned bytes")
+        if not isinstance(raw, (bytes, bytearray)):
+            raise pickle.UnpicklingError("an array must come with its bytes")
         data = np.frombuffer(bytes(raw), dtype=np.uint8)
         self.value = data.reshape(shape, order="F" if order == "F" else "C")
         return self
@@ -47,6 +49,7 @@ class _Array:
 class _Stand:
     """Stands for a global that a pickle names; can be called and nothing else, least of all changed."""
 
+    make: Callable[..., Any]
     __slots__ = ("make",)
 
     def __init__(self, make: Callable[..., Any]) -> None:
@@ -70,19 +73,20 @@ def _encode(text: Any, _encoding: Any = "latin1") -> bytes:
     return text if isinstance(text, bytes) else str(text).encode("latin1")
 
 
-_STANDS = {
+_STANDS: dict[tuple[str, str], Callable[..., Any]] = {
     ("multiarray", "_reconstruct"): lambda *_: _Array(),
     ("numeric", "_frombuffer"): lambda raw, dtype, shape, order: _Array().fill(raw, dtype, shape, order),
     ("numpy", "ndarray"): lambda *_: _Array(),
     ("numpy", "dtype"): _dtype,
     ("_codecs", "encode"): _encode,
+    ("__builtin__", "bytes"): lambda: b"",
 }
 
 
 class _Unpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         """Our own stand-in for the few names that number arrays need; an error for all others."""
-        inside = module == "_codecs" or module.split(".")[0] == "numpy"
+        inside = module in ("_codecs", "__builtin__") or module.split(".")[0] == "numpy"
         make = _STANDS.get((module.split(".")[-1], name)) if inside else None
         if make is None:
             raise pickle.UnpicklingError(f"it asks for {module}.{name}")

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ..errors import DataError, unknown
-from .base import Options, Parts, Source
+from lessonplan.data.base import Options, Parts, Source
+from lessonplan.errors import DataError, unknown
 
 KINDS = ("digits", "npz", "folder", "parquet", "idx", "cifar")
 
@@ -29,7 +29,7 @@ def open_parts(spec: Any, options: Options) -> Parts:
     if isinstance(spec, str):
         kind, colon, where = spec.partition(":")
         if spec == "digits":
-            from .arrays import digits
+            from lessonplan.data.arrays import digits
 
             return digits()
         if colon and kind in KINDS and kind != "digits" and where:
@@ -43,13 +43,13 @@ def open_parts(spec: Any, options: Options) -> Parts:
     if isinstance(spec, Source):
         return Parts(spec)
     if isinstance(spec, tuple):
-        from .arrays import from_arrays
+        from lessonplan.data.arrays import from_arrays
 
         if len(spec) != 2:
             raise DataError(f"data given as a tuple must be (x, y), not {len(spec)} things")
         return from_arrays(*spec)
     if hasattr(spec, "__getitem__") and hasattr(spec, "__len__"):
-        from .adapter import from_dataset
+        from lessonplan.data.adapter import from_dataset
 
         return from_dataset(spec, options)
     raise DataError(
@@ -94,21 +94,21 @@ def guess(path: Path) -> str:
 def _open_path(kind: str, path: Path, options: Options) -> Parts:
     """Read one kind of files; each reader is imported when it is needed."""
     if kind == "npz":
-        from .arrays import from_npz
+        from lessonplan.data.arrays import from_npz
 
         return from_npz(path)
     if kind == "folder":
-        from .folder import from_folder
+        from lessonplan.data.folder import from_folder
 
         return from_folder(path, options)
     if kind == "parquet":
-        from .parquet import from_parquet
+        from lessonplan.data.parquet import from_parquet
 
         return from_parquet(path, options)
     if kind == "idx":
-        from .idx import from_idx
+        from lessonplan.data.idx import from_idx
 
         return from_idx(path)
-    from .cifar import from_cifar
+    from lessonplan.data.cifar import from_cifar
 
     return from_cifar(path)

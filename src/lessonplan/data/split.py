@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ..errors import DataError
-from .keyed import keyed_bits, stream_key
+from lessonplan.data.keyed import keyed_bits, stream_key
+from lessonplan.errors import DataError
 
 _SPLIT = 0x5350_4C49_54  # keeps the order of a split apart from other uses of the same seed
 

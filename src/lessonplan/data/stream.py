@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from ..errors import LessonplanError
-from .augment import Transform, apply_transform
-from .base import Source
+from lessonplan.data.augment import Transform, apply_transform
+from lessonplan.data.base import Source
+from lessonplan.errors import LessonplanError
 
 Job = tuple[int, npt.NDArray[np.int64]]  # epoch and source rows; an array, for a tensor would travel as a file
 
@@ -51,7 +51,7 @@ def read(source: Source, rows: Tensor, transform: Transform | None, seed: int, e
     return x if transform is None else apply_transform(transform, x.cpu(), rows, seed=seed, epoch=epoch)
 
 
-def _as_is(batch: Tensor | LessonplanError) -> Tensor | LessonplanError:
+def _as_is(batch: Any) -> Any:
     return batch
 
 
@@ -77,7 +77,7 @@ class Stream:
         self.workers, self.prefetch, self.pin = workers, prefetch, pin
         self.idle: list[tuple[_Jobs, DataLoader[Any]]] = []
 
-    def batches(self, jobs: Iterable[Job]) -> Iterator[Tensor]:
+    def batches(self, jobs: Iterable[Job]) -> Generator[Tensor, None, None]:
         """The samples of each job, in order; jobs are asked for only as far ahead as the prefetch goes."""
         sampler, loader = self.idle.pop() if self.idle else self._start()
         sampler.current = jobs

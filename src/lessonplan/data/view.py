@@ -8,11 +8,11 @@ from collections.abc import Iterable, Iterator
 import torch
 from torch import Tensor
 
-from ..errors import ConfigError
-from .augment import Augment
-from .base import Source
-from .normalise import Normalise
-from .stream import Job, Stream, read
+from lessonplan.data.augment import Augment
+from lessonplan.data.base import Source
+from lessonplan.data.normalise import Normalise
+from lessonplan.data.stream import Job, Stream, read
+from lessonplan.errors import ConfigError
 
 
 class View:
@@ -116,7 +116,7 @@ class View:
                 yield self._finish(x, ahead.popleft(), epoch)
         finally:
             # Closed by name: left to the garbage collector, an abandoned loop would keep its workers.
-            getattr(raw, "close", lambda: None)()
+            raw.close()
 
     def _finish(self, x: Tensor, indices: Tensor, epoch: int) -> tuple[Tensor, Tensor]:
         """Raw samples to the device, augmented and normalised, with their labels."""

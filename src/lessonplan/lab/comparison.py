@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 import yaml
 from torch import nn
 
@@ -17,10 +16,11 @@ from lessonplan.errors import ConfigError, unknown
 from lessonplan.lab.config import RUN_FORMAT, Comparison, content_hash
 from lessonplan.lab.examples import write_examples
 from lessonplan.lab.executor import Executor, InProcess, LocalProcesses
-from lessonplan.lab.job import Job, load_job_data
+from lessonplan.lab.job import Job, check_job, load_job_data
 from lessonplan.lab.methods import Method, read_methods
 from lessonplan.lab.progress import RunCounter
 from lessonplan.lab.results import summarise, write_results
+from lessonplan.models import check_model
 from lessonplan.plan import Plan
 from lessonplan.report import write_comparison, write_run
 from lessonplan.settings import Settings
@@ -76,6 +76,10 @@ def compare(
         ConfigError: something is wrong with the request; runs that fail do not raise, they are reported.
     """
     root = Path(out)
+    if root.exists() and not root.is_dir():
+        raise ConfigError(f"{root} is a file: give a folder for the comparison")
+    if jobs is not None and jobs < 1:
+        raise ConfigError(f"jobs={jobs}: give at least 1 run at a time, or leave it out")
     chosen = read_methods(methods)
     if "val_per_class" not in data_options:
         data_options.setdefault("val_fraction", 0.2)
@@ -91,8 +95,13 @@ def compare(
     reference = _reference(reference, chosen)
     device = str(Settings.make(**comparison.settings).device)
     sample = load_job_data(data, data_options, comparison.seeds[0], device)
-    _claim_folder(root, comparison)
+    if isinstance(model, str):
+        check_model(model, sample.shape)
     work = [_job(m, s, comparison, sample, root, data, model) for s in comparison.seeds for m in chosen]
+    waiting = [job for job in work if not (job.folder / "result.json").exists()]
+    for job in {job.method.name: job for job in waiting}.values():
+        check_job(job, sample)
+    _claim_folder(root, comparison)
     write_examples(root, chosen, sample, comparison.seeds[0])
     title = title or f"{', '.join(m.name for m in chosen)} on {comparison.data}"
     errors: dict[Path, str] = {}
@@ -102,7 +111,9 @@ def compare(
         write_results(root, results)
         return results
 
-    waiting = [job for job in work if not (job.folder / "result.json").exists()]
+    if threads is not None:
+        for job in waiting:
+            job.settings["threads"] = threads
     if executor is None and waiting:
         executor = _executor(jobs, threads, len(waiting), sample, root)
     store()
@@ -164,7 +175,7 @@ def _job(
         "plan": method.plan.config(),
         "model": comparison.model,
         "budget": comparison.budget,
-        "data": sample.fingerprint,
+        "data": [view.source.fingerprint for view in (sample.train, sample.test) if view is not None],
         "data_options": comparison.data_options,
         "settings": Settings.make(**settings).model_dump(mode="json"),
     }
@@ -181,7 +192,5 @@ def _executor(jobs: int | None, threads: int | None, waiting: int, sample: Data,
         jobs = cores if sample.train.device.type == "cpu" else 1
     jobs = max(1, min(jobs, waiting))
     if jobs == 1:
-        if threads is not None:
-            torch.set_num_threads(threads)
         return InProcess()
     return LocalProcesses(jobs, threads or max(1, cores // jobs), root / "log.txt")

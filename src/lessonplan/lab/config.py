@@ -61,8 +61,10 @@ class Comparison(BaseModel):
             return cls(**given)
         except ValidationError as error:
             first = error.errors()[0]
-            reason = first["msg"].removeprefix("Value error, ")
-            raise ConfigError(f"{first['loc'][0]}={given.get(str(first['loc'][0]))!r}: {reason}") from None
+            field, reason = str(first["loc"][0]), first["msg"].removeprefix("Value error, ")
+            if reason.startswith(f"{field} "):  # it names itself
+                raise ConfigError(reason) from None
+            raise ConfigError(f"{field}={given.get(field)!r}: {reason}") from None
 
 
 def content_hash(value: Any) -> str:

@@ -22,7 +22,7 @@ from lessonplan.lab.worker import LENGTH_BYTES
 Report = Callable[[Job, str | None], None]
 """Called when a job is over, with None or what went wrong."""
 
-_GRACE_SECONDS = 1.5
+_GRACE_SECONDS = 1.3
 
 
 class Executor(Protocol):
@@ -61,6 +61,7 @@ class LocalProcesses:
             raise ConfigError(f"jobs={processes} and threads={threads}: give at least 1 of each")
         self.processes, self.threads, self.log = processes, threads, log
         self._workers: dict[int, subprocess.Popen[bytes]] = {}
+        self._starting = threading.Lock()
         self._stopping = False
 
     def run(self, jobs: Iterable[Job], report: Report) -> None:
@@ -70,14 +71,16 @@ class LocalProcesses:
             ConfigError: a job holds something that cannot be sent to another process.
         """
         packed = [(job, _pack(job)) for job in jobs]
+        self._stopping = False
         with ThreadPoolExecutor(self.processes) as pool:
             try:
                 futures = {pool.submit(self._do, payload): job for job, payload in packed}
                 for future in as_completed(futures):
                     report(futures[future], future.result())
             except BaseException:
-                self._stopping = True
                 pool.shutdown(wait=False, cancel_futures=True)
+                with self._starting:  # from here on no thread starts another worker
+                    self._stopping = True
                 self._interrupt()
                 raise
             finally:
@@ -85,7 +88,10 @@ class LocalProcesses:
 
     def _do(self, payload: bytes) -> str | None:
         """Have this thread's worker do a job; None or what went wrong."""
-        worker = self._worker()
+        with self._starting:
+            if self._stopping:
+                return "stopped before it began"
+            worker = self._worker()
         assert worker.stdin is not None
         assert worker.stdout is not None
         try:
@@ -112,7 +118,7 @@ class LocalProcesses:
             self.log.parent.mkdir(parents=True, exist_ok=True)
             with self.log.open("ab") as log:
                 worker = subprocess.Popen(
-                    [sys.executable, "-m", "lessonplan.lab.worker"],
+                    [sys.executable, "-c", "from lessonplan.lab.worker import main; main()"],
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
                     stderr=log,

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from lessonplan.data import Data
 from lessonplan.data import load as load_data
+from lessonplan.errors import ConfigError
 from lessonplan.lab.methods import Method
 from lessonplan.report import write_run
 from lessonplan.seeds import fold_seed
+from lessonplan.settings import Settings
+from lessonplan.train.budget import Budget
 from lessonplan.train.fitting import fit, resolve_device
 from lessonplan.train.randomness import seeded
+from lessonplan.train.trainer import Trainer
 
 
 @dataclass
@@ -55,9 +61,31 @@ def do_job(job: Job) -> None:
     data = load_job_data(job.data, job.data_options, job.seed, settings.get("device", "auto"))
     try:
         fit(model, data, job.method.fresh_plan(), job.budget, seed=job.seed, out=job.folder, **settings)
-    finally:
+    except Exception:
         if (job.folder / "config.yaml").exists():
             write_run(job.folder)
+        raise
+    write_run(job.folder)
+
+
+def check_job(job: Job, data: Data) -> None:
+    """Find what would stop a run at its first update, without building its network.
+
+    Raises:
+        ConfigError: the method does not fit the data or the settings; it is named.
+    """
+    settings = Settings.make(**{**job.settings, **job.method.settings, "compile": False})
+    stand_in = nn.ParameterList([torch.zeros(1)])
+    try:
+        trainer = Trainer(
+            stand_in, data, job.method.fresh_plan(), Budget.parse(job.budget), settings, seed=job.seed
+        )
+        if trainer.plan.mix is not None:
+            draws = trainer.plan.mix.draws(trainer.batch_size)
+            smallest = len(data.train) // math.ceil(len(data.train) / draws)
+            trainer.plan.mix(*data.train.fetch(torch.arange(smallest)))
+    except ConfigError as error:
+        raise ConfigError(f"method {job.method.name}: {error}") from None
 
 
 def load_job_data(spec: Any, options: dict[str, Any], seed: int, device: str) -> Data:

@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from lessonplan.errors import ConfigError, unknown
-from lessonplan.mix import parse_mix
+from lessonplan.mix.spec import MIXES, NO_MIX, parse_mix
 from lessonplan.plan import Plan
 from lessonplan.settings import Settings
 
@@ -77,11 +77,17 @@ def _split(text: str) -> list[str]:
     """Cut at commas, but keep the options of a method together with it."""
     methods: list[str] = []
     for item in (part.strip() for part in text.split(",")):
-        if methods and "=" in item and ":" not in item:
+        if methods and _is_option(item):
             methods[-1] += f",{item}"
         elif item:
             methods.append(item)
     return methods
+
+
+def _is_option(item: str) -> bool:
+    """Whether ``key=value`` belongs to the method before it; ``label=mixup`` is a method of its own."""
+    _, equals, value = item.partition("=")
+    return bool(equals) and ":" not in item and value.split("|")[0].strip() not in (*MIXES, *NO_MIX)
 
 
 def _from_text(text: str) -> Method:

@@ -139,7 +139,8 @@ def finding(name: str, values: Sequence[float], difference: Difference | None, r
     low, high = (100 * bound for bound in difference.ci_t)
     interval = f"({low:+.2f} to {high:+.2f})"
     if difference.verdict == "undecided":
-        return f"{score}; its difference to {reference}, {points:+.2f} points {interval}, is undecided."
+        because = "" if low <= 0 <= high else f" (Holm p = {difference.p_holm:.2g})"
+        return f"{score}; its difference to {reference}, {points:+.2f} points {interval}, is undecided{because}."
     return f"{score}, {abs(points):.2f} points {difference.verdict} than {reference} {interval}."
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar, Literal
 
@@ -12,6 +13,7 @@ from torch.utils.data import get_worker_info
 
 from lessonplan.errors import ConfigError
 from lessonplan.mix import functional as F
+from lessonplan.mix.network import Network, Passes
 from lessonplan.seeds import fold_seed
 
 StepResult = Literal["improved", "waiting", "switched"]
@@ -52,6 +54,7 @@ class Mix(_KnowsClasses):
     def __post_init__(self) -> None:
         self.generator = torch.Generator()
         self._worker_seed: int | None = None
+        self._stream = 0
         self.reseed(self.seed if self.seed is not None else 0)
 
     def __call__(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
@@ -63,7 +66,8 @@ class Mix(_KnowsClasses):
         """
         self._validate(x, y)
         self._follow_worker()
-        return self._mix(x if x.is_floating_point() else x.float(), y)
+        mixed, target = self._mix(x if x.is_floating_point() else x.float(), y)
+        return mixed, target.clone() if target is y else target
 
     def _mix(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         raise TypeError(f"{type(self).__name__} does not say how it mixes")
@@ -89,10 +93,14 @@ class Mix(_KnowsClasses):
         """Fill in what a trainer knows: the number of classes where none was given, and the run's seed."""
         if self.num_classes is None:
             self.num_classes = num_classes
-        if self.seed is None:
-            self.reseed(seed)
         for child in self.children():
             child.finish_setup(num_classes, seed)
+        self.reseed(seed if self.seed is None else self.seed)
+
+    def attach(self, network: Network) -> None:
+        """Hear of the network that the samples are for; most mixes have no use for it."""
+        for child in self.children():
+            child.attach(network)
 
     def children(self) -> Iterator[Mix]:
         """The mixes this one is made of."""
@@ -120,6 +128,28 @@ class Mix(_KnowsClasses):
             restart_lr=any(e.restart_lr for e in effects),
         )
 
+    @contextmanager
+    def forward_context(self) -> Iterator[None]:
+        """What goes around the network's forward pass on the batch mixed last: ``with mix.forward_context():``.
+
+        It does nothing, unless a mix goes on inside the network (``ManifoldMixup``).
+        """
+        with ExitStack() as stack:
+            for child in self.children():
+                stack.enter_context(child.forward_context())
+            yield
+
+    def take_passes(self) -> Passes:
+        """The passes through the network that the mix made itself since it was asked last."""
+        total = Passes()
+        for child in self.children():
+            total = total.plus(child.take_passes())
+        return total
+
+    def needs_network(self) -> bool:
+        """Whether the mix cannot work before ``attach``."""
+        return any(child.needs_network() for child in self.children())
+
     def needs_validation(self) -> bool:
         """Whether the mix gets stuck without a validation metric."""
         return any(child.needs_validation() for child in self.children())
@@ -127,8 +157,15 @@ class Mix(_KnowsClasses):
     # -- state ---------------------------------------------------------------------------------------
 
     def reseed(self, seed: int) -> None:
-        """Restart the generator; mixes of different kinds get different streams from one seed."""
-        self.generator.manual_seed(fold_seed(seed, type(self).__name__))
+        """Restart the generators, this one's and those of the children that have no seed of their own.
+
+        Mixes of different kinds, and children at different positions, get different streams from one seed.
+        """
+        self._stream = fold_seed(seed, type(self).__name__)
+        self.generator.manual_seed(self._stream)
+        for position, child in enumerate(self.children()):
+            if child.seed is None:
+                child.reseed(fold_seed(seed, "child", position))
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that changes while training, as tensors and primitives."""
@@ -215,7 +252,7 @@ class Mix(_KnowsClasses):
         worker = get_worker_info()
         if worker is not None and worker.seed != self._worker_seed:
             self._worker_seed = worker.seed
-            self.generator.manual_seed(fold_seed(worker.seed, f"{type(self).__name__}{self.seed}"))
+            self.generator.manual_seed(fold_seed(worker.seed, self._stream))
 
 
 def require(condition: bool, message: str) -> None:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from lessonplan.errors import ConfigError
-from lessonplan.mix.base import Mix, require
+from lessonplan.mix.base import Mix, StepResult, require
 
 
 @dataclass(eq=False)
@@ -41,12 +41,10 @@ class Choice(Mix):
         )
         self._weights = torch.tensor(weights)
         self._share_classes()
-        # Twins of one class would draw the same numbers from one seed.
-        for position, child in enumerate(self.mixes):
-            if child.seed is None:
-                child.reseed(position)
 
     def _share_classes(self) -> None:
+        known = (child.num_classes for child in self.mixes if child.num_classes is not None)
+        self.num_classes = next(known, None) if self.num_classes is None else self.num_classes
         for child in self.mixes:
             child.num_classes = self.num_classes if child.num_classes is None else child.num_classes
 
@@ -54,13 +52,6 @@ class Choice(Mix):
         self._share_classes()
         chosen = int(torch.multinomial(self._weights, 1, generator=self.generator))
         return self.mixes[chosen](x, y)
-
-    def finish_setup(self, num_classes: int, seed: int) -> None:
-        """As in ``Mix``; each member gets a stream of its own."""
-        super().finish_setup(num_classes, seed)
-        for position, child in enumerate(self.mixes):
-            if child.seed is None:
-                child.reseed(seed * len(self.mixes) + position)
 
     def children(self) -> Iterator[Mix]:
         """The mixes chosen from."""
@@ -82,8 +73,8 @@ class Wrapper(Mix):
     mix: Mix | None = None
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         require(isinstance(self.mix, Mix), f"{type(self).__name__} needs a mix as its first argument")
+        super().__post_init__()
 
     @property
     def inner(self) -> Mix:
@@ -177,6 +168,10 @@ class Until(Wrapper):
             self.active = progress < self._end
         inner_progress = min(progress / self._end, 1.0) if self._end else 1.0
         return super().advance(inner_progress, epoch_start=epoch_start)
+
+    def step(self, metric: float) -> StepResult:
+        """As the mix inside while it is active; a cascade inside makes no switches on clean samples."""
+        return super().step(metric) if self.active else "waiting"
 
     def draws(self, batch_size: int) -> int:
         """As the mix inside while it is active."""

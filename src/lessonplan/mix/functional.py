@@ -85,7 +85,9 @@ def group_sum(x: Tensor, weights: Tensor) -> Tensor:
     groups = _groups(x, len(weights))
     weights = weights.to(x)
     if weights.ndim == 1:
-        total: Tensor = torch.tensordot(weights, groups, dims=1)
+        # Autocast would do this in half precision: images and targets are data, not activations.
+        with torch.autocast(x.device.type, enabled=False):
+            total: Tensor = torch.tensordot(weights, groups, dims=1)
         return total
     return (groups * _trailing(weights, groups.ndim)).sum(0)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -13,7 +14,10 @@ from lessonplan.mix.base import Mix, require
 
 
 def _require_alpha(alpha: float) -> None:
-    require(alpha > 0, f"alpha={alpha} is no parameter of a Beta distribution: give a number above 0")
+    require(
+        0 < alpha < math.inf,
+        f"alpha={alpha} is no parameter of a Beta distribution: give a finite number above 0",
+    )
 
 
 def _require_images(x: Tensor, name: str) -> tuple[int, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
@@ -53,7 +54,10 @@ class SumAugment(Mix):
     def __post_init__(self) -> None:
         super().__post_init__()
         require(self.k >= 1, f"k={self.k} images cannot be summed: give k of at least 1")
-        require(self.alpha > 0, f"alpha={self.alpha} is no concentration: give a number above 0")
+        require(
+            0 < self.alpha < math.inf,
+            f"alpha={self.alpha} is no concentration: give a finite number above 0",
+        )
         require(self.pairing in ("groups", "permute"), f"pairing={self.pairing!r}: give groups or permute")
         require(self.labels in ("average", "union"), f"labels={self.labels!r}: give average or union")
         require(self.remainder in ("wrap", "drop"), f"remainder={self.remainder!r}: give wrap or drop")

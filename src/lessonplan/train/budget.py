@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, Protocol, get_args
 
 from lessonplan.errors import ConfigError
 
@@ -50,6 +51,13 @@ class Budget:
     amount: float
     unit: Unit
 
+    def __post_init__(self) -> None:
+        if not 0 < self.amount < math.inf or self.unit not in get_args(Unit):
+            raise ConfigError(
+                f"a budget of {self.amount} {self.unit} is none: give a number above 0 and one of the units"
+                f" {', '.join(get_args(Unit))}"
+            )
+
     @classmethod
     def parse(cls, text: str | Budget) -> Budget:
         """Read ``"20ep"``, ``"4000 steps"``, ``"400k samples"``, ``"10min"``, ``"1.2M cost"``.
@@ -59,7 +67,7 @@ class Budget:
         """
         if isinstance(text, Budget):
             return text
-        match = re.fullmatch(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*([kMG]?)\s*([A-Za-z]+)\s*", text)
+        match = re.fullmatch(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*([kMG]?)\s*([A-Za-z]+)\s*", str(text))
         if match is None or match[3] not in _UNITS or float(match[1]) <= 0:
             raise ConfigError(
                 f"budget {text!r} cannot be read: give a number above 0 and a unit, for example '20ep',"
@@ -73,4 +81,4 @@ class Budget:
         return float(getattr(spent, self.unit)) / self.amount
 
     def __str__(self) -> str:
-        return f"{self.amount:g} {self.unit}"
+        return f"{self.amount:.15g} {self.unit}"

@@ -27,7 +27,7 @@ class Callback:
         """After an epoch; ``trainer.history[-1]`` has its metrics."""
 
     def on_batch_start(self, trainer: Trainer) -> None:
-        """Before a batch is fetched."""
+        """Before a batch is mixed and trained on."""
 
     def on_batch_end(self, trainer: Trainer) -> None:
         """After an update."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
+import pickle
 import warnings
 from pathlib import Path
 from typing import Any
@@ -49,17 +51,21 @@ class Checkpoints:
         return path
 
     def load_newest(self) -> dict[str, Any] | None:
-        """The state of the newest sound checkpoint, or None; damaged ones are skipped with a warning."""
+        """The state of the newest sound checkpoint, or None.
+
+        Others are skipped with a warning and renamed, so that they do not count as the newest any more.
+        """
         for path in self._newest_first():
-            payload = self._payload(path)
-            if payload is not None:
-                state: dict[str, Any] = torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
+            state = self._read(path)
+            if state is not None:
                 return state
             warnings.warn(
-                f"checkpoint {path} is damaged and is skipped; training goes on from the one before",
+                f"checkpoint {path} is damaged and is skipped; training goes on from the one before, if any",
                 LessonplanWarning,
                 stacklevel=2,
             )
+            with contextlib.suppress(OSError):
+                path.replace(path.with_suffix(".damaged"))
         return None
 
     def newest(self) -> Path | None:
@@ -68,6 +74,18 @@ class Checkpoints:
 
     def _newest_first(self) -> list[Path]:
         return sorted(self.folder.glob("step-*.ckpt"), reverse=True)
+
+    @classmethod
+    def _read(cls, path: Path) -> dict[str, Any] | None:
+        """The state in a checkpoint, or None if it is damaged or holds more than tensors and primitives."""
+        payload = cls._payload(path)
+        if payload is None:
+            return None
+        try:
+            state = torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
+        except (pickle.UnpicklingError, RuntimeError, EOFError):
+            return None
+        return state if isinstance(state, dict) else None
 
     @staticmethod
     def _payload(path: Path) -> bytes | None:

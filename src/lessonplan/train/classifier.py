@@ -62,7 +62,8 @@ def load(run: str | Path, model: nn.Module | None = None, device: str = "cpu") -
         device: where the network shall work.
 
     Raises:
-        ConfigError: the folder holds no finished run, or the architecture is not known by name.
+        ConfigError: the folder holds no finished run, the architecture is not known by name, or ``model`` is
+            another one.
     """
     folder = Path(run)
     config = load_config(folder)
@@ -76,6 +77,12 @@ def load(run: str | Path, model: nn.Module | None = None, device: str = "cpu") -
                 f"{folder} trained a network of yours ({config['model']}): give it as model=..., untrained"
             )
         model = build_model(config["model"], shape=tuple(inputs["shape"]), num_classes=len(inputs["classes"]))
-    model.load_state_dict(safetensors.torch.load_file(weights))
+    try:
+        model.load_state_dict(safetensors.torch.load_file(weights))
+    except RuntimeError as error:
+        raise ConfigError(
+            f"the weights in {folder} do not fit this network ({' '.join(str(error).split())}):"
+            f" give one like the trained one ({config['model']})"
+        ) from None
     preprocessing = Preprocessing.from_dict(inputs["preprocessing"])
     return Classifier(model.to(device), preprocessing, inputs["classes"])

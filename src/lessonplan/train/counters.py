@@ -38,6 +38,10 @@ class Counters:
         self.raw_samples += raw_samples
         self.cost += samples * (FORWARD_COST + BACKWARD_COST)
 
+    def count_epochs(self, epoch_samples: int) -> None:
+        """Say where in the present epoch the run is; a sum of shares would miss the epoch's end by rounding."""
+        self.epoch_share = (self.raw_samples - self.epoch * epoch_samples) / epoch_samples
+
     def state_dict(self) -> dict[str, Any]:
         """All counters."""
         return asdict(self)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
@@ -26,9 +27,18 @@ def write_atomically(path: Path, content: bytes) -> None:
             os.fsync(file.fileno())
         temporary.replace(path)
         _sync_folder(path.parent)
-    except OSError as error:
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        if isinstance(error, OSError):
+            raise disk_error(path, error) from error
+        raise
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Delete the temporary files that killed processes left in a folder."""
+    for temporary in folder.glob(".*.tmp"):
         temporary.unlink(missing_ok=True)
-        raise disk_error(path, error) from error
 
 
 def write_json(path: Path, value: Any) -> None:

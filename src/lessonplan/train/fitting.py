@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ from torch import nn
 from lessonplan.data import Data
 from lessonplan.data import load as load_data
 from lessonplan.errors import ConfigError
+from lessonplan.mix import Mix
 from lessonplan.models import build_model, count_parameters
 from lessonplan.plan import Plan
 from lessonplan.seeds import fold_seed
@@ -67,7 +70,8 @@ def fit(
     Args:
         model: a name (``lessonplan.models.model_names()``) or any module from images to logits ``(N, C)``.
         data: a source's name, or what ``lessonplan.data.load`` returned.
-        plan: what happens to samples on their way into the network; None or an empty plan is plain SGD.
+        plan: what happens to samples on their way into the network; None or an empty plan is plain SGD. Its
+            mix is given back as it was.
         budget: ``"20ep"``, ``"4000 steps"``, ``"400k samples"``, ``"10min"``, ``"1.2M cost"``.
         seed: of the network's weights (for a name), the order of samples and the mixes.
         out: folder of the run; without one nothing is written and nothing can be resumed.
@@ -113,23 +117,43 @@ def fit(
     threads = torch.get_num_threads()
     torch.set_num_threads(chosen.threads or threads)
     try:
-        trainer = Trainer(
-            network,
-            data,
-            plan,
-            budget,
-            chosen,
-            seed=seed,
-            folder=folder,
-            loss=own_loss,
-            optimizer=own_optimizer,
-            callbacks=[*callbacks, ProgressLine()],
-        )
-        trainer.train()
-        return _finish(trainer)
+        with _lent(plan):
+            trainer = Trainer(
+                network,
+                data,
+                plan,
+                budget,
+                chosen,
+                seed=seed,
+                folder=folder,
+                loss=own_loss,
+                optimizer=own_optimizer,
+                callbacks=[*callbacks, ProgressLine()],
+            )
+            trainer.train()
+            return _finish(trainer)
     finally:
         torch.set_num_threads(threads)
         data.close()
+
+
+@contextmanager
+def _lent(plan: Plan) -> Iterator[None]:
+    """Give a plan back as it was, so that it can be used again: stages at their start, classes unset."""
+    mixes = list(_with_children(plan.mix)) if plan.mix is not None else []
+    before = [(mix, mix.num_classes, mix.state_dict()) for mix in mixes]
+    try:
+        yield
+    finally:
+        for mix, num_classes, state in before:
+            mix.num_classes = num_classes
+            mix.load_state_dict(state)
+
+
+def _with_children(mix: Mix) -> Iterator[Mix]:
+    yield mix
+    for child in mix.children():
+        yield from _with_children(child)
 
 
 def run_config(
@@ -194,7 +218,8 @@ def _unless_text(given: Any) -> Any:
 
 
 def _describe_function(function: Any) -> str:
-    return getattr(function, "__qualname__", None) or repr(function)
+    # Without addresses, which differ from process to process.
+    return getattr(function, "__qualname__", None) or re.sub(r" at 0x[0-9a-f]+", "", repr(function))
 
 
 def _load_weights(network: nn.Module, folder: Path) -> None:
@@ -219,7 +244,8 @@ def _finish(trainer: Trainer) -> Run:
             logits, labels = predict_view(network, view, channels_last=trainer.settings.channels_last)
             result[name] = detailed_metrics(logits, labels)
     if trainer.folder is not None:
-        state = {name: tensor.cpu().contiguous() for name, tensor in network.state_dict().items()}
+        # Copies, because the format refuses weights that share memory.
+        state = {name: tensor.cpu().contiguous().clone() for name, tensor in network.state_dict().items()}
         write_atomically(trainer.folder.path / "weights.safetensors", safetensors.torch.save(state))
         trainer.folder.finish(result)
     return Run(network, result, trainer.history, trainer.folder.path if trainer.folder is not None else None)

@@ -36,7 +36,7 @@ class GracefulInterrupt:
     ) -> None:
         self.acknowledge()
         for number, handler in self._previous.items():
-            signal.signal(number, handler)
+            signal.signal(number, handler if handler is not None else signal.SIG_DFL)
 
     def acknowledge(self) -> None:
         """The request was heard: what follows may take its time."""

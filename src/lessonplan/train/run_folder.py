@@ -11,7 +11,7 @@ import yaml
 
 from lessonplan.errors import ConfigError, LessonplanError
 from lessonplan.train.checkpoint import Checkpoints
-from lessonplan.train.files import disk_error, write_atomically, write_json
+from lessonplan.train.files import disk_error, remove_leftovers, write_atomically, write_json
 
 
 class RunFolder:
@@ -21,7 +21,7 @@ class RunFolder:
     needs; ``weights.safetensors`` and ``result.json`` are written at the end, the latter last.
 
     Args:
-        path: the folder; made if need be.
+        path: the folder; ``claim`` makes it.
         config: the run's identity.
 
     Raises:
@@ -34,16 +34,21 @@ class RunFolder:
         self.checkpoints = Checkpoints(path / "checkpoints")
         self.metrics = path / "metrics.jsonl"
         existing = read_config(path)
-        if existing is None:
-            if path.exists() and not path.is_dir():
-                raise ConfigError(f"{path} is a file: give a folder for the run")
-            write_atomically(path / "config.yaml", yaml.safe_dump(self.config, sort_keys=False).encode())
-        elif existing != self.config:
+        if path.exists() and not path.is_dir():
+            raise ConfigError(f"{path} is a file: give a folder for the run")
+        if existing is not None and existing != self.config:
             differences = ", ".join(describe_differences(existing, self.config))
             raise ConfigError(
                 f"{path} holds a run of another configuration ({differences}):"
                 " give another folder, or the same settings to resume"
             )
+
+    def claim(self) -> None:
+        """Write the configuration, once everything was checked: from here on the folder belongs to this run."""
+        if not (self.path / "config.yaml").exists():
+            write_atomically(self.path / "config.yaml", yaml.safe_dump(self.config, sort_keys=False).encode())
+        remove_leftovers(self.path)
+        remove_leftovers(self.checkpoints.folder)
 
     def result(self) -> dict[str, Any] | None:
         """The result, if the run is finished."""
@@ -62,9 +67,12 @@ class RunFolder:
         """Put the lines on the disk; returns their length in bytes, for a checkpoint to remember."""
         if not self.metrics.exists():
             return 0
-        with self.metrics.open("rb") as file:
-            os.fsync(file.fileno())
-        return self.metrics.stat().st_size
+        try:
+            with self.metrics.open("rb") as file:
+                os.fsync(file.fileno())
+            return self.metrics.stat().st_size
+        except OSError as error:
+            raise disk_error(self.metrics, error) from error
 
     def rewind_metrics(self, length: int) -> list[dict[str, Any]]:
         """Cut off what was written after a checkpoint; returns the records that stay."""

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from lessonplan.data import Data
 from lessonplan.errors import ConfigError, LessonplanError
 from lessonplan.losses import SumBCE
+from lessonplan.mix import Mix
 from lessonplan.plan import Plan
 from lessonplan.seeds import fold_seed
 from lessonplan.settings import Settings
@@ -68,6 +69,7 @@ class Trainer:
         _check_decisions(plan, data, settings)
         if plan.mix is not None:
             plan.mix.finish_setup(data.num_classes, seed)
+            _check_mix(plan.mix, data, self.batch_size)
         self.state = TrainingState(model, plan, settings, self.device, optimizer)
         self.forward: Callable[[Tensor], Tensor] = torch.compile(model) if settings.compile else model
         self.loss = loss or _named_loss(settings, plan)
@@ -111,29 +113,32 @@ class Trainer:
             if self.state.best is not None:
                 self.state.load_weights(self.state.best)
             self._checkpoint()
+            if interrupt.requested:
+                raise KeyboardInterrupt
 
     def _train_epoch(self, interrupt: GracefulInterrupt) -> None:
         state, mix = self.state, self.plan.mix
         if state.batches_done == 0:
             self._start_epoch()
         started = time.perf_counter()
-        for indices, x, y in self._batches():
+        for x, y in self._batches():
             self._call("on_batch_start")
             if mix is not None:
                 mix.advance(self.progress, epoch_start=False)
             self._update(x, y)
             state.batches_done += 1
-            state.counters.epoch_share += len(indices) / len(self.data.train)
+            state.counters.count_epochs(len(self.data.train))
             now = time.perf_counter()
             state.counters.seconds += now - started
             started = now
             self._call("on_batch_end")
+            # Before the interrupt: a checkpoint here would be resumed behind the epoch's end.
+            if self.progress >= 1 or state.stop_reason is not None:
+                break
             if interrupt.requested:
                 interrupt.acknowledge()
                 self._checkpoint()
                 raise KeyboardInterrupt
-            if self.progress >= 1 or state.stop_reason is not None:
-                break
             if self._checkpoints.due(state.counters.steps):
                 self._checkpoint()
         self._end_epoch()
@@ -146,15 +151,13 @@ class Trainer:
         self.state.epoch_draws = mix.draws(self.batch_size) if mix is not None else self.batch_size
         self._call("on_epoch_start")
 
-    def _batches(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    def _batches(self) -> Iterator[tuple[Tensor, Tensor]]:
         """What is left of the epoch, in nearly equal batches of at most ``epoch_draws``."""
         epoch = self.counters.epoch
         generator = torch.Generator().manual_seed(fold_seed(self.seed, "order", epoch))
         order = torch.randperm(len(self.data.train), generator=generator)
         batches = order.tensor_split(self._batches_in_epoch())[self.state.batches_done :]
-        fetched = self.data.train.batches(iter(batches), epoch=epoch)
-        for indices, (x, y) in zip(batches, fetched, strict=True):
-            yield indices, x, y
+        yield from self.data.train.batches(iter(batches), epoch=epoch)
 
     def _batches_in_epoch(self) -> int:
         return math.ceil(len(self.data.train) / self.state.epoch_draws)
@@ -280,7 +283,8 @@ class Trainer:
     def _checkpoint(self) -> None:
         if self.folder is None:
             return
-        if not self.state.meter.all_finite():
+        # The last update may have broken the weights behind a loss that was still finite.
+        if not (self.state.meter.all_finite() and math.isfinite(parameter_norm(self.model))):
             raise self._not_finite()
         state = {**self.state.state_dict(), "metrics_bytes": self.folder.sync_metrics()}
         self.folder.checkpoints.save(self.counters.steps, state)
@@ -289,6 +293,7 @@ class Trainer:
     def _resume(self) -> None:
         if self.folder is None:
             return
+        self.folder.claim()
         state = self.folder.checkpoints.load_newest()
         if state is None:
             self.folder.rewind_metrics(0)
@@ -331,12 +336,12 @@ def resolve_batch_size(given: int | str, samples: int) -> int:
     """The batch size that a setting means for a training set.
 
     >>> resolve_batch_size("auto", 80), resolve_batch_size("all", 80), resolve_batch_size("auto", 50_000)
-    (20, 80, 100)
+    (40, 80, 100)
     """
     if given == "all":
         return samples
     if given == "auto":
-        return max(1, min(100, samples // 4))
+        return max(1, min(100, samples // 2))
     if int(given) > samples:
         raise ConfigError(
             f"batch_size={given} is larger than the {samples} training samples: give at most that, or 'all'"
@@ -355,6 +360,14 @@ def _check_decisions(plan: Plan, data: Data, settings: Settings) -> None:
         )
     if settings.keep == "best":
         raise ConfigError("keep='best' needs a validation split: give val_fraction, or keep='last'")
+
+
+def _check_mix(mix: Mix, data: Data, batch_size: int) -> None:
+    """Let the mix refuse the first epoch's smallest batch before anything is written."""
+    state, samples = mix.state_dict(), len(data.train)
+    smallest = samples // math.ceil(samples / mix.draws(batch_size))
+    mix(torch.zeros(()).expand(smallest, *data.shape), data.train.labels[:smallest])
+    mix.load_state_dict(state)
 
 
 def _named_loss(settings: Settings, plan: Plan) -> LossFunction:

@@ -1,0 +1,102 @@
+"""Moving salient blocks to where the mask shows them: deferred acceptance for a whole batch at once."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+
+@torch.no_grad()
+def transport_plan(saliency: Tensor, mask: Tensor, xi: float, rounds: int | None = None) -> Tensor:
+    """Where each place of the grid takes its block from.
+
+    Moving block i to place j costs ``xi C_ij - s_i 1[z_j > 0]``, with C the squared distance in blocks over
+    ``(n - 1)^2`` (Puzzle Mix, section 3.4). Every block asks for the place that is cheapest for it; of several
+    that ask for one place the cheapest keeps it, until a cheaper one comes; the others ask for their next
+    choice. Blocks for which no shown place is worth the way leave their place to whoever wants it. What is left
+    after the last round stays where it is, or fills the free places in order. Places that the mask hides show
+    nothing, so they are not asked for.
+
+    Args:
+        saliency: of the blocks ``(N, n, n)``, not negative.
+        mask: share of this image at each place ``(N, n, n)``.
+        xi: cost of distance, 0 or more.
+        rounds: of asking; None is n.
+
+    Returns:
+        ``(N, n * n)`` int64, a permutation of the blocks for each image: place i takes block ``plan[:, i]``.
+
+    >>> saliency = torch.tensor([[[0.9, 0.05], [0.05, 0.0]]])
+    >>> transport_plan(saliency, torch.tensor([[[0.0, 1.0], [0.0, 0.0]]]), xi=0.1)
+    tensor([[1, 0, 2, 3]])
+    """
+    count, height, width = saliency.shape
+    places = height * width
+    order, distance = (table.to(saliency.device) for table in _nearest(height, width))
+    shown = (mask > 0).reshape(count, places).T.contiguous()
+    value = saliency.reshape(count, places).T.contiguous()
+    following = _next_shown(shown, order)
+    block = torch.arange(places, device=saliency.device).unsqueeze(1).expand(places, count)
+    column = torch.arange(count, device=saliency.device)
+    choice = following[0].long()
+    for _ in range(rounds if rounds is not None else max(height, width)):
+        wants, place, cost = _ask(choice, order, xi * distance, value)
+        best = torch.full_like(value, torch.inf).scatter_reduce_(0, place, cost, "amin")
+        refused = wants & (cost > best.gather(0, place))
+        following_choice = following.view(-1)[((choice + 1).clamp_(max=places) * places + block) * count + column]
+        choice = torch.where(refused, following_choice.long(), choice)
+    wants, place, cost = _ask(choice, order, xi * distance, value)
+    best = torch.full_like(value, torch.inf).scatter_reduce_(0, place, cost, "amin")
+    served = wants & (cost == best.gather(0, place))
+    # Ties are rare; the first block in order has the place.
+    asking = torch.where(served, block, places)
+    holder = torch.full_like(block, places).scatter_reduce_(0, place, asking, "amin")
+    return _fill(holder).T.contiguous()
+
+
+def _ask(choice: Tensor, order: Tensor, distance: Tensor, value: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Whether a block asks for a place, for which one, and what that costs (infinite if it does not ask)."""
+    block = torch.arange(len(order), device=order.device).unsqueeze(1)
+    rank = choice.clamp(max=len(order) - 1) * len(order) + block
+    place = order.view(-1)[rank]
+    cost = distance.view(-1)[rank] - value
+    wants = (choice < len(order)) & (cost < 0)
+    return wants, place, cost.masked_fill(~wants, torch.inf)
+
+
+def _next_shown(shown: Tensor, order: Tensor) -> Tensor:
+    """For each block the next shown place from position k of its order of distance on: ``(T + 1, T, N)``."""
+    places, count = shown.shape
+    table = torch.empty(places + 1, places, count, dtype=torch.int16, device=shown.device)
+    table[places] = places
+    for k in range(places - 1, -1, -1):
+        table[k] = torch.where(shown[order[k]], k, table[k + 1])
+    return table
+
+
+def _fill(holder: Tensor) -> Tensor:
+    """Complete a partial assignment ``(T, N)`` of blocks to places, in which T stands for none."""
+    places, _ = holder.shape
+    block = torch.arange(places, device=holder.device).unsqueeze(1)
+    taken = torch.zeros(places + 1, holder.shape[1], dtype=torch.bool, device=holder.device)
+    taken.scatter_(0, holder, True)
+    stays = (holder == places) & ~taken[:places]
+    holder = torch.where(stays, block, holder)
+    taken.scatter_(0, holder, True)
+    # The k-th free place takes the k-th free block, counted row by row.
+    free_places = (holder == places).int().argsort(dim=0, descending=True, stable=True)
+    free_blocks = taken[:places].int().argsort(dim=0, stable=True)
+    matched = torch.empty_like(holder).scatter_(0, free_places, free_blocks)
+    return torch.where(holder == places, matched, holder)
+
+
+@lru_cache(maxsize=16)
+def _nearest(height: int, width: int) -> tuple[Tensor, Tensor]:
+    """For each block the places in order of distance ``(T, T)``, and their squared distance over (n - 1)^2."""
+    row = torch.arange(height).repeat_interleave(width)
+    column = torch.arange(width).repeat(height)
+    squared = (row.unsqueeze(1) - row).square() + (column.unsqueeze(1) - column).square()
+    ordered, order = squared.sort(dim=0, stable=True)
+    return order, ordered / max(max(height, width) - 1, 1) ** 2

@@ -1,0 +1,111 @@
+"""How methods are written, and what is said of those that cannot be read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import lessonplan as lp
+from lessonplan.errors import ConfigError
+from lessonplan.lab.methods import Method, read_methods
+
+
+def summary(methods: list[Method]) -> dict[str, tuple[str | None, int | None]]:
+    """Name to the kind of mix and its k."""
+    return {
+        m.name: (m.plan.mix.name, getattr(m.plan.mix, "k", None)) if m.plan.mix is not None else (None, None)
+        for m in methods
+    }
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("erm", {"erm": (None, None)}),
+        (" erm , mixup ", {"erm": (None, None), "mixup": ("mixup", None)}),
+        ("sum:k=2,erm", {"sum:k=2": ("sum", 2), "erm": (None, None)}),
+        ("sum:k=2,pairing=permute,erm", {"sum:k=2,pairing=permute": ("sum", 2), "erm": (None, None)}),
+        ("best=cascade:k=8,plain=erm", {"best": ("cascade", 8), "plain": (None, None)}),
+        ("a=sum:k=2,b=sum:k=8,pairing=permute", {"a": ("sum", 2), "b": ("sum", 8)}),
+        (["erm", "sum:k=3,pairing=permute"], {"erm": (None, None), "sum:k=3,pairing=permute": ("sum", 3)}),
+        ({"x": "sum:k=3", "y": lp.Plan()}, {"x": ("sum", 3), "y": (None, None)}),
+        ({"x": {"mix": "sum:k=3", "settings": {"lr": 0.1}}, "y": None}, {"x": ("sum", 3), "y": (None, None)}),
+        ("mixup|cutmix", {"mixup|cutmix": ("choice", None)}),
+    ],
+)
+def test_ways_to_write_methods(given: Any, expected: dict[str, Any]) -> None:
+    assert summary(read_methods(given)) == expected
+
+
+def test_a_continued_option_belongs_to_its_method() -> None:
+    mix = read_methods("sum:k=2,pairing=permute,erm")[0].plan.mix
+    assert isinstance(mix, lp.mix.SumAugment)
+    assert mix.pairing == "permute"
+
+
+def test_a_yaml_file(tmp_path: Path) -> None:
+    file = tmp_path / "plans.yaml"
+    file.write_text("erm:\nstrong:\n  mix: sum:k=4\n  settings: {lr: 0.02, weight_decay: 0}\nshort: mixup\n")
+    for given in (file, str(file)):
+        methods = read_methods(given)
+        assert summary(methods) == {"erm": (None, None), "strong": ("sum", 4), "short": ("mixup", None)}
+        assert methods[1].settings == {"lr": 0.02, "weight_decay": 0}
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ("mixpu", ["mixpu", "mixup"]),
+        ("erm,erm", ["twice", "label=spec"]),
+        ("a=erm,a=mixup", ["'a'", "twice"]),
+        ("", ["no methods"]),
+        ([], ["no methods"]),
+        ({}, ["no methods"]),
+        ("sum:kk=3", ["kk", "'k'"]),
+        ("sum:k=many", ["whole number"]),
+        ({"x": 3}, ["'x'", "3"]),
+        ({"x": {"mixing": "sum"}}, ["mixing", "mix"]),
+        ({"x": {"settings": {"lrr": 1}}}, ["lrr", "lr"]),
+        ({"x": {"settings": {"lr": -1}}}, ["lr=-1"]),
+        ("missing.yaml", ["missing.yaml", "does not exist"]),
+    ],
+)
+def test_what_cannot_be_read(given: Any, words: list[str]) -> None:
+    with pytest.raises(ConfigError) as caught:
+        read_methods(given)
+    for word in words:
+        assert word in str(caught.value)
+
+
+def test_a_yaml_file_that_is_no_mapping(tmp_path: Path) -> None:
+    file = tmp_path / "plans.yml"
+    file.write_text("- erm\n- mixup\n")
+    with pytest.raises(ConfigError, match="no mapping"):
+        read_methods(file)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["sum:k=2,pairing=permute", "cascade:k=8", "mixup:until=80%", "mixup:alpha=0.4,p=0.25", "mixup|cutmix", "erm"],
+)
+def test_a_description_says_what_makes_the_plan(text: str) -> None:
+    """Read again, the words for a person give the same plan."""
+    method = read_methods([text])[0]
+    words = method.describe()
+    again = read_methods([words])[0] if words != "no mixing" else read_methods(["erm"])[0]
+    assert again.plan.config() == method.plan.config()
+
+
+def test_settings_are_described() -> None:
+    assert "lr=0.5" in read_methods({"x": {"mix": "mixup", "settings": {"lr": 0.5}}})[0].describe()
+
+
+def test_a_fresh_plan_is_untouched_by_use() -> None:
+    method = read_methods("mixup")[0]
+    used = method.fresh_plan().mix
+    assert used is not None
+    used.finish_setup(3, seed=5)
+    assert method.plan.mix is not None
+    assert method.plan.mix.num_classes is None

@@ -1,0 +1,121 @@
+"""Recipes: every one runs, and says what became of its source's claims."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lessonplan.errors import ConfigError, DataError
+from lessonplan.lab import comparison, job, reproduce, reproduction
+from lessonplan.lab.methods import read_methods
+from lessonplan.lab.recipe import Claim, Recipe, all_recipes, find_recipe
+from lessonplan.lab.reproduction import judge
+from lessonplan.settings import Settings
+
+RECIPES = {recipe.name: recipe for recipe in all_recipes()}
+SHIPPED = {"thesis-3.1", "thesis-3.2", "thesis-3.4", "lecture-generalisation"}
+
+
+def test_what_is_shipped() -> None:
+    assert set(RECIPES) >= SHIPPED
+
+
+@pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES.keys())
+def test_a_recipe_fits_together(recipe: Recipe) -> None:
+    """Names in tables, claims, figures and scales are those of its methods; plans and settings can be read."""
+    assert {m.name for m in read_methods(recipe.methods)} == set(recipe.methods)
+    named = {recipe.reference}
+    for claim in recipe.claims:
+        named |= {claim.method, claim.than}
+    for table in recipe.tables:
+        named |= {name for name in table.methods if name is not None}
+        assert len(table.methods) in (0, len(table.rows))
+        assert {len(row) for row in table.rows} == {len(table.columns)}
+    for figure in recipe.figures:
+        named |= set(figure.methods)
+    assert set(recipe.scales) >= {"smoke", "cpu", "gpu", "paper"}
+    for parts in recipe.scales.values():
+        for part in parts.values():
+            Settings.make(**part.settings)
+            named |= set(part.methods or ())
+            assert recipe.reference in (part.methods or recipe.methods)
+    assert named <= set(recipe.methods)
+
+
+def with_small_networks(recipe: Recipe) -> Recipe:
+    """The recipe with a network at smoke scale that trains in no time."""
+    parts = {name: part.model_copy(update={"model": "fcnet-8"}) for name, part in recipe.scales["smoke"].items()}
+    return recipe.model_copy(update={"scales": {**recipe.scales, "smoke": parts}})
+
+
+@pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES.keys())
+def test_a_recipe_runs_at_smoke_scale(recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(job, "write_run", lambda folder: None)  # a second each, and tested elsewhere
+    monkeypatch.setattr(comparison, "write_run", lambda folder: None)
+    monkeypatch.setattr(reproduction, "find_recipe", lambda name: with_small_networks(RECIPES[name]))
+    outcome = reproduce(recipe.name, "smoke", out=tmp_path, seeds=2, budget="160 samples", jobs=1)
+    assert outcome.failures == 0
+    assert set(outcome.results) == set(recipe.scales["smoke"])
+    folders = [tmp_path] if len(outcome.results) == 1 else [tmp_path / name for name in outcome.results]
+    assert (tmp_path / "index.html").is_file()
+    for folder in folders:
+        page = (folder / "index.html").read_text()
+        source = json.loads((folder / "source.json").read_text())
+        assert source["citation"] == recipe.citation
+        assert [claim["text"] for claim in source["claims"]] == [claim.text for claim in recipe.claims]
+        assert {claim["verdict"] for claim in source["claims"]} <= {"held", "did not hold", "undecided"}
+        assert len(source["tables"]) == len(recipe.tables)
+        for ours, table in zip(source["tables"], recipe.tables, strict=True):
+            assert table.title in page or table.title.replace("'", "&#39;") in page
+            for row, given in zip(ours["rows"], table.rows, strict=True):
+                assert row[:-1] == given  # the source's numbers, and ours beside them
+        pictures = sorted((folder / "figures").glob("*.png"))
+        assert len(pictures) == len(recipe.figures)
+        assert all(picture.with_suffix(".json").is_file() for picture in pictures)
+
+
+def results_of(scores: dict[str, list[float]]) -> dict[str, Any]:
+    """As much of ``results.json`` as a claim is judged by."""
+    return {
+        "level": 0.95,
+        "methods": [
+            {"name": name, "runs": [{"seed": s, "test_accuracy": v} for s, v in enumerate(values)]}
+            for name, values in scores.items()
+        ],
+    }
+
+
+def test_claims_are_judged_by_their_intervals() -> None:
+    scores = {"low": [0.50, 0.51, 0.49, 0.50], "high": [0.60, 0.62, 0.59, 0.61], "near": [0.50, 0.50, 0.50, 0.51]}
+    claims = [
+        Claim(text="right", method="high", than="low"),
+        Claim(text="wrong", method="low", than="high"),
+        Claim(text="open", method="near", than="low"),
+        Claim(text="absent", method="nobody", than="low"),
+    ]
+    verdicts = {c["text"]: c for c in judge(claims, results_of(scores))}
+    assert [verdicts[c.text]["verdict"] for c in claims] == ["held", "did not hold", "undecided", "undecided"]
+    assert "+10.50 points" in verdicts["right"]["detail"]
+    assert "nobody" in verdicts["absent"]["detail"]
+
+
+def test_one_seed_decides_no_claim() -> None:
+    [verdict] = judge([Claim(text="t", method="b", than="a")], results_of({"a": [0.1], "b": [0.9]}))
+    assert verdict["verdict"] == "undecided"
+
+
+def test_data_that_were_not_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"CIFAR-10 .*--data"):
+        reproduce("thesis-3.1", "paper", out=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_unknown_recipes_and_scales(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"did you mean 'thesis-3\.1'"):
+        find_recipe("thesis31")
+    scale: Any = "huge"
+    with pytest.raises(ConfigError, match="no scale 'huge'"):
+        reproduce("thesis-3.1", scale, out=tmp_path)

@@ -1,0 +1,167 @@
+"""Mixes made of mixes, and SamplePairing's own fine-tuning phase."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from lessonplan import mix as m
+from lessonplan.mix.combine import parse_share
+
+X, Y = torch.arange(12.0), torch.arange(12) % 3
+
+
+def coefficient_streams(*mixes, batches=3):
+    return [torch.cat([mix(X, Y)[0] for _ in range(batches)]) for mix in mixes]
+
+
+@pytest.mark.parametrize("wrap", [lambda mix: mix, m.Probability, m.Until], ids=["plain", "probability", "until"])
+@pytest.mark.parametrize("seed", [None, 3])
+@pytest.mark.parametrize("setup", [False, True])
+def test_twins_in_a_choice_draw_apart(wrap, seed, setup):
+    choice = m.Choice([wrap(m.Mixup()), wrap(m.Mixup())], num_classes=3, seed=seed)
+    if setup:
+        choice.finish_setup(3, 5)
+    a, b = coefficient_streams(*(getattr(member, "mix", member) for member in choice.mixes))
+    assert not torch.equal(a, b)
+
+
+def test_a_seed_reaches_what_is_inside():
+    def stream(seed):
+        return coefficient_streams(m.Choice([m.Probability(m.Mixup(num_classes=3), p=1.0)], seed=seed))[0]
+
+    assert torch.equal(stream(1), stream(1))
+    assert not torch.equal(stream(1), stream(2))
+
+
+def test_a_members_own_seed_is_kept():
+    choice = m.Choice([m.Mixup(seed=9), m.Mixup()], num_classes=3, seed=1)
+    choice.finish_setup(3, 5)
+    a, b = coefficient_streams(choice.mixes[0], m.Mixup(num_classes=3, seed=9))
+    assert torch.equal(a, b)
+
+
+def test_classes_are_shared():
+    assert m.Choice([m.Mixup(num_classes=3), m.Mixup()])(X, Y)[1].shape == (12, 3)
+    nested = m.Choice([m.Until(m.Choice([m.Mixup(), m.Mixup()])), m.Probability(m.Mixup())], num_classes=3)
+    for _ in range(6):
+        assert nested(X, Y)[1].shape == (12, 3)
+    until = m.Until(m.Probability(m.Mixup()))
+    until.finish_setup(3, 0)
+    assert (until.num_classes, until.inner.num_classes) == (3, 3)
+    mixup = m.Mixup(num_classes=7)
+    mixup.finish_setup(3, 0)
+    assert mixup.num_classes == 7
+
+
+def test_until_switches_off_for_good():
+    mix = m.Until(m.Mixup(num_classes=3), "80%")
+    for progress, active in ((0.0, True), (0.79, True), (0.8, False), (1.0, False)):
+        mix.advance(progress)
+        assert mix.describe() == {"active": active}
+        assert mix.current_k() == (2 if active else 1)
+        assert torch.equal(mix(X, Y)[0], X) != active
+
+
+def test_until_hands_on_its_own_share_of_the_budget():
+    """A cascade inside 50% of the budget ends its stages at sixths."""
+    mix = m.Until(m.Cascade(4, 3, patience=None), "50%")
+    seen = []
+    for i in range(12):
+        switched = mix.advance(i / 12)
+        seen.append((mix.current_k(), switched))
+    assert seen == [(4, False), (4, False), (2, True), (2, False), (1, True), *[(1, False)] * 7]
+
+
+def test_until_keeps_a_cascade_still_while_fine_tuning():
+    """Clean samples end no stage: a trainer would go back to weights from before the fine-tuning."""
+    mix = m.Until(m.Cascade(4, 3, patience=1, shares=None), 0.5)
+    mix.advance(0.4)
+    assert mix.step(0.6) == "improved"
+    mix.advance(0.5)
+    assert [mix.step(0.1), mix.step(0.9)] == ["waiting", "waiting"]
+    assert mix.inner.stage == 0
+
+
+def test_until_waits_for_the_epoch_where_a_larger_batch_was_drawn():
+    mix = m.Until(m.SumAugment(4, 3, draw="mixed"), 0.5)
+    mix.advance(0.6, epoch_start=False)
+    assert mix.draws(3) == 12
+    assert len(mix(X, Y)[0]) == 3
+    mix.advance(0.6)
+    assert mix.draws(3) == 3
+    assert len(mix(X, Y)[0]) == 12
+    plain = m.Until(m.SumAugment(4, 3), 0.5)
+    plain.advance(0.6, epoch_start=False)
+    assert plain.current_k() == 1
+
+
+def test_until_resumes_in_its_phase():
+    mix, other = m.Until(m.Mixup(num_classes=3), 0.5), m.Until(m.Mixup(num_classes=3), 0.5)
+    mix.advance(0.7)
+    other.load_state_dict(mix.state_dict())
+    assert torch.equal(other(X, Y)[0], X)
+
+
+def test_wrappers_hand_on_a_cascades_news():
+    for wrap in (m.Probability, m.Until, lambda mix: m.Choice([m.Mixup(), mix])):
+        mix = wrap(m.Cascade(4, 3, patience=1, shares=None, draw="mixed", lr_at_switch="keep"))
+        assert mix.needs_validation()
+        assert mix.draws(5) == 20
+        assert mix.current_k() == 4
+        assert [mix.step(v) for v in (0.5, 0.4, 0.6)] == ["improved", "switched", "improved"]
+        effects = mix.effects_of_switch()
+        assert (effects.reset_optimizer, effects.restart_lr) == (True, False)
+        scheduled = wrap(m.Cascade(4, 3))
+        assert not scheduled.needs_validation()
+        assert scheduled.advance(0.4)
+        assert not scheduled.advance(0.5)
+        assert scheduled.step(0.1) == "improved"
+        assert scheduled.step(0.1) == "waiting"
+
+
+def test_choice_of_cascades_announces_the_strongest_news():
+    choice = m.Choice([m.Cascade(4, patience=1, shares=None), m.Cascade(4, patience=2, shares=None)])
+    assert [choice.step(v) for v in (0.5, 0.4, 0.45)] == ["improved", "switched", "switched"]
+
+
+def test_sample_pairing_fine_tunes_without_pairs():
+    mix = m.SamplePairing(num_classes=3, finetune=0.25)
+    assert mix.describe() == {"active": True}
+    for progress, active in ((0.0, True), (0.74, True), (0.75, False), (1.0, False)):
+        mix.advance(progress)
+        assert mix.describe() == {"active": active}
+        assert mix.current_k() == (2 if active else 1)
+        assert torch.equal(mix(X, Y)[0], X) != active
+    always = m.SamplePairing(num_classes=3, finetune=0.0)
+    always.advance(0.999)
+    assert always.current_k() == 2
+
+
+def test_config_names_what_is_inside():
+    mix = m.Until(m.Choice([m.Mixup(0.4), m.Probability(m.Cutout(8), p=0.25)], p=[0.75, 0.25]), "60%")
+    assert mix.config() == {
+        "name": "until",
+        "end": "60%",
+        "mix": {
+            "name": "choice",
+            "p": [0.75, 0.25],
+            "mixes": [
+                {"name": "mixup", "alpha": 0.4},
+                {"name": "probability", "p": 0.25, "mix": {"name": "cutout", "length": 8}},
+            ],
+        },
+    }
+
+
+def by_count(k, count, generator):
+    return torch.full((k, count), 1 / k)
+
+
+def test_config_names_a_function():
+    assert m.SumAugment(2, coefficients=by_count).config()["coefficients"].endswith(".by_count")
+
+
+@pytest.mark.parametrize(("given", "share"), [("80%", 0.8), ("0.3", 0.3), (1, 1.0), ("100%", 1.0), (0, 0.0)])
+def test_shares_of_the_budget(given, share):
+    assert parse_share(given) == pytest.approx(share)

@@ -1,0 +1,144 @@
+"""Every mix where users put it: a plain loop, autocast, ``torch.compile``, a DataLoader's workers."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch.utils.data import DataLoader, TensorDataset, default_collate
+
+from lessonplan import mix as m
+
+
+def test_plain_training_loop(case):
+    """A few steps on mixed batches with ``F.cross_entropy`` lower the loss on the clean ones."""
+    y = torch.arange(20) % 5
+    g = torch.Generator().manual_seed(0)
+    x = torch.randn(5, 3, 6, 8, generator=g)[y] + 0.1 * torch.randn(20, 3, 6, 8, generator=g)
+    weight = torch.zeros(5, 3 * 6 * 8, requires_grad=True)
+    mix = case.make(0)
+    before = F.cross_entropy(x.flatten(1) @ weight.T, y)
+    for _ in range(15):
+        order = torch.randperm(20, generator=g)
+        mixed, target = mix(x[order], y[order])
+        loss = F.cross_entropy(mixed.flatten(1) @ weight.T, target)
+        (gradient,) = torch.autograd.grad(loss, weight)
+        with torch.no_grad():
+            weight -= 0.02 * gradient
+    assert F.cross_entropy(x.flatten(1) @ weight.T, y) < 0.8 * before
+
+
+def test_gradients_reach_the_inputs(case):
+    """Mixing hidden states or adversarial images: d sum(mixed) / dx is each pixel's share, at most its use."""
+    x, y = case.batch(12)
+    x.requires_grad_()
+    mixed, _ = case.make(0)(x, y)
+    mixed.sum().backward()
+    assert x.grad is not None
+    assert x.grad.min() >= 0
+    blanked = (mixed == 0).sum().item()
+    used = mixed.numel() - blanked if case.name == "cutout" else mixed.numel()
+    assert x.grad.sum() == pytest.approx(used, rel=1e-4)
+
+
+def test_autocast_leaves_data_in_full_precision(case):
+    x, y = case.batch(7)
+    soft = F.one_hot(y, 5).float()
+    for labels in (y, soft):
+        mixed, target = case.make(1)(x, labels)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            again, same = case.make(1)(x, labels)
+        assert again.dtype == same.dtype == torch.float32
+        assert torch.equal(again, mixed)
+        assert torch.equal(same, target)
+
+
+def test_compiled_step_gives_the_same(class_case):
+    """A compiled function around the mix: same numbers, batch after batch."""
+    torch._dynamo.reset()
+    mix = class_case.make(1)
+
+    @torch.compile(backend="eager")
+    def step(x, y):
+        mixed, target = mix(x * 2, y)
+        return mixed + 1, target
+
+    plain = class_case.make(1)
+    for i in range(2):
+        x, y = class_case.batch(8, seed=i)
+        expected, expected_target = plain(x * 2, y)
+        mixed, target = step(x, y)
+        torch.testing.assert_close(mixed, expected + 1)
+        torch.testing.assert_close(target, expected_target)
+
+
+def test_traced_by_autograd_too():
+    torch._dynamo.reset()
+    mix, plain = m.Mixup(num_classes=5, seed=1), m.Mixup(num_classes=5, seed=1)
+    weight = torch.ones(4, requires_grad=True)
+
+    @torch.compile(backend="aot_eager")
+    def loss(x, y):
+        mixed, target = mix(x, y)
+        return ((mixed * weight).sum(1) * target[:, 0]).sum()
+
+    x, y = torch.randn(6, 4, generator=torch.Generator().manual_seed(0)), torch.arange(6) % 5
+    (gradient,) = torch.autograd.grad(loss(x, y), weight)
+    mixed, target = plain(x, y)
+    torch.testing.assert_close(gradient, mixed.T @ target[:, 0])
+
+
+class MixAll:
+    """A collate function that mixes a batch with every mix of a list."""
+
+    def __init__(self, mixes):
+        self.mixes = mixes
+
+    def __call__(self, samples):
+        x, y = default_collate(samples)
+        return [mix(x, y) for mix in self.mixes]
+
+
+def epochs(mixes, seed, workers=2, count=2):
+    """Two epochs of four batches with the same content, made by two workers."""
+    g = torch.Generator().manual_seed(0)
+    x, y = torch.randn(6, 3, 6, 8, generator=g), torch.arange(6) % 5
+    data = TensorDataset(x.repeat(4, 1, 1, 1), y.repeat(4))
+    loader = DataLoader(
+        data,
+        batch_size=6,
+        num_workers=workers,
+        collate_fn=MixAll(mixes),
+        generator=torch.Generator().manual_seed(seed),
+        multiprocessing_context="fork" if workers else None,
+    )
+    return [[(a.clone(), b.clone()) for a, b in batch] for _ in range(count) for batch in loader]
+
+
+def test_workers_draw_apart_and_reproducibly(all_cases):
+    first, again, other = (epochs([c.make(0) for c in all_cases], seed) for seed in (3, 3, 4))
+    for i, case in enumerate(all_cases):
+        results = [batch[i] for batch in first]
+        for (x, t), batch in zip(results, again, strict=True):
+            assert torch.equal(x, batch[i][0]), case.name
+            assert torch.equal(t, batch[i][1]), case.name
+        distinct = {x.numpy().tobytes() for x, _ in results}
+        # Boxes, permutations and clean batches may repeat by chance; streams that repeat give at most 4 of 8.
+        assert len(distinct) >= 5 if case.random else len(distinct) == 1, case.name
+        if case.random:
+            assert any(not torch.equal(x, b[i][0]) for (x, _), b in zip(results, other, strict=True)), case.name
+
+
+def test_workers_depend_on_the_mix_seed():
+    results = epochs([m.Mixup(num_classes=5, seed=s) for s in (0, 1)], seed=3, count=1)
+    assert all(not torch.equal(a, b) for (a, _), (b, _) in results)
+
+
+@pytest.mark.parametrize(
+    "wrap", [lambda mix: mix, m.Probability, lambda mix: m.Until(mix)], ids=["plain", "probability", "until"]
+)
+def test_twins_in_a_choice_draw_apart_in_workers(wrap):
+    choice = m.Choice([wrap(m.Mixup(num_classes=5)) for _ in range(2)])
+    inner = [getattr(member, "mix", member) for member in choice.mixes]
+    results = epochs(inner, seed=3, count=1)
+    assert all(not torch.equal(a, b) for (a, _), (b, _) in results)

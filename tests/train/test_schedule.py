@@ -1,0 +1,136 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lessonplan.errors import ConfigError
+from lessonplan.train.schedule import Schedule
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("constant", {0: 1, 0.5: 1, 1: 1}),
+        ("cosine", {0: 1, 0.25: (1 + math.sqrt(0.5)) / 2, 0.5: 0.5, 0.75: (1 - math.sqrt(0.5)) / 2, 1: 0}),
+        ("cosine:end=0.2", {0: 1, 0.5: 0.6, 1: 0.2}),
+        ("step", {0: 1, 0.33: 1, 0.34: 0.1, 0.67: 0.01, 1: 0.01}),
+        ("step:gamma=0.5,parts=2", {0.49: 1, 0.5: 0.5, 1: 0.5}),
+        ("exponential", {0: 1, 0.5: 0.1, 1: 0.01}),
+        ("exponential:end=0.25", {0.5: 0.5, 1: 0.25}),
+        ("constant:warmup=0.2", {0: 0, 0.1: 0.5, 0.2: 1, 1: 1}),
+        ("cosine:warmup=0.5", {0.25: 0.5, 0.5: 1, 0.75: 0.5, 1: 0}),
+        ("stagnation", {0: 1, 1: 1}),
+    ],
+)
+def test_hand_worked_values(text: str, expected: dict[float, float]) -> None:
+    schedule = Schedule(text)
+    for progress, factor in expected.items():
+        assert schedule.factor(progress) == pytest.approx(factor, abs=1e-12), progress
+
+
+@given(st.floats(0, 2), st.sampled_from(["cosine", "step", "exponential", "constant", "cosine:warmup=0.1"]))
+def test_factors_stay_in_range_beyond_the_budget_too(progress: float, text: str) -> None:
+    assert 0 <= Schedule(text).factor(progress) <= 1
+
+
+def test_halves_after_300_stagnant_updates() -> None:
+    """Thesis section 3.7."""
+    schedule = Schedule("stagnation")
+    schedule.observe(1.0)  # the best so far
+    for _ in range(299):
+        schedule.observe(1.0)
+    assert schedule.factor(0.5) == 1.0
+    schedule.observe(1.0)
+    assert schedule.factor(0.5) == 0.5
+    for _ in range(300):
+        schedule.observe(2.0)
+    assert schedule.factor(0.5) == 0.25
+
+
+def test_improvement_starts_the_count_anew() -> None:
+    schedule = Schedule("stagnation:patience=3,smoothing=1")
+    for loss in (5, 5, 5, 4, 4, 4):
+        schedule.observe(loss)
+    assert schedule.factor(0) == 1.0
+    schedule.observe(4)
+    assert schedule.factor(0) == 0.5
+
+
+def test_stagnation_reads_the_running_mean() -> None:
+    """1, 0, 1, 0 ...: single losses are at their best every second time, the mean 1, .5, .75, .375 falls slowly."""
+    schedule = Schedule("stagnation:patience=2,smoothing=0.5")
+    for loss in (1, 0, 1):
+        schedule.observe(loss)
+    assert schedule.state_dict()["mean"] == 0.75
+    assert schedule.state_dict()["best"] == 0.5
+    assert schedule.state_dict()["waited"] == 1
+    schedule.observe(1)
+    assert schedule.factor(0) == 0.5
+
+
+def test_restart_takes_the_rest_of_the_budget_as_the_whole() -> None:
+    cosine = Schedule("cosine")
+    cosine.restart(0.5)
+    assert [round(cosine.factor(p), 12) for p in (0.5, 0.75, 1.0)] == [1.0, 0.5, 0.0]
+    stagnation = Schedule("stagnation:patience=1")
+    stagnation.observe(1)
+    stagnation.observe(2)
+    assert stagnation.factor(0) == 0.5
+    stagnation.restart(0.5)
+    assert stagnation.factor(0.6) == 1.0
+
+
+def test_state_goes_round() -> None:
+    one, other = Schedule("stagnation:patience=4"), Schedule("stagnation:patience=4")
+    for loss in (3, 2, 4, 4, 4):
+        one.observe(loss)
+    other.load_state_dict(one.state_dict())
+    for schedule in (one, other):
+        schedule.observe(5)
+    assert one.factor(0) == other.factor(0) == 0.5
+    assert one.state_dict() == other.state_dict()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("cosin", "did you mean 'cosine'"),
+        ("cosine:ende=1", "did you mean 'end'"),
+        ("cosine:end=low", "is no number"),
+        ("cosine:end=2", "out of range"),
+        ("exponential:end=0", "out of range"),
+        ("step:parts=0", "out of range"),
+        ("stagnation:factor=1", "out of range"),
+        ("constant:warmup=1", "out of range"),
+        ("step:gamma=nan", "out of range"),
+    ],
+)
+def test_mistakes_are_named(text: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        Schedule(text)
+
+
+@pytest.mark.parametrize("budget", ["8 steps", "64 samples", "192 cost"])
+def test_fit_follows_the_schedule_to_the_budgets_end(quick, hook, budget: str) -> None:
+    rates: list[float] = []
+    quick(
+        None,
+        budget,
+        schedule="cosine",
+        lr=0.4,
+        callbacks=[hook(on_batch_end=lambda trainer: rates.append(trainer.state.optimizer.param_groups[0]["lr"]))],
+    )
+    assert rates == pytest.approx([0.2 * (1 + math.cos(math.pi * i / 8)) for i in range(8)])
+
+
+def test_fit_halves_on_stagnation(quick) -> None:
+    """A loss that cannot fall: with patience 3 the factor halves behind updates 4, 7, 10."""
+    run = quick(None, "12 steps", schedule="stagnation:patience=3", lr=0.8, batch_size=48, loss=_constant_loss)
+    assert [record["lr"] for record in run.history] == pytest.approx([0.8] * 4 + [0.4] * 3 + [0.2] * 3 + [0.1] * 2)
+
+
+def _constant_loss(logits, target):
+    return logits.sum(1) * 0 + 1
