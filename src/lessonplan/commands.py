@@ -81,6 +81,8 @@ class Compare:
     """headline of the page"""
     jobs: int | None = None
     """runs at a time; one a core on the CPU if not given"""
+    run_on: Literal["local", "ray", "slurm"] = "local"
+    """processes of this machine, a Ray cluster, or SLURM (their packages are extras)"""
     level: float = 0.95
     """confidence level of the intervals"""
     source: Annotated[DataOptions, Flat] = DataOptions()
@@ -102,6 +104,7 @@ class Compare:
             title=self.title,
             jobs=self.jobs,
             threads=self.settings.threads,
+            executor=None if self.run_on == "local" else self.run_on,
             settings=given_settings(self.settings),
             level=self.level,
             **self.source.loading(),
@@ -125,6 +128,8 @@ class Train:
     """how long to train: 20ep, 4000 steps, 400k samples, 10min, 1.2M cost"""
     seed: int = 0
     """of split, weights, order and mixes"""
+    log: str = ""
+    """where metrics go beside metrics.jsonl: tensorboard, wandb, mlflow (extras), separated by commas"""
     source: Annotated[DataOptions, Flat] = DataOptions()
     settings: Annotated[Settings, Flat] = _DEFAULTS
 
@@ -134,11 +139,19 @@ class Train:
         from lessonplan.report import write_run
         from lessonplan.train import fit
         from lessonplan.train.fitting import resolve_device
+        from lessonplan.train.loggers import loggers
 
         device = resolve_device(self.settings.device)
         data = load(self.source.data, seed=self.seed, device=device, **self.source.loading())
         run = fit(
-            self.model, data, self.mix, self.budget, seed=self.seed, out=self.out, **self.settings.model_dump()
+            self.model,
+            data,
+            self.mix,
+            self.budget,
+            seed=self.seed,
+            out=self.out,
+            callbacks=loggers(self.log, self.out),
+            **self.settings.model_dump(),
         )
         write_run(self.out)
         parts = [

@@ -225,7 +225,10 @@ def test_another_configuration_in_the_same_folder_is_refused(
         ({"settings": {"schedule": "cosin"}}, "did you mean 'cosine'"),
         ({"settings": {"batch_size": 1000}}, "batch_size=1000"),
         ({"settings": {"keep": "best"}, "val_fraction": 0.0}, "validation split"),
-        ({"methods": "erm,sum:k=40"}, "method sum:k=40: k=40 is larger than the batch"),
+        (
+            {"methods": "erm,sum:k=40", "settings": {"batch_size": 20}},
+            "method sum:k=40: k=40 is larger than the batch",
+        ),
         ({"jobs": 0}, "jobs=0"),
         ({"reference": "mixpu"}, "did you mean 'mixup'"),
     ],

@@ -83,30 +83,18 @@ class CommandLine:
 
     def __init__(self, out: Path) -> None:
         self.out = out
-        options = [
-            "--methods",
-            "erm,mixup",
-            "--model",
-            "fcnet-16",
-            "--seeds",
-            "1",
-            "--jobs",
-            "2",
-            "--checkpoint-every",
-        ]
+        options = {
+            "--methods": "erm,mixup",
+            "--model": "fcnet-16",
+            "--seeds": "1",
+            "--jobs": "2",
+            "--checkpoint-every": "20 steps",
+            "--budget": "1G samples",
+            "--out": str(out),
+        }
+        words = [word for option in options.items() for word in option]
         self.process = subprocess.Popen(
-            [
-                sys.executable,
-                "-m",
-                "lessonplan",
-                "compare",
-                *options,
-                "20 steps",
-                "--budget",
-                "1G samples",
-                "--out",
-                out,
-            ],
+            [sys.executable, "-m", "lessonplan", "compare", *words],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -114,7 +102,7 @@ class CommandLine:
 
     def wait_for_training(self, epochs: int) -> list[psutil.Process]:
         """Wait until both runs have so many epochs in their metrics; the processes below this one."""
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 120
         while time.monotonic() < deadline:
             files = list(self.out.glob("runs/*/metrics.jsonl"))
             if len(files) == 2 and all(len(f.read_bytes().splitlines()) > epochs for f in files):

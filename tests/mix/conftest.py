@@ -73,6 +73,15 @@ def _chosen(*members: Callable[[int | None], m.Mix], **options: object) -> Calla
     return lambda seed: m.Choice([make(None) for make in members], seed=seed, **options)
 
 
+class Glance(torch.nn.Module):
+    """A network for images of any shape, without randomness: logits from their mean brightness."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``(N, ...)`` to ``(N, CLASSES)``."""
+        mean = x.double().flatten(1).square().mean(1, keepdim=True)
+        return mean * torch.arange(CLASSES, device=x.device)
+
+
 MIXUP, CUTMIX = _known(m.Mixup), _known(m.CutMix)
 
 CASES = [
@@ -109,6 +118,10 @@ CASES = [
     Case("probability", _around(m.Probability, MIXUP, p=0.7)),
     Case("until", _around(m.Until, MIXUP, end="80%")),
     Case("until-end", lambda s: _at(_around(m.Until, MIXUP, end="80%")(s), 0.9), random=False),
+    Case("manifold", _known(m.ManifoldMixup, layers=("input",), model=Glance())),
+    Case("manifold-4", _known(m.ManifoldMixup, layers=("input",), k=4, model=Glance()), at_least=4),
+    Case("puzzle", _known(m.PuzzleMix, model=Glance()), images=True),
+    Case("puzzle-5", _known(m.PuzzleMix, labels=5, xi=0.05, model=Glance()), images=True),
     Case("nested", _around(m.Until, _chosen(_around(m.Probability, MIXUP), CUTMIX)), images=True),
 ]
 

@@ -63,6 +63,16 @@ def test_corners(variant, n):
 
 
 @variants
+@pytest.mark.parametrize("n", range(2, 13))
+def test_just_before_the_end(variant, n):
+    """The last numbers below 1, where t (n - 1) rounds to n - 1."""
+    t = 1.0
+    for _ in range(5):
+        t = math.nextafter(t, 0.0)
+        assert gcc(n, t, variant).tolist() == pytest.approx([1.0] + [0.0] * (n - 1), abs=1e-12)
+
+
+@variants
 @some
 @given(n=sizes, t=times)
 def test_coefficients_are_shares(variant, n, t):

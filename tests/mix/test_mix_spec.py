@@ -46,7 +46,8 @@ OPTIONS = {
 
 
 def test_every_name_is_covered():
-    assert set(OPTIONS) == set(MIXES)
+    need_a_network = {"manifold", "puzzle"}  # covered by their own tests
+    assert set(OPTIONS) == set(MIXES) - need_a_network
 
 
 @pytest.mark.parametrize("name", OPTIONS)

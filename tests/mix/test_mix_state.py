@@ -10,6 +10,8 @@ import random
 import numpy as np
 import torch
 
+from lessonplan import mix as m
+
 
 def run(mix, case, batches=4, start=0):
     """Outputs of a few batches, with what a trainer tells a mix in between."""
@@ -35,6 +37,14 @@ def test_one_seed_one_result(case):
 
 def test_another_seed_another_result(random_case):
     assert not same(run(random_case.make(7), random_case), run(random_case.make(8), random_case))
+
+
+def test_kinds_of_mixes_draw_apart_from_one_seed():
+    """Otherwise compared methods would pair the same images."""
+    x, y = torch.eye(40), torch.zeros(40, dtype=torch.long)
+    mixes = m.Mixup(num_classes=1, seed=1), m.SamplePairing(num_classes=1, seed=1)
+    partners = [(mix(x, y)[0] - 2 * torch.eye(40)).argmax(1) for mix in mixes]
+    assert not torch.equal(*partners)
 
 
 def test_seed_is_independent_of_the_global_generators(case):

@@ -60,7 +60,7 @@ def test_improvement_starts_the_count_anew() -> None:
 
 
 def test_stagnation_reads_the_running_mean() -> None:
-    """1, 0, 1, 0 ...: single losses are at their best every second time, the mean 1, .5, .75, .375 falls slowly."""
+    """Of the losses 1, 0, 1, 1 with weight .5: 1, .5, .75, .875."""
     schedule = Schedule("stagnation:patience=2,smoothing=0.5")
     for loss in (1, 0, 1):
         schedule.observe(loss)

@@ -55,7 +55,7 @@ def test_meter_state_goes_round_and_compute_empties() -> None:
 
 
 def test_calibration_error_by_hand() -> None:
-    """Two bins of 4: in one .9, .9 sure, half right; in the other .6, .6 sure, all right: (.4 x 2 + .4 x 2) / 4."""
+    """In one bin .9 and .9 sure, half right; in another .6 and .6, all right: (.4 x 2 + .4 x 2) / 4."""
     probabilities = torch.tensor([[0.9, 0.1], [0.9, 0.1], [0.6, 0.4], [0.6, 0.4]], dtype=torch.float64)
     assert calibration_error(probabilities, torch.tensor([0, 1, 0, 0]), bins=5) == pytest.approx(0.4)
     # In one bin the gaps cancel: 3 of 4 right at a mean confidence of .75.

@@ -78,27 +78,34 @@ def test_fp16_scales_the_loss(quick, hook) -> None:
     assert scales[1] == 1.0
 
 
-def _conv_network() -> nn.Module:
+def _conv_network(channels: int = 1) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         return nn.Sequential(
-            nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 4, 3), nn.Flatten(), nn.Linear(64, 3)
+            nn.Conv2d(channels, 4, 3),
+            nn.BatchNorm2d(4),
+            nn.ReLU(),
+            nn.Conv2d(4, 4, 3),
+            nn.Flatten(),
+            nn.Linear(64, 3),
         )
 
 
-def test_channels_last(quick) -> None:
+def test_channels_last(quick, arrays) -> None:
+    x, y = arrays(20, 0)
+    data = lp.data.load((x.unsqueeze(-1).repeat(1, 1, 1, 3), y), val_fraction=0.2)
     seen = []
-    network = _conv_network()
+    network = _conv_network(3)
     network[3].register_forward_pre_hook(
         lambda module, inputs: seen.append(inputs[0].is_contiguous(memory_format=torch.channels_last))
     )
-    run = quick(None, "3 steps", model=network, channels_last=True)
+    run = quick(None, "3 steps", data=data, model=network, channels_last=True)
     assert run.model[3].weight.is_contiguous(memory_format=torch.channels_last)
     assert seen
     assert all(seen)
-    torch.testing.assert_close(
-        _flat(run.model), _flat(quick(None, "3 steps", model=_conv_network()).model), atol=1e-4, rtol=1e-3
-    )
+    plain = quick(None, "3 steps", data=data, model=_conv_network(3))
+    assert not plain.model[3].weight.is_contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(_flat(run.model), _flat(plain.model), atol=1e-4, rtol=1e-3)
 
 
 def test_compile_trains_what_was_compiled(quick, make_network, same_run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,13 +6,14 @@ import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 from torch import nn
 
 from lessonplan.data import Data
 from lessonplan.errors import ConfigError, unknown
+from lessonplan.lab.clusters import cluster_executor
 from lessonplan.lab.config import RUN_FORMAT, Comparison, content_hash
 from lessonplan.lab.examples import write_examples
 from lessonplan.lab.executor import Executor, InProcess, LocalProcesses
@@ -42,7 +43,7 @@ def compare(
     title: str | None = None,
     jobs: int | None = None,
     threads: int | None = None,
-    executor: Executor | None = None,
+    executor: Executor | Literal["ray", "slurm"] | None = None,
     settings: Mapping[str, Any] | None = None,
     level: float = 0.95,
     **data_options: Any,
@@ -63,7 +64,7 @@ def compare(
         title: headline of the page.
         jobs: runs at a time; None: one a core on the CPU, one at a time on a GPU.
         threads: CPU threads of a run; None shares the cores out.
-        executor: where the runs are done instead.
+        executor: where the runs are done instead of local processes: ``"ray"``, ``"slurm"``, or one of your own.
         settings: settings of ``fit`` for all methods.
         level: confidence level of the intervals.
         **data_options: ``per_class``, ``val_fraction`` (0.2 if not given), ``augment`` and the other options of
@@ -114,6 +115,8 @@ def compare(
     if threads is not None:
         for job in waiting:
             job.settings["threads"] = threads
+    if isinstance(executor, str):
+        executor = cluster_executor(executor, root, threads or 1)
     if executor is None and waiting:
         executor = _executor(jobs, threads, len(waiting), sample, root)
     store()

@@ -83,7 +83,7 @@ def check_job(job: Job, data: Data) -> None:
         if trainer.plan.mix is not None:
             draws = trainer.plan.mix.draws(trainer.batch_size)
             smallest = len(data.train) // math.ceil(len(data.train) / draws)
-            trainer.plan.mix(*data.train.fetch(torch.arange(smallest)))
+            trainer.plan.mix.rehearse(*data.train.fetch(torch.arange(smallest)))
     except ConfigError as error:
         raise ConfigError(f"method {job.method.name}: {error}") from None
 

@@ -139,4 +139,6 @@ def _mix_text(mix: dict[str, Any]) -> str:
 
 
 def _option_text(value: Any) -> str:
-    return "/".join(f"{v:g}" for v in value) if isinstance(value, list) else str(value)
+    if isinstance(value, list):
+        return "/".join(v if isinstance(v, str) else f"{v:g}" for v in value)
+    return str(value)

@@ -4,7 +4,10 @@ from lessonplan.mix import functional
 from lessonplan.mix.base import Mix
 from lessonplan.mix.cascade import Cascade, GradualCascade
 from lessonplan.mix.combine import Choice, Probability, Until
+from lessonplan.mix.manifold import ManifoldMixup
+from lessonplan.mix.network import Network
 from lessonplan.mix.pairs import CutMix, Cutout, Mixup, SamplePairing
+from lessonplan.mix.puzzle import PuzzleMix
 from lessonplan.mix.spec import parse_mix
 from lessonplan.mix.sums import SumAugment
 
@@ -14,9 +17,12 @@ __all__ = [
     "CutMix",
     "Cutout",
     "GradualCascade",
+    "ManifoldMixup",
     "Mix",
     "Mixup",
+    "Network",
     "Probability",
+    "PuzzleMix",
     "SamplePairing",
     "SumAugment",
     "Until",

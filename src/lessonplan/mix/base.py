@@ -72,6 +72,9 @@ class Mix(_KnowsClasses):
     def _mix(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         raise TypeError(f"{type(self).__name__} does not say how it mixes")
 
+    def _check_shape(self, x: Tensor) -> None:
+        """Raise a ``ConfigError`` if a batch of this shape cannot be mixed (mixes that need a network)."""
+
     # -- what a trainer tells a mix ------------------------------------------------------------------
 
     def advance(self, progress: float, *, epoch_start: bool = True) -> bool:
@@ -101,6 +104,21 @@ class Mix(_KnowsClasses):
         """Hear of the network that the samples are for; most mixes have no use for it."""
         for child in self.children():
             child.attach(network)
+
+    def rehearse(self, x: Tensor, y: Tensor) -> None:
+        """Raise what a call with such a batch would raise, as far as that can be known without a network.
+
+        The mix is as before afterwards.
+        """
+        if self.needs_network():
+            self._validate(x, y)
+            self._check_shape(x)
+            for child in self.children():
+                child.rehearse(x, y)
+        else:
+            state = self.state_dict()
+            self(x, y)
+            self.load_state_dict(state)
 
     def children(self) -> Iterator[Mix]:
         """The mixes this one is made of."""

@@ -12,11 +12,24 @@ from lessonplan.errors import ConfigError, unknown
 from lessonplan.mix.base import Mix
 from lessonplan.mix.cascade import Cascade, GradualCascade
 from lessonplan.mix.combine import Choice, Probability, Until
+from lessonplan.mix.manifold import ManifoldMixup
 from lessonplan.mix.pairs import CutMix, Cutout, Mixup, SamplePairing
+from lessonplan.mix.puzzle import PuzzleMix
 from lessonplan.mix.sums import SumAugment
 
 MIXES: dict[str, type[Mix]] = {
-    cls.name: cls for cls in (SumAugment, Cascade, GradualCascade, Mixup, CutMix, Cutout, SamplePairing)
+    cls.name: cls
+    for cls in (
+        SumAugment,
+        Cascade,
+        GradualCascade,
+        Mixup,
+        CutMix,
+        Cutout,
+        SamplePairing,
+        ManifoldMixup,
+        PuzzleMix,
+    )
 }
 NO_MIX = ("none", "erm")
 
@@ -58,7 +71,7 @@ def parse_mix(text: str) -> Mix | None:
 
 def _build(cls: type[Mix], options: str) -> Mix:
     hints = typing.get_type_hints(cls)
-    allowed = {f.name: hints[f.name] for f in fields(cls) if f.init}
+    allowed = {f.name: hints[f.name] for f in fields(cls) if f.init and f.repr}
     given: dict[str, Any] = {}
     wrap: dict[str, str] = {}
     for item in filter(None, options.split(",")):
@@ -100,6 +113,8 @@ def _convert(where: str, text: str, hint: Any) -> Any:
             return tuple(float(part) for part in text.split("/"))
         except ValueError:
             pass
+    elif tuple in kinds:
+        return tuple(part.strip() for part in text.split("/"))
     names = [f"'{c}'" for c in choices] + [_KIND_NAMES[kind] for kind in kinds if kind in _KIND_NAMES]
     raise ConfigError(f"{where}={text!r} cannot be used: give {' or '.join(names)}")
 
@@ -124,11 +139,13 @@ def _literals(hint: Any) -> list[str]:
 
 
 def _plain_types(hint: Any) -> list[type]:
-    """The simple types of an annotation; a sequence of numbers counts as ``list``."""
+    """The simple types of an annotation; a sequence of numbers counts as ``list``, one of names as ``tuple``."""
     kinds: list[type] = []
     for member in _members(hint):
         if isinstance(member, type):
             kinds.append(member)
-        elif typing.get_args(member) == (float,):
+        elif typing.get_args(member) in ((float,), (int,)):
             kinds.append(list)
+        elif typing.get_args(member) == (str,):
+            kinds.append(tuple)
     return kinds

@@ -13,7 +13,7 @@ from lessonplan.models.spec import image_sides
 
 
 class TinyResNet(nn.Module):
-    """Three pre-activation blocks of widths 32, 64, 128 (smaller images: 24, 48, 96), shortcuts without parameters.
+    """Three pre-activation blocks of widths 32, 64, 128 (small images: 24, 48, 96), shortcuts without parameters.
 
     Args:
         in_channels: channels of the images.

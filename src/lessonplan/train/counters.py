@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from lessonplan.mix.network import Passes
+
 FORWARD_COST, BACKWARD_COST = 1, 2
 """Cost of a sample's passes, in forward passes."""
 
@@ -31,12 +33,15 @@ class Counters:
         """Passes over the raw data, the present one in part."""
         return self.epoch + self.epoch_share
 
-    def trained(self, samples: int, raw_samples: int) -> None:
-        """Count an update."""
+    def trained(self, samples: int, raw_samples: int, extra: Passes | None = None) -> None:
+        """Count an update, and the passes that the mix made itself."""
         self.steps += 1
         self.samples += samples
         self.raw_samples += raw_samples
         self.cost += samples * (FORWARD_COST + BACKWARD_COST)
+        if extra is not None:
+            self.samples += extra.samples
+            self.cost += extra.cost
 
     def count_epochs(self, epoch_samples: int) -> None:
         """Say where in the present epoch the run is; a sum of shares would miss the epoch's end by rounding."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 from lessonplan.data import Data
 from lessonplan.errors import ConfigError, LessonplanError
 from lessonplan.losses import SumBCE
-from lessonplan.mix import Mix
+from lessonplan.mix import Mix, Network
 from lessonplan.plan import Plan
 from lessonplan.seeds import fold_seed
 from lessonplan.settings import Settings
@@ -98,6 +99,8 @@ class Trainer:
 
         PyTorch's global random state (which dropout reads) is seeded for the run and given back afterwards.
         """
+        if self.plan.mix is not None:
+            self.plan.mix.attach(Network(self.model, self.loss, run=self._logits, scale=self.state.scaler.scale))
         accelerators = [self.device] if self.device.type == "cuda" else []
         random_state = seeded(fold_seed(self.seed, "training"), accelerators)
         with random_state, GracefulInterrupt() as interrupt:
@@ -164,17 +167,14 @@ class Trainer:
 
     def _update(self, x: Tensor, y: Tensor) -> None:
         """Mix, forward, loss, backward, update, observe."""
-        state, drawn = self.state, len(x)
+        state, mix, drawn = self.state, self.plan.mix, len(x)
         state.optimizer.zero_grad(set_to_none=True)
-        if self.plan.mix is not None:
-            x, target = self.plan.mix(x, y)
+        if mix is not None:
+            x, target = mix(x, y)
         else:
             target = F.one_hot(y, self.data.num_classes).float()
-        if self.settings.channels_last and x.ndim == 4:
-            x = x.contiguous(memory_format=torch.channels_last)
-        with self._autocast():
-            logits = self.forward(x)
-        logits = logits.float()
+        with mix.forward_context() if mix is not None else nullcontext():
+            logits = self._logits(x)
         losses = self.loss(logits, target)
         loss = losses.mean()
         state.lr = scale_learning_rate(state.optimizer, state.schedule.factor(self.progress))
@@ -190,7 +190,15 @@ class Trainer:
         if state.schedule.listens:
             state.schedule.observe(loss.item())
         state.meter.add(losses, logits, target)
-        state.counters.trained(samples=len(x), raw_samples=drawn)
+        extra = mix.take_passes() if mix is not None else None
+        state.counters.trained(samples=len(x), raw_samples=drawn, extra=extra)
+
+    def _logits(self, x: Tensor) -> Tensor:
+        """The forward pass as the settings want it; float32."""
+        if self.settings.channels_last and x.ndim == 4:
+            x = x.contiguous(memory_format=torch.channels_last)
+        with self._autocast():
+            return self.forward(x).float()
 
     def _end_epoch(self) -> None:
         if not self.state.meter.all_finite():
@@ -364,10 +372,9 @@ def _check_decisions(plan: Plan, data: Data, settings: Settings) -> None:
 
 def _check_mix(mix: Mix, data: Data, batch_size: int) -> None:
     """Let the mix refuse the first epoch's smallest batch before anything is written."""
-    state, samples = mix.state_dict(), len(data.train)
+    samples = len(data.train)
     smallest = samples // math.ceil(samples / mix.draws(batch_size))
-    mix(torch.zeros(()).expand(smallest, *data.shape), data.train.labels[:smallest])
-    mix.load_state_dict(state)
+    mix.rehearse(torch.zeros(()).expand(smallest, *data.shape), data.train.labels[:smallest])
 
 
 def _named_loss(settings: Settings, plan: Plan) -> LossFunction:

@@ -91,4 +91,5 @@ def _jarring(x1: Tensor, x2: Tensor, n: int) -> Tensor:
     starts = [x[..., block::block] for x in (x1, x2)]
     change = (ends[0] - starts[1]).abs() + (ends[1] - starts[0]).abs()
     change -= (ends[0] - starts[0]).abs() + (ends[1] - starts[1]).abs()
-    return 0.5 * change.mean(1).unflatten(1, (n, -1)).mean(2)
+    rows: Tensor = change.mean(1).unflatten(1, (n, -1)).mean(2)
+    return 0.5 * rows

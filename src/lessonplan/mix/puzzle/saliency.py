@@ -83,9 +83,7 @@ def block_saliency(saliency: Tensor, n: int) -> Tensor:
 
 def _require_path(loss: Tensor) -> None:
     if not loss.requires_grad:
-        raise ConfigError(
-            "the network's output carries no gradient (no_grad inside it?): saliency needs a differentiable network"
-        )
+        raise ConfigError("the network's output carries no gradient (is it under no_grad?): saliency needs one")
 
 
 @contextmanager

@@ -66,9 +66,9 @@ def default_steps(height: int, width: int, given: int | None = None) -> int:
     """Iterations for a grid: news travels one block a step, so larger grids take longer.
 
     >>> default_steps(16, 16), default_steps(2, 2)
-    (320, 80)
+    (192, 80)
     """
-    return given if given is not None else max(80, 20 * max(height, width))
+    return given if given is not None else max(80, 12 * max(height, width))
 
 
 def _layers(unary: Tensor, across: Tensor, down: Tensor) -> tuple[Tensor, Tensor]:

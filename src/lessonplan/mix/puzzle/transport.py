@@ -17,7 +17,8 @@ def transport_plan(saliency: Tensor, mask: Tensor, xi: float, rounds: int | None
     that ask for one place the cheapest keeps it, until a cheaper one comes; the others ask for their next
     choice. Blocks for which no shown place is worth the way leave their place to whoever wants it. What is left
     after the last round stays where it is, or fills the free places in order. Places that the mask hides show
-    nothing, so they are not asked for.
+    nothing, so they are not asked for. An image whose plan costs more than leaving everything in place is left
+    as it is.
 
     Args:
         saliency: of the blocks ``(N, n, n)``, not negative.
@@ -37,15 +38,20 @@ def transport_plan(saliency: Tensor, mask: Tensor, xi: float, rounds: int | None
     order, distance = (table.to(saliency.device) for table in _nearest(height, width))
     shown = (mask > 0).reshape(count, places).T.contiguous()
     value = saliency.reshape(count, places).T.contiguous()
+    if value.device.type == "cpu":
+        # Nobody goes farther than its saliency is worth. Elsewhere reading the number back would stall the queue.
+        reach = max(1, int((xi * distance.amin(1) < value.max()).sum()))
+        order, distance = order[:reach], distance[:reach]
     following = _next_shown(shown, order)
     block = torch.arange(places, device=saliency.device).unsqueeze(1).expand(places, count)
     column = torch.arange(count, device=saliency.device)
+    nothing = len(order)
     choice = following[0].long()
     for _ in range(rounds if rounds is not None else max(height, width)):
         wants, place, cost = _ask(choice, order, xi * distance, value)
         best = torch.full_like(value, torch.inf).scatter_reduce_(0, place, cost, "amin")
         refused = wants & (cost > best.gather(0, place))
-        following_choice = following.view(-1)[((choice + 1).clamp_(max=places) * places + block) * count + column]
+        following_choice = following.view(-1)[((choice + 1).clamp_(max=nothing) * places + block) * count + column]
         choice = torch.where(refused, following_choice.long(), choice)
     wants, place, cost = _ask(choice, order, xi * distance, value)
     best = torch.full_like(value, torch.inf).scatter_reduce_(0, place, cost, "amin")
@@ -53,25 +59,49 @@ def transport_plan(saliency: Tensor, mask: Tensor, xi: float, rounds: int | None
     # Ties are rare; the first block in order has the place.
     asking = torch.where(served, block, places)
     holder = torch.full_like(block, places).scatter_reduce_(0, place, asking, "amin")
-    return _fill(holder).T.contiguous()
+    plan = _fill(holder).T.contiguous()
+    stay = torch.arange(places, device=plan.device).expand_as(plan)
+    worse = plan_cost(saliency, mask, xi, plan) > plan_cost(saliency, mask, xi, stay)
+    return torch.where(worse.unsqueeze(1), stay, plan)
+
+
+def plan_cost(saliency: Tensor, mask: Tensor, xi: float, plan: Tensor) -> Tensor:
+    """What plans cost, over the places that the mask shows: ``sum_j xi C - s`` of the block at j, ``(N,)``.
+
+    Unlike ``<Pi, C>`` over the whole grid, moves to hidden places are free: what lies there is not seen.
+
+    Args:
+        saliency, mask, xi: as for ``transport_plan``.
+        plan: ``(N, n * n)``, as ``transport_plan`` gives it.
+
+    >>> grid = torch.tensor([[[0.75, 0.25]]])
+    >>> plan_cost(grid, torch.tensor([[[0.0, 1.0]]]), 0.125, torch.tensor([[1, 0]]))
+    tensor([-0.6250])
+    """
+    height, width = saliency.shape[-2:]
+    place = torch.arange(height * width, device=plan.device)
+    rows, columns = plan // width - place // width, plan % width - place % width
+    distance = (rows.square() + columns.square()) / max(max(height, width) - 1, 1) ** 2
+    cost = xi * distance - saliency.flatten(1).gather(1, plan)
+    return (cost * (mask > 0).flatten(1)).sum(1)
 
 
 def _ask(choice: Tensor, order: Tensor, distance: Tensor, value: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Whether a block asks for a place, for which one, and what that costs (infinite if it does not ask)."""
-    block = torch.arange(len(order), device=order.device).unsqueeze(1)
-    rank = choice.clamp(max=len(order) - 1) * len(order) + block
+    known, places = order.shape
+    rank = choice.clamp(max=known - 1) * places + torch.arange(places, device=order.device).unsqueeze(1)
     place = order.view(-1)[rank]
     cost = distance.view(-1)[rank] - value
-    wants = (choice < len(order)) & (cost < 0)
+    wants = (choice < known) & (cost < 0)
     return wants, place, cost.masked_fill(~wants, torch.inf)
 
 
 def _next_shown(shown: Tensor, order: Tensor) -> Tensor:
-    """For each block the next shown place from position k of its order of distance on: ``(T + 1, T, N)``."""
-    places, count = shown.shape
-    table = torch.empty(places + 1, places, count, dtype=torch.int16, device=shown.device)
-    table[places] = places
-    for k in range(places - 1, -1, -1):
+    """For each block the next shown place from position k of its order on, ``(K + 1, T, N)``; K is none."""
+    known = len(order)
+    table = torch.empty(known + 1, *shown.shape, dtype=torch.int16, device=shown.device)
+    table[known] = known
+    for k in range(known - 1, -1, -1):
         table[k] = torch.where(shown[order[k]], k, table[k + 1])
     return table
 

@@ -1,0 +1,106 @@
+"""Runs on many machines: through Ray, or through SLURM by submitit."""
+
+from __future__ import annotations
+
+import importlib
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Literal
+
+from lessonplan.errors import ConfigError, unknown
+from lessonplan.lab.executor import Executor, Report
+from lessonplan.lab.job import Job, do_job
+
+Cluster = Literal["ray", "slurm"]
+
+_POLL_SECONDS = 2.0
+
+
+def cluster_executor(name: str, folder: Path, threads: int = 1) -> Executor:
+    """The executor of a cluster; every machine must see the comparison's folder under the same path.
+
+    Args:
+        name: ``"ray"`` or ``"slurm"``.
+        folder: of the comparison; SLURM's scripts and logs go into ``slurm/`` in it.
+        threads: CPU threads, and cores asked for, of each run.
+
+    Raises:
+        ConfigError: the name is unknown, or the package is not installed.
+    """
+    if name == "ray":
+        return RayExecutor(threads)
+    if name == "slurm":
+        return SlurmExecutor(folder / "slurm", threads)
+    raise unknown("cluster", name, ["ray", "slurm"])
+
+
+class RayExecutor:
+    """Jobs as Ray tasks, on the cluster that ``RAY_ADDRESS`` names, else on this machine.
+
+    Args:
+        threads: cores that Ray keeps for a run.
+    """
+
+    def __init__(self, threads: int = 1) -> None:
+        self._ray = _load("ray", "ray")
+        self._threads = threads
+
+    def run(self, jobs: Iterable[Job], report: Report) -> None:
+        """See ``Executor``."""
+        ray = self._ray
+        if not ray.is_initialized():
+            ray.init(log_to_driver=False)
+        task = ray.remote(num_cpus=self._threads, max_retries=0)(do_job)
+        waiting = {task.remote(_absolute(job)): job for job in jobs}
+        while waiting:
+            done, _ = ray.wait(list(waiting), num_returns=1)
+            for reference in done:
+                report(waiting.pop(reference), _outcome(lambda reference=reference: ray.get(reference)))
+
+
+class SlurmExecutor:
+    """Jobs as SLURM jobs; where no SLURM is found, submitit runs them on this machine.
+
+    Args:
+        folder: for scripts and logs.
+        threads: cores of a run.
+        hours: time limit of a run.
+    """
+
+    def __init__(self, folder: Path, threads: int = 1, hours: float = 24.0) -> None:
+        submitit = _load("submitit", "slurm")
+        self._executor = submitit.AutoExecutor(folder=str(folder))
+        self._executor.update_parameters(timeout_min=int(hours * 60), cpus_per_task=threads, tasks_per_node=1)
+
+    def run(self, jobs: Iterable[Job], report: Report) -> None:
+        """See ``Executor``."""
+        waiting = [(job, self._executor.submit(do_job, _absolute(job))) for job in jobs]
+        while waiting:
+            for job, submitted in [pair for pair in waiting if pair[1].done()]:
+                waiting.remove((job, submitted))
+                report(job, _outcome(submitted.result))
+            if waiting:
+                time.sleep(_POLL_SECONDS)
+
+
+def _load(module: str, extra: str) -> Any:
+    try:
+        return importlib.import_module(module)
+    except ImportError:
+        raise ConfigError(f"{module} is not installed: pip install 'lessonplan[{extra}]'") from None
+
+
+def _absolute(job: Job) -> Job:
+    """The same job for a process that works in another folder."""
+    return Job(**{**job.__dict__, "folder": job.folder.resolve()})
+
+
+def _outcome(get: Any) -> str | None:
+    """None, or what went wrong on the other machine, in one line."""
+    try:
+        get()
+    except Exception as error:
+        lines = [line for line in str(error).splitlines() if line.strip()]
+        return lines[-1] if lines else type(error).__name__
+    return None

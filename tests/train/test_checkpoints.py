@@ -1,0 +1,266 @@
+from __future__ import annotations
+
+import errno
+import hashlib
+import io
+import os
+import pickle
+import resource
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+
+from lessonplan.errors import DataError, LessonplanWarning
+from lessonplan.train.checkpoint import Checkpoints
+from lessonplan.train.files import write_atomically
+
+STOPPED = "stopped by the test"
+
+
+@pytest.fixture
+def interrupted(quick, hook, tmp_path):
+    """A run of 24 steps that stopped behind step 10 with checkpoints at 6 and 9, and a way to end it."""
+
+    def stop(trainer) -> None:
+        if trainer.counters.steps == 10:
+            raise RuntimeError(STOPPED)
+
+    def run(**options):
+        return quick("sum:k=2", "24 steps", out=tmp_path / "run", checkpoint_every="3 steps", **options)
+
+    with pytest.raises(RuntimeError, match=STOPPED):
+        run(callbacks=[hook(on_batch_end=stop)])
+    assert _steps(tmp_path / "run") == [6, 9]
+    return run
+
+
+@pytest.fixture
+def whole(quick):
+    return quick("sum:k=2", "24 steps")
+
+
+def _files(run: Path) -> list[Path]:
+    return sorted((run / "checkpoints").glob("step-*.ckpt"))
+
+
+def _steps(run: Path) -> list[int]:
+    return [int(file.stem.removeprefix("step-")) for file in _files(run)]
+
+
+def _resumed_at(hook, log: list[int]):
+    return [hook(on_train_start=lambda trainer: log.append(trainer.counters.steps))]
+
+
+def _seal(path: Path, payload: bytes) -> None:
+    """A checkpoint whose length and checksum are right, whatever it holds."""
+    digest = hashlib.sha256(payload).hexdigest().encode()
+    path.write_bytes(b"lessonplan-checkpoint-1 %s %d\n" % (digest, len(payload)) + payload)
+
+
+def test_state_goes_round_and_two_are_kept(tmp_path) -> None:
+    checkpoints = Checkpoints(tmp_path / "c")
+    assert checkpoints.load_newest() is None
+    for step in (0, 5, 10, 100_000):
+        checkpoints.save(step, {"step": step, "weights": torch.full((3,), float(step)), "more": [None, (1, "a")]})
+    assert [f.name for f in sorted((tmp_path / "c").iterdir())] == ["step-0000000010.ckpt", "step-0000100000.ckpt"]
+    state = checkpoints.load_newest()
+    assert (state["step"], state["more"], state["weights"].tolist()) == (100_000, [None, (1, "a")], [1e5] * 3)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda content: content[:-1],
+        lambda content: content[: len(content) // 2],
+        lambda content: b"",
+        lambda content: content[:200] + bytes([content[200] ^ 1]) + content[201:],
+        lambda content: content + b"\0",
+        lambda content: b"another-program-1" + content,
+        lambda content: os.urandom(1000),
+    ],
+)
+def test_a_damaged_newest_is_skipped_and_the_end_is_the_same(
+    interrupted, whole, same_run, hook, tmp_path, damage
+) -> None:
+    newest = _files(tmp_path / "run")[-1]
+    newest.write_bytes(damage(newest.read_bytes()))
+    log: list[int] = []
+    with pytest.warns(LessonplanWarning, match=r"step-0000000009.ckpt is damaged and is skipped"):
+        run = interrupted(callbacks=_resumed_at(hook, log))
+    assert log == [6]
+    same_run(whole, run)
+
+
+def test_all_damaged_starts_anew_with_the_same_end(interrupted, whole, same_run, hook, tmp_path) -> None:
+    for file in _files(tmp_path / "run"):
+        file.write_bytes(file.read_bytes()[:100])
+    log: list[int] = []
+    with pytest.warns(LessonplanWarning) as warned:
+        run = interrupted(callbacks=_resumed_at(hook, log))
+    assert len(warned) == 2
+    assert log == [0]
+    same_run(whole, run)
+
+
+def test_a_damaged_file_does_not_take_the_place_of_a_kept_one(interrupted, hook, tmp_path) -> None:
+    """Damaged at 9, resumed at 6: when 7 is written, 6 must stay, for 7 might be damaged next."""
+    newest = _files(tmp_path / "run")[-1]
+    newest.write_bytes(b"damaged")
+    seen: list[list[int]] = []
+
+    def look(trainer) -> None:
+        seen.append(_steps(tmp_path / "run"))
+        trainer._checkpoint()
+
+    with pytest.warns(LessonplanWarning):
+        interrupted(callbacks=[hook(on_batch_end=look)])
+    assert seen[0] == [6]
+    assert seen[1:3] == [[6, 7], [7, 8]]
+
+
+def test_an_intact_older_one_is_not_read(interrupted, whole, same_run, hook, tmp_path) -> None:
+    _files(tmp_path / "run")[0].write_bytes(b"damaged")
+    log: list[int] = []
+    run = interrupted(callbacks=_resumed_at(hook, log))
+    assert log == [9]
+    same_run(whole, run)
+
+
+class _Bomb:
+    """Unpickled carelessly, this makes a folder."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.path),)
+
+
+@pytest.mark.parametrize("kind", ["pickle", "torch", "nested"])
+def test_code_in_a_checkpoint_is_refused_and_never_run(interrupted, whole, same_run, tmp_path, kind: str) -> None:
+    bomb, newest = _Bomb(tmp_path / "exploded"), _files(tmp_path / "run")[-1]
+    if kind == "pickle":
+        _seal(newest, pickle.dumps({"weights": bomb}))
+    else:
+        buffer = io.BytesIO()
+        torch.save(bomb if kind == "torch" else {"weights": {"model": bomb}}, buffer)
+        _seal(newest, buffer.getvalue())
+    with pytest.warns(LessonplanWarning, match="is damaged and is skipped"):
+        run = interrupted()
+    assert not (tmp_path / "exploded").exists()
+    same_run(whole, run)
+    pickle.loads(pickle.dumps(bomb))
+    assert (tmp_path / "exploded").exists(), "the test's bomb is a dud"
+
+
+def test_a_file_is_whole_or_not_there(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At the moment of the rename the new content is already synced, and the old one is still in place."""
+    path, events = tmp_path / "file", []
+    path.write_bytes(b"old")
+    fsync, replace = os.fsync, Path.replace
+
+    def noted_fsync(handle: int) -> None:
+        events.append(("sync", path.read_bytes()))
+        fsync(handle)
+
+    def noted_replace(self: Path, target: Path):
+        events.append(("rename", self.read_bytes(), path.read_bytes()))
+        return replace(self, target)
+
+    monkeypatch.setattr(os, "fsync", noted_fsync)
+    monkeypatch.setattr(Path, "replace", noted_replace)
+    write_atomically(path, b"new")
+    # The last sync is the folder's: it makes the rename itself durable.
+    assert events == [("sync", b"old"), ("rename", b"new", b"old"), ("sync", b"new")]
+    assert os.listdir(tmp_path) == ["file"]
+
+
+@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), KeyboardInterrupt()])
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch, error) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"old")
+
+    def fail(handle: int) -> None:
+        raise error
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(DataError if isinstance(error, OSError) else KeyboardInterrupt):
+        write_atomically(path, b"new")
+    assert path.read_bytes() == b"old"
+    assert os.listdir(tmp_path) == ["file"]
+
+
+def test_a_path_through_a_file_is_a_users_error(tmp_path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DataError, match="could not be written"):
+        write_atomically(tmp_path / "file" / "run" / "config.yaml", b"")
+
+
+def test_leftovers_of_killed_processes_are_removed(interrupted, tmp_path) -> None:
+    leftovers = [
+        tmp_path / "run" / ".weights.safetensors.1.tmp",
+        tmp_path / "run" / "checkpoints" / ".step-9.ckpt.1.tmp",
+    ]
+    for leftover in leftovers:
+        leftover.write_bytes(b"half")
+    interrupted()
+    assert not any(leftover.exists() for leftover in leftovers)
+
+
+@pytest.mark.parametrize("failing", range(1, 9))
+def test_full_disk_at_any_sync(interrupted, whole, same_run, tmp_path, monkeypatch, failing: int) -> None:
+    """The disk is full at the n-th sync: one clear sentence, what was there is usable, the end is the same."""
+    fsync, calls = os.fsync, [0]
+
+    def full(handle: int) -> None:
+        calls[0] += 1
+        if calls[0] >= failing:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        fsync(handle)
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(DataError, match=r"the disk is full.*run again to resume"):
+        interrupted()
+    monkeypatch.setattr(os, "fsync", fsync)
+    assert len(_files(tmp_path / "run")) >= 2
+    same_run(whole, interrupted())
+
+
+def test_full_disk_for_metrics(interrupted, whole, same_run, tmp_path, monkeypatch) -> None:
+    """Half a line is written before the disk is full; the resumed run's metrics have no trace of it."""
+    metrics = tmp_path / "run" / "metrics.jsonl"
+    opened = Path.open
+
+    def full(self: Path, mode: str = "r", *args, **kwargs):
+        if self == metrics and mode == "a":
+            with opened(metrics, "a") as file:
+                file.write('{"epoch": 1, "st')
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return opened(self, mode, *args, **kwargs)
+
+    monkeypatch.setattr(Path, "open", full)
+    with pytest.raises(DataError, match="the disk is full"):
+        interrupted()
+    monkeypatch.undo()
+    assert metrics.read_text().endswith('"st')
+    same_run(whole, interrupted())
+    assert "st\n" not in metrics.read_text()
+
+
+@pytest.mark.skipif(not hasattr(resource, "RLIMIT_FSIZE"), reason="needs a limit on the size of files")
+def test_a_limit_on_file_size(interrupted, whole, same_run, tmp_path) -> None:
+    """A real refusal by the kernel in the middle of a write."""
+    size = _files(tmp_path / "run")[-1].stat().st_size
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size // 2, limits[1]))
+        with pytest.raises(DataError, match=r"could not be written \(File too large\)"):
+            interrupted()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert _steps(tmp_path / "run") == [6, 9]
+    same_run(whole, interrupted())
