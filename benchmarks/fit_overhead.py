@@ -11,13 +11,13 @@ import math
 
 import torch
 import torch.nn.functional as F
-from timing import interleaved, ratio, repetitions, show, spread
 from torch import nn
 
 import lessonplan as lp
 from lessonplan.data import Data
 from lessonplan.models import build_model
 from lessonplan.seeds import fold_seed
+from timing import interleaved, ratio, repetitions, show, spread
 
 SAMPLES, BATCH, LR = 2000, 100, 0.05
 STEPS = {"tiny": 120, "wrn-10-1": 60}
@@ -40,7 +40,7 @@ def network(name: str) -> nn.Module:
 def by_hand(name: str, x: torch.Tensor, y: torch.Tensor, steps: int) -> nn.Module:
     """SGD over tensors."""
     model = network(name).train()
-    optimizer = torch.optim.SGD(model.parameters(), LR, momentum=0.9, nesterov=True, weight_decay=5e-4)
+    optimizer = torch.optim.SGD(model.parameters(), LR, momentum=0.9, nesterov=True, weight_decay=5e-4, fused=True)
     done = 0
     for epoch in range(math.ceil(steps * BATCH / SAMPLES)):
         order = torch.randperm(SAMPLES, generator=torch.Generator().manual_seed(fold_seed(0, "order", epoch)))

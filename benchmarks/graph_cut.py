@@ -73,7 +73,15 @@ def alpha_beta_swap(unary: Floats, across: Floats, down: Floats) -> NDArray[np.i
     return labels.reshape(height, width)
 
 
-def _swap(labels, a, b, cost, ends, weight, value):  # type: ignore[no-untyped-def]
+def _swap(
+    labels: NDArray[np.int64],
+    a: int,
+    b: int,
+    cost: Floats,
+    ends: tuple[NDArray[np.int64], NDArray[np.int64]],
+    weight: Floats,
+    value: Floats,
+) -> NDArray[np.int64]:
     """The best labelling in which blocks of label a and b may exchange these two."""
     active = (labels == a) | (labels == b)
     if not active.any():

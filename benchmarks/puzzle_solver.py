@@ -3,8 +3,8 @@
     OMP_NUM_THREADS=1 python benchmarks/puzzle_solver.py --data parquet:PATH/cifar10 [--instances 1000]
 
 Trains a small network first, so that the saliency is that of a network that has learned something. Times are CPU
-time of one thread: the shortest of twenty for the library, one run for the published form. Energies (times n^2) are
-means over the same instances.
+time of one thread: the shortest of twenty for the library, one run for the published form. Energies (times n^2)
+are means over the same instances.
 """
 
 from __future__ import annotations
@@ -12,12 +12,13 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable
+from functools import partial
 
 import torch
-from graph_cut import alpha_beta_swap, dense_transport
 from torch import Tensor
 
 import lessonplan as lp
+from graph_cut import alpha_beta_swap, dense_transport
 from lessonplan.mix.network import Network
 from lessonplan.mix.puzzle.energy import border_weights, colours, mask_energy, unary_cost
 from lessonplan.mix.puzzle.layer import colour_span
@@ -82,10 +83,10 @@ def row(n: int, batches: list[tuple[Tensor, Tensor]]) -> str:
             z = labels / 2
             sides, masks = torch.cat([s1, s2]), torch.cat([z, 1 - z])
             times = [
-                seconds(lambda: solve_mask(unary, across, down), 20),
-                seconds(lambda: transport_plan(sides, masks, 0.8), 20),
+                seconds(partial(solve_mask, unary, across, down), 20),
+                seconds(partial(transport_plan, sides, masks, 0.8), 20),
                 published,
-                seconds(lambda: dense_transport(sides, masks, 0.8), 1),
+                seconds(partial(dense_transport, sides, masks, 0.8), 1),
             ]
     mine, other = torch.cat(ours) * n**2, torch.cat(theirs) * n**2
     mask, moves, published, dense = (f"{1000 * t:.1f}" for t in times)

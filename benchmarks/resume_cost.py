@@ -14,12 +14,12 @@ from itertools import count as counter
 from pathlib import Path
 
 import torch
-from timing import interleaved, repetitions, show, spread
 
 import lessonplan as lp
 from lessonplan.data import Data
 from lessonplan.train import Trainer
 from lessonplan.train.checkpoint import Checkpoints
+from timing import interleaved, repetitions, show, spread
 
 STEPS, EVERY = 40, 4
 MODELS = ("tiny", "wrn-16-1", "wrn-16-4")

@@ -17,12 +17,12 @@ import numpy as np
 import psutil
 import torch
 from PIL import Image
-from timing import interleaved, ratio, repetitions, show, spread
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 import lessonplan as lp
 from lessonplan.data import Data
+from timing import interleaved, ratio, repetitions, show, spread
 
 FILES, CLASSES, SIDE, BATCH = 3000, 10, 64, 100
 WORKERS = (1, 2)

@@ -22,19 +22,31 @@ def repetitions(description: str | None, default: int) -> int:
     return given
 
 
-def interleaved(sides: Mapping[str, Callable[[], object]], count: int, calls: int = 1) -> dict[str, list[float]]:
+def interleaved(
+    sides: Mapping[str, Callable[[], object]], count: int, calls: int = 1, *, keep: bool = False
+) -> dict[str, list[float]]:
     """Seconds a call takes: every side once to warm up, then all in turn, ``count`` times.
 
     Turns share whatever else the machine does, so that ratios within a turn are fairer than single times.
+
+    Args:
+        sides: what is measured, by name.
+        count: number of turns.
+        calls: calls of each side in a turn.
+        keep: hold the results of a turn's calls, so that each has to find new memory.
     """
     times: dict[str, list[float]] = {name: [] for name in sides}
     for turn in range(count + 1):
         for name, side in sides.items():
+            kept = []
             began = time.perf_counter()
             for _ in range(calls):
-                side()
+                result = side()
+                if keep:
+                    kept.append(result)
+            seconds = (time.perf_counter() - began) / calls
             if turn:
-                times[name].append((time.perf_counter() - began) / calls)
+                times[name].append(seconds)
     return times
 
 

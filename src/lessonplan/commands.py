@@ -17,6 +17,7 @@ from lessonplan.settings import Settings
 Flat = tyro.conf.arg(name="")
 
 _DEFAULTS = Settings()
+_SPELLED_OTHERWISE = {"network": "run"}  # fields whose option could not be a field beside the method run
 _IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
 
 
@@ -174,12 +175,17 @@ class Preview:
     """pictures to show"""
     seed: int = 0
     """which samples"""
+    explain: bool = False
+    """show how puzzle mixes: images, saliency, mask, moved blocks, result"""
+    network: Annotated[Path | None, tyro.conf.arg(name="run")] = None
+    """folder of a finished run, whose network mixes such as puzzle ask; an untrained one if not given"""
     source: Annotated[DataOptions, Flat] = DataOptions()
 
     def run(self) -> int:
         """Draw."""
         from lessonplan.data import load
         from lessonplan.lab.examples import mixed_images
+        from lessonplan.lab.explanation import puzzle_steps, trained_network
         from lessonplan.plan import Plan
         from lessonplan.report import save_png
 
@@ -187,7 +193,9 @@ class Preview:
             raise ConfigError(f"--count {self.count}: give at least 1 picture")
         plan = Plan.parse(self.mix)
         data = load(self.source.data, seed=self.seed, **self.source.loading())
-        figure = mixed_images(plan.mix, data, count=self.count, seed=self.seed)
+        model = trained_network(self.network, data) if self.network is not None else None
+        draw = puzzle_steps if self.explain else mixed_images
+        figure = draw(plan.mix, data, count=self.count, seed=self.seed, model=model)
         if figure is None:
             raise DataError(f"samples of shape {data.shape} are no images: nothing can be drawn")
         save_png(figure, self.out)
@@ -323,7 +331,7 @@ def option_names(kind: Any) -> list[str]:
             for name, info in Settings.model_fields.items():
                 names += [f"--{name}", *([f"--no-{name}"] if info.annotation is bool else [])]
         else:
-            names.append(f"--{item.name}")
+            names.append(f"--{_SPELLED_OTHERWISE.get(item.name, item.name)}")
     return [name.replace("_", "-") for name in names]
 
 

@@ -61,7 +61,7 @@ def test_p_value_is_the_paired_t_test(pairs: list[tuple[int, int]]) -> None:
 
 def test_p_value_of_constant_differences() -> None:
     assert paired_p_value([0.0, 0.0, 0.0]) == 1.0
-    assert paired_p_value([0.25, 0.25]) == 0.0
+    assert paired_p_value([0.25, 0.25]) == 0.5  # sign test: both heads, or both tails
 
 
 def test_bootstrap_agrees_with_all_resamples() -> None:

@@ -118,7 +118,7 @@ CASES = [
     Case("probability", _around(m.Probability, MIXUP, p=0.7)),
     Case("until", _around(m.Until, MIXUP, end="80%")),
     Case("until-end", lambda s: _at(_around(m.Until, MIXUP, end="80%")(s), 0.9), random=False),
-    Case("manifold", _known(m.ManifoldMixup, layers=("input",), model=Glance())),
+    Case("manifold", _known(m.ManifoldMixup, layers=("input",), model=Glance()), at_least=2),
     Case("manifold-4", _known(m.ManifoldMixup, layers=("input",), k=4, model=Glance()), at_least=4),
     Case("puzzle", _known(m.PuzzleMix, model=Glance()), images=True),
     Case("puzzle-5", _known(m.PuzzleMix, labels=5, xi=0.05, model=Glance()), images=True),

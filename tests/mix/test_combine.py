@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from lessonplan import mix as m
+from lessonplan.errors import ConfigError
 from lessonplan.mix.combine import parse_share
 
 X, Y = torch.arange(12.0), torch.arange(12) % 3
@@ -105,9 +106,9 @@ def test_until_resumes_in_its_phase():
 
 def test_wrappers_hand_on_a_cascades_news():
     for wrap in (m.Probability, m.Until, lambda mix: m.Choice([m.Mixup(), mix])):
-        mix = wrap(m.Cascade(4, 3, patience=1, shares=None, draw="mixed", lr_at_switch="keep"))
+        mix = wrap(m.Cascade(4, 3, patience=1, shares=None, lr_at_switch="keep"))
         assert mix.needs_validation()
-        assert mix.draws(5) == 20
+        assert mix.draws(5) == 5
         assert mix.current_k() == 4
         assert [mix.step(v) for v in (0.5, 0.4, 0.6)] == ["improved", "switched", "improved"]
         effects = mix.effects_of_switch()
@@ -118,6 +119,14 @@ def test_wrappers_hand_on_a_cascades_news():
         assert not scheduled.advance(0.5)
         assert scheduled.step(0.1) == "improved"
         assert scheduled.step(0.1) == "waiting"
+
+
+def test_batches_of_different_sizes_cannot_take_turns():
+    wide = m.SumAugment(4, 3, draw="mixed")
+    assert m.Until(wide).draws(5) == 20
+    for make in (lambda: m.Probability(wide), lambda: m.Choice([m.Mixup(), wide])):
+        with pytest.raises(ConfigError, match="draw='raw'"):
+            make()
 
 
 def test_choice_of_cascades_announces_the_strongest_news():

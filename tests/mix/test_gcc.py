@@ -65,7 +65,7 @@ def test_corners(variant, n):
 @variants
 @pytest.mark.parametrize("n", range(2, 13))
 def test_just_before_the_end(variant, n):
-    """The last numbers below 1, where t (n - 1) rounds to n - 1."""
+    """The last numbers below 1, next to where the printed formula divides by zero."""
     t = 1.0
     for _ in range(5):
         t = math.nextafter(t, 0.0)

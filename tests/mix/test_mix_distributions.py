@@ -71,6 +71,14 @@ def test_permutations_are_uniform():
     assert stats.chisquare(list(counts.values())).pvalue > 0.01
 
 
+def test_summands_are_permuted_apart():
+    """k = 4 sums four different images, but for about 6 chance meetings in n rows."""
+    weights = on_identity(m.SumAugment(4, 1, pairing="permute", seed=6), 200)
+    members = (weights > 0).sum(1)
+    assert members.max() == 4
+    assert (members == 4).sum() > 180
+
+
 def cutmix_kept(alpha, height, width):
     """The distribution of the share kept: every centre, and lam at 400 quantiles of Beta(alpha, alpha)."""
     lam = stats.beta(alpha, alpha).ppf((np.arange(400) + 0.5) / 400)

@@ -68,10 +68,11 @@ def test_without_transport_every_pixel_is_the_masks_mixture():
 
 
 def test_transport_only_moves_blocks():
-    x, y = batch(8, height=16, width=16)
-    mix = make(net(), xi=0.01, blocks=(4,))
-    found, permutation, _ = mix.explain(x, y)
-    for moved, image in zip(found.moved, (x, x[permutation]), strict=True):
+    x, _ = batch(8, height=16, width=16)
+    saliency = torch.rand(2, 8, 16, 16, generator=torch.Generator().manual_seed(2)) ** 8
+    pair = x, x.roll(1, 0)
+    found = puzzle(pair, (saliency[0], saliency[1]), torch.tensor(0.5), 4, labels=2, weights=Weights(xi=0.001))
+    for moved, image in zip(found.moved, pair, strict=True):
         assert not torch.equal(moved, image)
         torch.testing.assert_close(moved.flatten(2).sort(2).values, image.flatten(2).sort(2).values)
 
@@ -80,7 +81,9 @@ def test_the_salient_half_of_each_image_is_kept():
     left, right = torch.zeros(1, 8, 8), torch.zeros(1, 8, 8)
     left[..., :4] = right[..., 4:] = 1.0
     x1, x2 = torch.full((1, 3, 8, 8), 1.0), torch.full((1, 3, 8, 8), -1.0)
-    found = puzzle((x1, x2), (left, right), torch.tensor(0.5), 4, weights=Weights(beta=0.1), span=torch.ones(1, 3, 1, 1))
+    found = puzzle(
+        (x1, x2), (left, right), torch.tensor(0.5), 4, weights=Weights(beta=0.1), span=torch.ones(1, 3, 1, 1)
+    )
     assert torch.equal(found.mask[0], left[0])
     assert torch.equal(found.mixed[0, 0], 2 * left[0] - 1)
     assert found.share.item() == 0.5
@@ -171,7 +174,7 @@ def test_non_finite_saliency_is_interpolated_and_counted():
 
         def forward(self, x):
             out = self.inner(x)
-            return torch.where((x[:, 0, 0, 0] > 50).unsqueeze(1), out / 0.0 * 0.0, out)
+            return out * torch.where(x[:, :1, 0, 0] > 50, torch.inf, 1.0)
 
     x, y = batch()
     x[2, :, 0, 0] = 100.0
@@ -238,7 +241,9 @@ def test_training_counts_the_extra_passes_and_finishes():
     assert counts["puzzle:clean_weight=1"] == (2 * raw, 6 * raw, raw)
 
 
-@pytest.mark.parametrize("settings", [{"precision": "bf16"}, {"channels_last": True, "ema": 0.9}, {"loss": "sum-bce"}])
+@pytest.mark.parametrize(
+    "settings", [{"precision": "bf16"}, {"channels_last": True, "ema": 0.9}, {"loss": "sum-bce"}]
+)
 def test_training_with_other_settings(settings):
     run = lp.fit("tiny", "digits", "puzzle:clean_weight=0.5,adversarial_p=0.5", "3 steps", threads=1, **settings)
     assert run.history[-1]["mix"] == {"interpolated": 0}
@@ -304,17 +309,23 @@ def test_text_makes_it_and_its_identity_leaves_the_network_out():
     mix = parse_mix("puzzle:labels=4,blocks=4/8,clean_weight=1,transport=false")
     assert (mix.labels, mix.blocks, mix.clean_weight, mix.transport) == (4, (4, 8), 1.0, False)
     mix.attach(Network(net()))
-    assert mix.config() == {"name": "puzzle", "labels": 4, "blocks": [4, 8], "clean_weight": 1.0, "transport": False}
+    assert mix.config() == {
+        "name": "puzzle",
+        "labels": 4,
+        "blocks": [4, 8],
+        "clean_weight": 1.0,
+        "transport": False,
+    }
     assert make(net()).config() == {"name": "puzzle", "num_classes": CLASSES, "seed": 0}
     with pytest.raises(ConfigError, match="unknown option"):
         parse_mix("puzzle:model=x")
 
 
 def test_shares_follow_alpha():
-    """Uniform shares for alpha = 1 with a mask that is free to follow them."""
+    """With a strong prior the mask is the prior's mode, which a uniform lambda spreads over five levels alike."""
     x, y = batch(4)
     mix = make(net(), eta=50.0, blocks=(2,), labels=5)
-    shares = torch.cat([mix.explain(x, y)[0].share for _ in range(150)])
+    shares = torch.cat([mix.explain(x, y)[0].share for _ in range(120)])
     assert abs(shares.mean() - 0.5) < 0.07
-    assert abs(shares.var() - 1 / 12) < 0.03
+    assert abs(shares.var() - 1 / 8) < 0.03
     assert isinstance(Mixup(), lp.mix.Mix)

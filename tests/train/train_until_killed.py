@@ -1,7 +1,7 @@
 """Processes for the tests to kill: each trains several runs one after the other.
 
-``train_until_killed.py DATA.npz OUT RUN,RUN,...`` trains until the end. With a number and a seed at its end it forks
-that many processes, which train, kills each at a random moment, and says how many it killed before all was done.
+``train_until_killed.py DATA.npz OUT RUN,RUN,...`` trains until the end. With a number and a seed as well it forks
+that many processes, which train, kills each at a random moment, and says how many were killed before all was done.
 Forked, a process need not import PyTorch again.
 """
 
@@ -34,7 +34,7 @@ RUNS: dict[str, dict[str, Any]] = {
 
 def train(data: Any, out: str, names: list[str], ready: Callable[[], None] = lambda: None) -> None:
     """Train all runs; ``ready`` is called at each one's start."""
-    from lessonplan import Callback, fit
+    from lessonplan.train import Callback, fit
 
     callback = Callback()
     callback.on_train_start = lambda trainer: ready()
@@ -56,7 +56,8 @@ def train(data: Any, out: str, names: list[str], ready: Callable[[], None] = lam
 
 def train_and_kill(data: Any, out: str, names: list[str], kills: int, seed: int) -> int:
     """How many processes were killed before they were done."""
-    # The first update of an optimizer imports this; done here, it is not done in each process again.
+    # What training imports, here and not in each process again; the second by the first update of an optimizer.
+    importlib.import_module("lessonplan.train")
     importlib.import_module("torch._dynamo")
     moments = random.Random(seed)
     for done in range(kills):
@@ -69,9 +70,10 @@ def train_and_kill(data: Any, out: str, names: list[str], kills: int, seed: int)
         if moments.random() < 0.8:  # the others are killed before or while they find out where they were
             os.read(listen, 1)
         time.sleep(moments.uniform(0, 0.1))
-        os.close(listen)
         os.kill(child, signal.SIGKILL)
-        if not os.WIFSIGNALED(os.waitpid(child, 0)[1]):
+        status = os.waitpid(child, 0)[1]
+        os.close(listen)
+        if not os.WIFSIGNALED(status):
             return done
     return kills
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,6 +27,7 @@ from lessonplan.plan import Plan
 from lessonplan.report import write_comparison, write_run
 from lessonplan.settings import Settings
 from lessonplan.train.files import write_atomically
+from lessonplan.train.lock import sole_user
 from lessonplan.train.run_folder import describe_differences
 
 _MAY_CHANGE = ("seeds", "level")
@@ -102,40 +104,56 @@ def compare(
     waiting = [job for job in work if not (job.folder / "result.json").exists()]
     for job in {job.method.name: job for job in waiting}.values():
         check_job(job, sample)
-    _claim_folder(root, comparison)
-    write_examples(root, chosen, sample, comparison.seeds[0])
-    title = title or f"{', '.join(m.name for m in chosen)} on {comparison.data}"
-    errors: dict[Path, str] = {}
+    with sole_user(root):
+        _claim_folder(root, comparison)
+        write_examples(root, chosen, sample, comparison.seeds[0])
+        table = _Table(
+            title or f"{', '.join(m.name for m in chosen)} on {comparison.data}", comparison, reference, work, root
+        )
+        if waiting:
+            if isinstance(executor, str):
+                executor = cluster_executor(executor, root, threads or 1)
+            _train(waiting, table, executor or _executor(jobs, threads, len(waiting), sample, root), threads)
+        results = table.store()
+        for job in work:
+            if (job.folder / "config.yaml").exists() and not (job.folder / "index.html").exists():
+                write_run(job.folder)
+        write_comparison(root)
+    return results
 
-    def store() -> dict[str, Any]:
-        results = summarise(title, comparison, reference, work, errors, root)
-        write_results(root, results)
+
+@dataclass
+class _Table:
+    """The results so far, written anew whenever a run is over."""
+
+    title: str
+    comparison: Comparison
+    reference: str
+    jobs: Sequence[Job]
+    root: Path
+    errors: dict[Path, str] = field(default_factory=dict)
+
+    def store(self) -> dict[str, Any]:
+        results = summarise(self.title, self.comparison, self.reference, self.jobs, self.errors, self.root)
+        write_results(self.root, results)
         return results
 
+
+def _train(waiting: Sequence[Job], table: _Table, executor: Executor, threads: int | None) -> None:
+    """Do what is left to do."""
     if threads is not None:
         for job in waiting:
             job.settings["threads"] = threads
-    if isinstance(executor, str):
-        executor = cluster_executor(executor, root, threads or 1)
-    if executor is None and waiting:
-        executor = _executor(jobs, threads, len(waiting), sample, root)
-    store()
-    with RunCounter(len(work), done=len(work) - len(waiting)) as counter:
+    table.store()
+    with RunCounter(len(table.jobs), done=len(table.jobs) - len(waiting)) as counter:
 
         def report(job: Job, error: str | None) -> None:
             if error is not None:
-                errors[job.folder] = error
+                table.errors[job.folder] = error
             counter.finished(job.label, error)
-            store()
+            table.store()
 
-        if executor is not None and waiting:
-            executor.run(waiting, report)
-    results = store()
-    for job in work:
-        if (job.folder / "config.yaml").exists() and not (job.folder / "index.html").exists():
-            write_run(job.folder)
-    write_comparison(root)
-    return results
+        executor.run(waiting, report)
 
 
 def _reference(given: str | None, methods: Sequence[Method]) -> str:

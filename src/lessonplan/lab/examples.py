@@ -7,10 +7,13 @@ from pathlib import Path
 
 import torch
 from matplotlib.figure import Figure
+from torch import Tensor, nn
 
 from lessonplan.data import Data
+from lessonplan.data.normalise import Normalise, scale_of
 from lessonplan.lab.methods import Method
-from lessonplan.mix import Mix
+from lessonplan.mix import Mix, Network
+from lessonplan.models import build_model
 from lessonplan.report import file_stem, image_grid, save_png
 from lessonplan.train.files import write_json
 
@@ -18,7 +21,9 @@ _SHOWN = 8
 _LABEL_PARTS = 4
 
 
-def mixed_images(mix: Mix | None, data: Data, count: int = _SHOWN, seed: int = 0) -> Figure | None:
+def mixed_images(
+    mix: Mix | None, data: Data, count: int = _SHOWN, seed: int = 0, model: nn.Module | None = None
+) -> Figure | None:
     """A grid of mixed training images with their soft labels; None where samples are no images.
 
     Args:
@@ -26,17 +31,15 @@ def mixed_images(mix: Mix | None, data: Data, count: int = _SHOWN, seed: int = 0
         data: where the images come from.
         count: images to show.
         seed: which images.
+        model: the network, for mixes that ask one; None is an untrained one.
     """
     if len(data.shape) != 3 or data.shape[0] not in (1, 3):
         return None
-    generator = torch.Generator().manual_seed(seed)
     per_image = 1
     if mix is not None:
-        mix.finish_setup(data.num_classes, seed)
+        bind(mix, data, seed, model)
         per_image = mix.current_k()
-    wanted = min(len(data.train), count * max(per_image, 1))
-    indices = torch.randperm(len(data.train), generator=generator)[:wanted]
-    x, y = data.train.raw(indices), data.train.labels[indices]
+    x, y = training_images(data, count * max(per_image, 1), seed)
     if mix is not None:
         x, target = mix(x, y)
     else:
@@ -44,6 +47,30 @@ def mixed_images(mix: Mix | None, data: Data, count: int = _SHOWN, seed: int = 0
     pixels = x[:count].float().round().clamp(0, 255).to(torch.uint8).cpu()
     array = pixels[:, 0].numpy() if data.shape[0] == 1 else pixels.permute(0, 2, 3, 1).numpy()
     return image_grid(array, [label_text(row, data.class_names) for row in target[:count]], columns=4)
+
+
+def bind(mix: Mix, data: Data, seed: int, model: nn.Module | None = None) -> None:
+    """Ready a mix for raw training images; a mix that asks a network gets one that takes raw images."""
+    mix.finish_setup(data.num_classes, seed)
+    if not mix.needs_network():
+        return
+    if model is None:
+        spec = "tiny" if len(data.shape) == 3 and min(data.shape[1:]) >= 8 else "fcnet-64"
+        model = build_model(spec, shape=data.shape, num_classes=data.num_classes, seed=seed)
+    network = model.to(data.train.device)
+    normalise = Normalise(data.mean, data.std, scale_of(data.shape)).to(data.train.device)
+
+    def run(raw: Tensor) -> Tensor:
+        logits: Tensor = network(normalise(raw))
+        return logits
+
+    mix.attach(Network(network, run=run))
+
+
+def training_images(data: Data, count: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Raw training images drawn by a seed, at most ``count``, and their labels."""
+    order = torch.randperm(len(data.train), generator=torch.Generator().manual_seed(seed))[:count]
+    return data.train.raw(order), data.train.labels[order]
 
 
 def label_text(target: torch.Tensor, names: Sequence[str]) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -77,13 +76,7 @@ def check_job(job: Job, data: Data) -> None:
     settings = Settings.make(**{**job.settings, **job.method.settings, "compile": False})
     stand_in = nn.ParameterList([torch.zeros(1)])
     try:
-        trainer = Trainer(
-            stand_in, data, job.method.fresh_plan(), Budget.parse(job.budget), settings, seed=job.seed
-        )
-        if trainer.plan.mix is not None:
-            draws = trainer.plan.mix.draws(trainer.batch_size)
-            smallest = len(data.train) // math.ceil(len(data.train) / draws)
-            trainer.plan.mix.rehearse(*data.train.fetch(torch.arange(smallest)))
+        Trainer(stand_in, data, job.method.fresh_plan(), Budget.parse(job.budget), settings, seed=job.seed)
     except ConfigError as error:
         raise ConfigError(f"method {job.method.name}: {error}") from None
 

@@ -67,11 +67,14 @@ def bootstrap_interval(values: Sequence[float], level: float = LEVEL) -> Interva
 
 
 def paired_p_value(differences: Sequence[float]) -> float | None:
-    """Two-sided p-value of the paired t-test; None for fewer than two pairs."""
+    """Two-sided p-value of the paired t-test; None for fewer than two pairs.
+
+    Differences that are all the same leave the t-test without a scale; then it is the sign test's.
+    """
     if len(differences) < 2:
         return None
     if np.ptp(differences) == 0:
-        return 1.0 if differences[0] == 0 else 0.0
+        return 1.0 if differences[0] == 0 else 2.0 * 0.5 ** len(differences)
     return float(stats.ttest_1samp(differences, 0.0).pvalue)
 
 

@@ -39,6 +39,10 @@ class Choice(Mix):
             len(weights) == len(self.mixes) and min(weights) >= 0 and abs(sum(weights) - 1) < 1e-6,
             f"p={self.p} for {len(self.mixes)} mixes: give one probability each, together 1",
         )
+        require(
+            len({child.draws(1) for child in self.mixes}) == 1,
+            "mixes that draw different numbers of samples for a batch cannot take turns: give draw='raw'",
+        )
         self._weights = torch.tensor(weights)
         self._share_classes()
 
@@ -58,8 +62,8 @@ class Choice(Mix):
         yield from self.mixes
 
     def draws(self, batch_size: int) -> int:
-        """The most that any member asks for."""
-        return max(child.draws(batch_size) for child in self.mixes)
+        """As any member asks for."""
+        return self.mixes[0].draws(batch_size)
 
     def current_k(self) -> int:
         """The largest of the members'."""
@@ -128,6 +132,11 @@ class Probability(Wrapper):
     def __post_init__(self) -> None:
         super().__post_init__()
         require(0 <= self.p <= 1, f"p={self.p} is no probability: give a number in [0, 1]")
+        require(
+            self.inner.draws(1) == 1,
+            "a sum with draw='mixed' draws k batches for one, which the network would get whole when it is not"
+            " applied: give draw='raw'",
+        )
 
     def _mix(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         if float(torch.rand((), generator=self.generator)) < self.p:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
+
+from lessonplan.errors import unknown
 
 GCCVariant = Literal["thesis", "progress", "linear"]
 
@@ -66,6 +68,9 @@ def group_mean(x: Tensor, k: int) -> Tensor:
     >>> group_mean(torch.tensor([0.0, 2.0, 4.0, 6.0]), k=2)
     tensor([2., 4.])
     """
+    if x.device.type == "cpu" and x.dtype == torch.float32:
+        # As a matrix product: half the time of a mean over the first axis, and steady on a busy machine.
+        return group_sum(x, torch.full((k,), 1.0 / k))
     return _groups(x, k).mean(0)
 
 
@@ -248,8 +253,10 @@ def gcc(n: int, t: float, variant: GCCVariant = "thesis") -> Tensor:
         sigma = s + s * (1.0 - s) / (n - 1) ** 2
     elif variant == "progress":
         sigma = 1.0 - (1.0 - s) ** 2
-    else:
+    elif variant == "linear":
         sigma = s
+    else:
+        raise unknown("variant of GCC", variant, get_args(GCCVariant))
     coefficients = torch.zeros(n, dtype=torch.float64)
     coefficients[: n - k] += (1.0 - sigma) / (n - k)
     coefficients[: n - k - 1] += sigma / (n - k - 1)

@@ -94,7 +94,10 @@ class ManifoldMixup(ModelAwareMix):
 
     def _check_shape(self, x: Tensor) -> None:
         n = len(x)
-        require(self.k <= n, f"k={self.k} images cannot be mixed from a batch of {n}: give larger batches")
+        require(
+            self.k <= n,
+            f"k={self.k} images cannot be mixed from a batch of {n}: give a smaller k or a larger batch",
+        )
 
     @contextmanager
     def forward_context(self) -> Iterator[None]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from lessonplan.settings import Settings
 from lessonplan.train.budget import Budget
 from lessonplan.train.callbacks import Callback
 from lessonplan.train.files import write_atomically
+from lessonplan.train.lock import sole_user
 from lessonplan.train.metrics import detailed_metrics, parameter_norm, predict_view
 from lessonplan.train.optimizer import OptimizerFactory
 from lessonplan.train.progress import ProgressLine
@@ -130,8 +131,9 @@ def fit(
                 optimizer=own_optimizer,
                 callbacks=[*callbacks, ProgressLine()],
             )
-            trainer.train()
-            return _finish(trainer)
+            with sole_user(folder.path) if folder is not None else nullcontext():
+                trainer.train()
+                return _finish(trainer)
     finally:
         torch.set_num_threads(threads)
         data.close()

@@ -70,6 +70,7 @@ class Trainer:
         _check_decisions(plan, data, settings)
         if plan.mix is not None:
             plan.mix.finish_setup(data.num_classes, seed)
+            _rehearse(plan.mix, data, self.batch_size)
             _check_mix(plan.mix, data, self.batch_size)
         self.state = TrainingState(model, plan, settings, self.device, optimizer)
         self.forward: Callable[[Tensor], Tensor] = torch.compile(model) if settings.compile else model
@@ -375,6 +376,12 @@ def _check_mix(mix: Mix, data: Data, batch_size: int) -> None:
     samples = len(data.train)
     smallest = samples // math.ceil(samples / mix.draws(batch_size))
     mix.rehearse(torch.zeros(()).expand(smallest, *data.shape), data.train.labels[:smallest])
+
+
+def _rehearse(mix: Mix, data: Data, batch_size: int) -> None:
+    """Find out before anything is written whether the mix can take the smallest batch of an epoch."""
+    batches = math.ceil(len(data.train) / mix.draws(batch_size))
+    mix.rehearse(*data.train.fetch(torch.arange(len(data.train) // batches)))
 
 
 def _named_loss(settings: Settings, plan: Plan) -> LossFunction:
