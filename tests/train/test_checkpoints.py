@@ -69,6 +69,20 @@ def test_state_goes_round_and_two_are_kept(tmp_path) -> None:
     assert (state["step"], state["more"], state["weights"].tolist()) == (100_000, [None, (1, "a")], [1e5] * 3)
 
 
+def test_the_checksum_is_of_the_content(tmp_path) -> None:
+    """A sound archive of the right length, but not the one that was written."""
+    one, other = Checkpoints(tmp_path / "one"), Checkpoints(tmp_path / "other")
+    for checkpoints, value in ((one, 1.0), (other, 2.0)):
+        checkpoints.save(0, {"value": torch.tensor(0.0)})
+        checkpoints.save(1, {"value": torch.tensor(value)})
+    header, _, _ = (tmp_path / "one" / "step-0000000001.ckpt").read_bytes().partition(b"\n")
+    _, _, payload = (tmp_path / "other" / "step-0000000001.ckpt").read_bytes().partition(b"\n")
+    assert header.endswith(b" %d" % len(payload))
+    (tmp_path / "one" / "step-0000000001.ckpt").write_bytes(header + b"\n" + payload)
+    with pytest.warns(LessonplanWarning, match="damaged"):
+        assert one.load_newest() == {"value": torch.tensor(0.0)}
+
+
 @pytest.mark.parametrize(
     "damage",
     [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import random
+from typing import Any
 
 import pytest
 import torch
@@ -16,6 +17,15 @@ import lessonplan as lp
 def _steep(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     """Its gradients overflow in fp16 at first, until the scaler has found its scale."""
     return 10_000 * F.cross_entropy(logits, target, reduction="none")
+
+
+def _rmsprop(parameters: Any) -> torch.optim.Optimizer:
+    return torch.optim.RMSprop(parameters, lr=0.01, momentum=0.9)
+
+
+def _text(value: Any) -> str:
+    """An option's value in a test's name, the same in every process."""
+    return getattr(value, "__name__", str(value))
 
 
 MIXES = [
@@ -52,7 +62,7 @@ OPTIONS = [
     {"keep": "best", "watch": "loss"},
     {"optimizer": "adam"},
     {"optimizer": "adamw"},
-    {"optimizer": lambda parameters: torch.optim.RMSprop(parameters, lr=0.01, momentum=0.9)},
+    {"optimizer": _rmsprop},
     {"loss": "sum-bce"},
     {"batch_size": 1},
     {"batch_size": 7},
@@ -127,7 +137,9 @@ def test_the_stages_are_really_passed(quick) -> None:
     assert not stages["mixup:until=60%"][-1]["active"]
 
 
-@pytest.mark.parametrize("options", OPTIONS, ids=lambda options: ",".join(f"{k}={v}" for k, v in options.items()))
+@pytest.mark.parametrize(
+    "options", OPTIONS, ids=lambda options: ",".join(f"{k}={_text(v)}" for k, v in options.items())
+)
 @pytest.mark.parametrize("mix", ["cascade:k=2,patience=1", "mixup"])
 def test_every_option(quick, resumed, same_run, mix: str, options: dict) -> None:
     if options.get("batch_size") == 1 and mix.startswith("cascade"):
