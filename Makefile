@@ -1,5 +1,6 @@
 # make demo: install, compare five training procedures on embedded images, write demo/index.html
 # make test: install, then style, types and tests
+# make test-browser: look at the pages with Chromium; make bench: measure what the benchmarks claim
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -20,6 +21,10 @@ test: $(STAMP)
 
 test-browser: $(STAMP)
 	$(BIN)/python -m pytest -m browser tests/browser
+
+# on a machine with nothing else to do
+bench: $(STAMP)
+	for name in sum_speed fit_overhead streaming resume_cost puzzle_solver puzzle_step; do $(BIN)/python benchmarks/$$name.py; done
 
 lint: $(STAMP)
 	$(BIN)/ruff check --fix .

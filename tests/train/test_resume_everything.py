@@ -54,7 +54,7 @@ MIXES = [
 SCHEDULES = ["constant", "cosine:warmup=0.2", "step", "exponential", "stagnation:patience=4"]
 OPTIONS = [
     {"precision": "fp16"},
-    {"precision": "fp16", "loss": _steep, "lr": 1e-6},
+    {"precision": "fp16", "loss": _steep, "lr": 1e-7},
     {"precision": "bf16"},
     {"ema": 0.9},
     {"ema": 0.9, "keep": "best"},

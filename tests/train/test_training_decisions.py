@@ -104,6 +104,10 @@ def test_evaluation_cadence(quick) -> None:
     assert ["val" in r for r in run.history] == [False] * 3 + [True] + [False] * 3 + [True]
 
 
+def _momentum(optimizer: torch.optim.Optimizer) -> float:
+    return sum(state["momentum_buffer"].abs().sum().item() for state in optimizer.state.values())
+
+
 class StageLog(lp.Callback):
     """Weights behind every epoch before validation acted, and what a switch left."""
 
@@ -123,7 +127,7 @@ class StageLog(lp.Callback):
             self.switches.append({
                 "epoch": len(self.before) - 1,
                 "weights": _weights(trainer),
-                "momentum": len(trainer.state.optimizer.state),
+                "momentum": _momentum(trainer.state.optimizer),
                 "started": trainer.state.schedule.started,
                 "progress": trainer.progress,
             })  # fmt: skip
@@ -157,7 +161,7 @@ def test_a_switch_can_leave_optimizer_and_learning_rate_alone(quick) -> None:
     run, log = _cascade_run(quick, ",reset_optimizer=false,lr_at_switch=keep")
     lrs = [record["lr"] for record in run.history]
     assert lrs == sorted(lrs, reverse=True)
-    assert all(s["momentum"] == 4 and s["started"] == 0 for s in log.switches)
+    assert all(s["momentum"] > 0 and s["started"] == 0 for s in log.switches)
 
 
 def test_shares_switch_without_validation(quick, data) -> None:

@@ -13,7 +13,7 @@ from torch import nn
 
 import lessonplan as lp
 from lessonplan.errors import ConfigError
-from lessonplan.train.trainer import resolve_batch_size
+from lessonplan.train.preparation import resolve_batch_size
 
 
 class Spy:

@@ -78,6 +78,51 @@ def test_fp16_scales_the_loss(quick, hook) -> None:
     assert scales[1] == 1.0
 
 
+def test_an_update_that_fp16_skips_leaves_no_trace(quick, hook, make_network) -> None:
+    """The first gradients overflow: weights stay, and momentum begins at 0, not in memory that nobody wrote."""
+    seen = []
+
+    def look(trainer) -> None:
+        momentum = [s["momentum_buffer"].abs().max().item() for s in trainer.state.optimizer.state.values()]
+        seen.append((trainer.state.scaler.get_scale(), max(momentum), _flat(trainer.model)))
+
+    def steep(logits, target):
+        return 10_000 * nn.functional.cross_entropy(logits, target)
+
+    start = _flat(make_network(0, 0.0))
+    quick(
+        None,
+        "3 steps",
+        model=make_network(0, 0.0),
+        precision="fp16",
+        loss=steep,
+        callbacks=[hook(on_batch_end=look)],
+    )
+    assert [scale for scale, _, _ in seen] == [2.0**15, 2.0**14, 2.0**13]
+    assert [momentum for _, momentum, _ in seen] == [0.0] * 3
+    assert all(torch.equal(weights, start) for _, _, weights in seen)
+
+
+class _Sleeper(nn.Module):
+    """A layer that takes part from the third batch on only."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.out, self.late, self.calls = nn.Linear(64, 3), nn.Linear(64, 3), 0
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.calls += self.training
+        x = x.flatten(1)
+        return self.out(x) + self.late(x) if self.calls >= 3 else self.out(x)
+
+
+def test_parameters_whose_gradients_begin_later(quick) -> None:
+    network = _Sleeper()
+    start = network.late.weight.detach().clone()
+    assert quick(None, "6 steps", model=network).result["steps"] == 6
+    assert not torch.equal(network.late.weight, start)
+
+
 def _conv_network(channels: int = 1) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)

@@ -17,6 +17,7 @@ from lessonplan.data import Data
 from lessonplan.data import load as load_data
 from lessonplan.errors import ConfigError
 from lessonplan.mix import Mix
+from lessonplan.mix.network import LossFunction
 from lessonplan.models import build_model, count_parameters
 from lessonplan.plan import Plan
 from lessonplan.seeds import fold_seed
@@ -29,7 +30,7 @@ from lessonplan.train.metrics import detailed_metrics, parameter_norm, predict_v
 from lessonplan.train.optimizer import OptimizerFactory
 from lessonplan.train.progress import ProgressLine
 from lessonplan.train.run_folder import RunFolder, read_config, read_metrics
-from lessonplan.train.trainer import LossFunction, Trainer
+from lessonplan.train.trainer import Trainer
 from lessonplan.train.usage import environment
 
 # What does not change a run's outcome is not part of its identity.

@@ -13,9 +13,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lessonplan.data import Data
-from lessonplan.errors import ConfigError, LessonplanError
-from lessonplan.losses import SumBCE
-from lessonplan.mix import Mix, Network
+from lessonplan.errors import LessonplanError
+from lessonplan.mix import Network
+from lessonplan.mix.network import LossFunction
 from lessonplan.plan import Plan
 from lessonplan.seeds import fold_seed
 from lessonplan.settings import Settings
@@ -25,14 +25,12 @@ from lessonplan.train.callbacks import Callback
 from lessonplan.train.counters import Counters
 from lessonplan.train.interrupt import GracefulInterrupt
 from lessonplan.train.metrics import classification_metrics, parameter_norm, predict_view
-from lessonplan.train.optimizer import OptimizerFactory, scale_learning_rate
+from lessonplan.train.optimizer import OptimizerFactory, restart, scale_learning_rate
+from lessonplan.train.preparation import check_decisions, check_mix, named_loss, resolve_batch_size
 from lessonplan.train.randomness import seeded
 from lessonplan.train.run_folder import RunFolder
 from lessonplan.train.state import TrainingState
 from lessonplan.train.usage import memory_use
-
-LossFunction = Callable[[Tensor, Tensor], Tensor]
-"""``(logits (M, C), target (M, C)) -> loss``, a scalar or one a sample ``(M,)``."""
 
 _AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 _FINITE_CHECK_STEPS = 100
@@ -67,14 +65,13 @@ class Trainer:
         self.folder, self.callbacks = folder, callbacks
         self.device = data.train.device
         self.batch_size = resolve_batch_size(settings.batch_size, len(data.train))
-        _check_decisions(plan, data, settings)
+        check_decisions(plan, data, settings)
         if plan.mix is not None:
             plan.mix.finish_setup(data.num_classes, seed)
-            _rehearse(plan.mix, data, self.batch_size)
-            _check_mix(plan.mix, data, self.batch_size)
+            check_mix(plan.mix, data, self.batch_size)
         self.state = TrainingState(model, plan, settings, self.device, optimizer)
         self.forward: Callable[[Tensor], Tensor] = torch.compile(model) if settings.compile else model
-        self.loss = loss or _named_loss(settings, plan)
+        self.loss = loss or named_loss(settings, plan)
         self.history: list[dict[str, Any]] = []
         self._checkpoints = Cadence.parse(settings.checkpoint_every)
 
@@ -283,7 +280,7 @@ class Trainer:
             self.state.stage_best = None
         effects = self.plan.mix.effects_of_switch()
         if effects.reset_optimizer:
-            self.state.optimizer.state.clear()
+            restart(self.state.optimizer)
         if effects.restart_lr:
             self.state.schedule.restart(self.progress)
 
@@ -339,56 +336,3 @@ class Trainer:
             f"the loss is NaN or infinite at step {self.counters.steps} (epoch {self.counters.epoch}); {kept};"
             f" the likely cause is {cause}"
         )
-
-
-def resolve_batch_size(given: int | str, samples: int) -> int:
-    """The batch size that a setting means for a training set.
-
-    >>> resolve_batch_size("auto", 80), resolve_batch_size("all", 80), resolve_batch_size("auto", 50_000)
-    (40, 80, 100)
-    """
-    if given == "all":
-        return samples
-    if given == "auto":
-        return max(1, min(100, samples // 2))
-    if int(given) > samples:
-        raise ConfigError(
-            f"batch_size={given} is larger than the {samples} training samples: give at most that, or 'all'"
-        )
-    return int(given)
-
-
-def _check_decisions(plan: Plan, data: Data, settings: Settings) -> None:
-    """What validation shall decide needs a validation split."""
-    if data.val is not None:
-        return
-    if plan.mix is not None and plan.mix.needs_validation():
-        raise ConfigError(
-            "the cascade switches on plateaus of a validation split, and there is none:"
-            " give val_fraction, or let the cascade switch by shares of the budget"
-        )
-    if settings.keep == "best":
-        raise ConfigError("keep='best' needs a validation split: give val_fraction, or keep='last'")
-
-
-def _check_mix(mix: Mix, data: Data, batch_size: int) -> None:
-    """Let the mix refuse the first epoch's smallest batch before anything is written."""
-    samples = len(data.train)
-    smallest = samples // math.ceil(samples / mix.draws(batch_size))
-    mix.rehearse(torch.zeros(()).expand(smallest, *data.shape), data.train.labels[:smallest])
-
-
-def _rehearse(mix: Mix, data: Data, batch_size: int) -> None:
-    """Find out before anything is written whether the mix can take the smallest batch of an epoch."""
-    batches = math.ceil(len(data.train) / mix.draws(batch_size))
-    mix.rehearse(*data.train.fetch(torch.arange(len(data.train) // batches)))
-
-
-def _named_loss(settings: Settings, plan: Plan) -> LossFunction:
-    if settings.loss == "sum-bce":
-        return SumBCE(plan.mix if plan.mix is not None else 1, reduction="none")
-    return _cross_entropy
-
-
-def _cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
-    return F.cross_entropy(logits, target, reduction="none")

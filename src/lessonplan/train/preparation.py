@@ -1,0 +1,67 @@
+"""What is settled before training: batch size, loss, and whether plan, data and settings go together."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+
+from lessonplan.data import Data
+from lessonplan.errors import ConfigError
+from lessonplan.losses import SumBCE
+from lessonplan.mix import Mix
+from lessonplan.mix.network import LossFunction, soft_cross_entropy
+from lessonplan.plan import Plan
+from lessonplan.settings import Settings
+
+
+def resolve_batch_size(given: int | str, samples: int) -> int:
+    """The batch size that a setting means for a training set.
+
+    >>> resolve_batch_size("auto", 80), resolve_batch_size("all", 80), resolve_batch_size("auto", 50_000)
+    (40, 80, 100)
+    """
+    if given == "all":
+        return samples
+    if given == "auto":
+        return max(1, min(100, samples // 2))
+    if int(given) > samples:
+        raise ConfigError(
+            f"batch_size={given} is larger than the {samples} training samples: give at most that, or 'all'"
+        )
+    return int(given)
+
+
+def named_loss(settings: Settings, plan: Plan) -> LossFunction:
+    """The loss that the settings name, one value a sample."""
+    if settings.loss == "sum-bce":
+        return SumBCE(plan.mix if plan.mix is not None else 1, reduction="none")
+    return soft_cross_entropy
+
+
+def check_decisions(plan: Plan, data: Data, settings: Settings) -> None:
+    """What validation shall decide needs a validation split.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    if data.val is not None:
+        return
+    if plan.mix is not None and plan.mix.needs_validation():
+        raise ConfigError(
+            "the cascade switches on plateaus of a validation split, and there is none:"
+            " give val_fraction, or let the cascade switch by shares of the budget"
+        )
+    if settings.keep == "best":
+        raise ConfigError("keep='best' needs a validation split: give val_fraction, or keep='last'")
+
+
+def check_mix(mix: Mix, data: Data, batch_size: int) -> None:
+    """Let the mix refuse the first epoch's smallest batch before anything is written.
+
+    Raises:
+        ConfigError: what a batch of that size would raise.
+    """
+    samples = len(data.train)
+    smallest = samples // math.ceil(samples / mix.draws(batch_size))
+    mix.rehearse(torch.zeros(()).expand(smallest, *data.shape), data.train.labels[:smallest])
