@@ -24,7 +24,7 @@ test-browser: $(STAMP)
 
 # on a machine with nothing else to do
 bench: $(STAMP)
-	for name in sum_speed fit_overhead streaming resume_cost puzzle_solver puzzle_step; do $(BIN)/python benchmarks/$$name.py; done
+	for name in sum_speed fit_overhead streaming resume_cost puzzle_step; do $(BIN)/python benchmarks/$$name.py; done
 
 lint: $(STAMP)
 	$(BIN)/ruff check --fix .

@@ -156,7 +156,7 @@ class _Bomb:
 def test_code_in_a_checkpoint_is_refused_and_never_run(interrupted, whole, same_run, tmp_path, kind: str) -> None:
     bomb, newest = _Bomb(tmp_path / "exploded"), _files(tmp_path / "run")[-1]
     if kind == "pickle":
-        _seal(newest, pickle.dumps({"weights": bomb}))
+        _seal(newest, pickle.dumps({"weights": bomb}, protocol=2))
     else:
         buffer = io.BytesIO()
         torch.save(bomb if kind == "torch" else {"weights": {"model": bomb}}, buffer)

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 import yaml
 
 from lessonplan.errors import ConfigError
-from lessonplan.train import Budget
+from lessonplan.train import Budget, fit
 from lessonplan.train.run_folder import describe_differences
 
 
@@ -18,7 +18,7 @@ def test_what_a_run_leaves(quick, outcome, tmp_path) -> None:
     folder = tmp_path / "a" / "run"
     assert run.folder == folder
     assert {f.name for f in folder.iterdir()} == {
-        "config.yaml", "metrics.jsonl", "checkpoints", "weights.safetensors", "result.json"
+        "config.yaml", "metrics.jsonl", "checkpoints", "weights.safetensors", "result.json", ".lock"
     }  # fmt: skip
     config = yaml.safe_load((folder / "config.yaml").read_text())
     assert (config["model"], config["budget"], config["seed"]) == ("fcnet-8", "12 steps", 7)
@@ -109,3 +109,16 @@ def test_differences_of_nested_configurations() -> None:
     old, new = {"a": {"b": 1, "c": [1, 2]}, "gone": 3}, {"a": {"b": 1, "c": [1, 3]}, "new": {"x": 1}}
     assert describe_differences(old, new) == ["a.c: [1, 2] -> [1, 3]", "gone: 3 -> None", "new: None -> {'x': 1}"]
     assert describe_differences(old, old) == []
+
+
+def test_nameless_optimizers_with_other_settings_are_other_runs(tmp_path):
+    def train(factory):
+        return fit("fcnet-16", "digits", budget="1ep", out=tmp_path, optimizer=factory, threads=1)
+
+    train(lambda parameters: torch.optim.SGD(parameters, lr=0.1))
+    train(lambda parameters: torch.optim.SGD(parameters, lr=0.1))
+    with pytest.raises(ConfigError, match="another configuration"):
+        train(lambda parameters: torch.optim.SGD(parameters, lr=0.2))
+    (tmp_path / "weights.safetensors").unlink()
+    with pytest.raises(ConfigError, match="is missing beside a finished result"):
+        train(lambda parameters: torch.optim.SGD(parameters, lr=0.1))

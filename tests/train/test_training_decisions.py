@@ -105,7 +105,8 @@ def test_evaluation_cadence(quick) -> None:
 
 
 def _momentum(optimizer: torch.optim.Optimizer) -> float:
-    return sum(state["momentum_buffer"].abs().sum().item() for state in optimizer.state.values())
+    tensors = [value for state in optimizer.state.values() for value in state.values()]
+    return sum(tensor.abs().sum().item() for tensor in tensors)
 
 
 class StageLog(lp.Callback):
@@ -133,15 +134,23 @@ class StageLog(lp.Callback):
             })  # fmt: skip
 
 
-def _cascade_run(quick, options: str = "") -> tuple[lp.Run, StageLog]:
+def _cascade_run(quick, options: str = "", lr: float = 1.0, **settings) -> tuple[lp.Run, StageLog]:
     log = StageLog()
-    run = quick(f"cascade:k=4,patience=2,shares=none{options}", "40ep", evaluate_every=1, lr=1.0, callbacks=[log])
+    run = quick(
+        f"cascade:k=4,patience=2,shares=none{options}",
+        "40ep",
+        evaluate_every=1,
+        lr=lr,
+        callbacks=[log],
+        **settings,
+    )
     assert len(log.switches) == 2, "the test needs a run that switches"
     return run, log
 
 
-def test_a_plateau_restores_the_stages_best_and_starts_anew(quick) -> None:
-    run, log = _cascade_run(quick)
+@pytest.mark.parametrize(("optimizer", "lr"), [("sgd", 1.0), ("adam", 0.05)])
+def test_a_plateau_restores_the_stages_best_and_starts_anew(quick, optimizer: str, lr: float) -> None:
+    run, log = _cascade_run(quick, optimizer=optimizer, lr=lr)
     start = 0
     for switch in log.switches:
         stage = [record["val"]["accuracy"] for record in run.history[start : switch["epoch"] + 1]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -222,11 +223,21 @@ def _unless_text(given: Any) -> Any:
 
 def _describe_function(function: Any) -> str:
     # Without addresses, which differ from process to process.
-    return getattr(function, "__qualname__", None) or re.sub(r" at 0x[0-9a-f]+", "", repr(function))
+    name = getattr(function, "__qualname__", None) or re.sub(r" at 0x[0-9a-f]+", "", repr(function))
+    code = getattr(function, "__code__", None)
+    if code is None or "<lambda>" not in name:
+        return str(name)
+    # Nameless functions differ by what they do.
+    constants = [constant for constant in code.co_consts if isinstance(constant, (int, float, str, bool))]
+    content = hashlib.sha256(repr((code.co_code, code.co_names, constants)).encode())
+    return f"{name} {content.hexdigest()[:12]}"
 
 
 def _load_weights(network: nn.Module, folder: Path) -> None:
-    network.load_state_dict(safetensors.torch.load_file(folder / "weights.safetensors"))
+    weights = folder / "weights.safetensors"
+    if not weights.exists():
+        raise ConfigError(f"{weights} is missing beside a finished result: give another folder to train again")
+    network.load_state_dict(safetensors.torch.load_file(weights))
 
 
 def _finish(trainer: Trainer) -> Run:
