@@ -268,3 +268,12 @@ def test_threads_are_given_back(tmp_path: Path, small: Small, no_pages: None) ->
     before = torch.get_num_threads()
     compare(out=tmp_path, **{**small, "seeds": 1, "threads": before + 1})
     assert torch.get_num_threads() == before
+
+
+def test_examples_of_methods_with_dots_in_their_names(tmp_path):
+    options = {"model": "fcnet-16", "seeds": 1, "budget": "100 samples", "per_class": 10, "jobs": 1}
+    compare({"mixup-0.2": "mixup:alpha=0.2", "mixup-0.4": "mixup:alpha=0.4"}, out=tmp_path, **options)
+    names = sorted(path.name for path in (tmp_path / "examples").iterdir())
+    assert names == ["mixup-0.2.json", "mixup-0.2.png", "mixup-0.4.json", "mixup-0.4.png"]
+    compare({"mixup-0.4": "mixup:alpha=0.4"}, out=tmp_path, **options)
+    assert len(list((tmp_path / "examples").iterdir())) == 2

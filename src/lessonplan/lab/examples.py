@@ -85,13 +85,16 @@ def label_text(target: torch.Tensor, names: Sequence[str]) -> str:
 
 
 def write_examples(root: Path, methods: Sequence[Method], data: Data, seed: int) -> None:
-    """Write ``examples/METHOD.png`` with a caption for each method."""
+    """Write ``examples/METHOD.png`` with a caption for each method; those of other methods go."""
+    folder = root / "examples"
+    stems = {file_stem(method.name) for method in methods}
+    for old in folder.glob("*.*"):
+        if old.name.removesuffix(".png").removesuffix(".json") not in stems:
+            old.unlink()
     for method in methods:
         figure = mixed_images(method.fresh_plan().mix, data, seed=seed)
         if figure is None:
             continue
-        stem = root / "examples" / file_stem(method.name)
-        stem.parent.mkdir(parents=True, exist_ok=True)
-        save_png(figure, stem.with_suffix(".png"))
         caption = f"{method.name}: {method.describe()}; training samples as the network sees them at the start"
-        write_json(stem.with_suffix(".json"), {"method": method.name, "caption": caption})
+        write_json(folder / f"{file_stem(method.name)}.json", {"method": method.name, "caption": caption})
+        save_png(figure, folder / f"{file_stem(method.name)}.png")

@@ -27,10 +27,9 @@ def write_figures(folder: Path, recipe: Recipe, part: Part, results: dict[str, A
         if drawn is None:
             continue
         figure, caption = drawn
-        stem = folder / "figures" / f"{position:02d}-{file_stem(spec.title)[:40]}"
-        stem.parent.mkdir(parents=True, exist_ok=True)
-        save_png(figure, stem.with_suffix(".png"))
-        write_json(stem.with_suffix(".json"), {"title": spec.title, "caption": caption})
+        stem = f"{position:02d}-{file_stem(spec.title)[:40]}"
+        write_json(folder / "figures" / f"{stem}.json", {"title": spec.title, "caption": caption})
+        save_png(figure, folder / "figures" / f"{stem}.png")
 
 
 def _draw(spec: FigureSpec, part: Part, results: dict[str, Any], folder: Path) -> tuple[Figure, str] | None:
