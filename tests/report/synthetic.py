@@ -150,8 +150,9 @@ def _write_extras(root: Path) -> None:
         (root / folder / f"{name}.json").write_text(json.dumps(about))
     source = {
         "title": "Thesis, section 3.1", "citation": "A. Author, 2020 & later",
-        "table": {"columns": ["method", "theirs", "ours"],
-                  "rows": [["K = 2", 0.651, 0.66], ["K = 4", None, "n/a"]]},
+        "notes": ["Ours is <smaller> than theirs."],
+        "tables": [{"title": "Table 3.1: error", "columns": ["method", "theirs", "ours"],
+                    "rows": [["K = 2", 0.651, 0.66], ["K = 4", None, "n/a"]]}],
         "claims": [{"text": "mixing helps", "verdict": "held", "detail": "by 3 points"},
                    {"text": "K = 8 is best", "verdict": "did not hold", "detail": ""}],
     }  # fmt: skip

@@ -144,6 +144,10 @@ def test_holds_every_part_in_order(written):
     assert {(image["width"], image["height"]) for image in images} == {("120", "60")}
     assert "A. Author, 2020 & later" in [text for _, text in page.all("p")]
     assert [text for _, text in page.all("span", **{"class": "verdict not"})] == ["did not hold"]
+    assert "Ours is <smaller> than theirs." in [text for _, text in page.all("p")]
+    assert "Table 3.1: error" in [text for _, text in page.all("caption")]
+    cells = [text for _, text in page.all("td")]
+    assert cells.index("0.651") + 1 == cells.index("0.66")
 
 
 def test_answer_names_the_verdicts(written):
