@@ -6,6 +6,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 CONSTRAINTS := constraints.txt
 STAMP := $(VENV)/.installed
+# compiled tests are kept, or a second "make test" would take seconds longer to start
+export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: demo test test-browser lint bench clean
 
