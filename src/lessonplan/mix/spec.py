@@ -2,12 +2,6 @@
 
 from __future__ import annotations
 
-import re
-import types
-import typing
-from dataclasses import fields
-from typing import Any
-
 from lessonplan.errors import ConfigError, unknown
 from lessonplan.mix.base import Mix
 from lessonplan.mix.cascade import Cascade, GradualCascade
@@ -16,6 +10,7 @@ from lessonplan.mix.manifold import ManifoldMixup
 from lessonplan.mix.pairs import CutMix, Cutout, Mixup, SamplePairing
 from lessonplan.mix.puzzle import PuzzleMix
 from lessonplan.mix.sums import SumAugment
+from lessonplan.text_options import convert, read_options
 
 MIXES: dict[str, type[Mix]] = {
     cls.name: cls
@@ -70,82 +65,8 @@ def parse_mix(text: str) -> Mix | None:
 
 
 def _build(cls: type[Mix], options: str) -> Mix:
-    hints = typing.get_type_hints(cls)
-    allowed = {f.name: hints[f.name] for f in fields(cls) if f.init and f.repr}
-    given: dict[str, Any] = {}
-    wrap: dict[str, str] = {}
-    for item in filter(None, options.split(",")):
-        key, equals, value = (part.strip() for part in item.partition("="))
-        if not equals:
-            raise ConfigError(f"{item!r} in {cls.name}:{options} is no option: write option=value")
-        if key in ("until", "p"):
-            wrap[key] = value
-        elif key in allowed:
-            given[key] = _convert(f"{cls.name}:{key}", value, allowed[key])
-        else:
-            raise unknown(f"option of {cls.name}", key, [*allowed, "p", "until"])
+    given, wrap = read_options(cls, options, extra=("p", "until"))
     mix = cls(**given)
     if "p" in wrap:
-        mix = Probability(mix, p=_convert(f"{cls.name}:p", wrap["p"], float))
+        mix = Probability(mix, p=convert(f"{cls.name}:p", wrap["p"], float))
     return Until(mix, wrap["until"]) if "until" in wrap else mix
-
-
-def _convert(where: str, text: str, hint: Any) -> Any:
-    """Read a value as the option's annotation says."""
-    choices = _literals(hint)
-    if text in choices:
-        return text
-    kinds = _plain_types(hint)
-    if text.lower() == "none" and type(None) in kinds:
-        return None
-    if bool in kinds:
-        if text.lower() in ("true", "false"):
-            return text.lower() == "true"
-    elif int in kinds and re.fullmatch(r"[+-]?\d+", text):
-        return int(text)
-    elif float in kinds:
-        try:
-            return float(text)
-        except ValueError:
-            pass
-    elif list in kinds:
-        try:
-            return tuple(float(part) for part in text.split("/"))
-        except ValueError:
-            pass
-    elif tuple in kinds:
-        return tuple(part.strip() for part in text.split("/"))
-    names = [f"'{c}'" for c in choices] + [_KIND_NAMES[kind] for kind in kinds if kind in _KIND_NAMES]
-    raise ConfigError(f"{where}={text!r} cannot be used: give {' or '.join(names)}")
-
-
-_KIND_NAMES = {
-    int: "a whole number",
-    float: "a number",
-    bool: "true or false",
-    type(None): "none",
-    list: "numbers separated by slashes",
-}
-
-
-def _members(hint: Any) -> list[Any]:
-    if typing.get_origin(hint) in (typing.Union, types.UnionType):
-        return [member for part in typing.get_args(hint) for member in _members(part)]
-    return [hint]
-
-
-def _literals(hint: Any) -> list[str]:
-    return [c for m in _members(hint) if typing.get_origin(m) is typing.Literal for c in typing.get_args(m)]
-
-
-def _plain_types(hint: Any) -> list[type]:
-    """The simple types of an annotation; a sequence of numbers counts as ``list``, one of names as ``tuple``."""
-    kinds: list[type] = []
-    for member in _members(hint):
-        if isinstance(member, type):
-            kinds.append(member)
-        elif typing.get_args(member) in ((float,), (int,)):
-            kinds.append(list)
-        elif typing.get_args(member) == (str,):
-            kinds.append(tuple)
-    return kinds

@@ -1,0 +1,73 @@
+"""What several commands share: where data come from, settings, seeds."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+import tyro
+
+from lessonplan.errors import ConfigError
+from lessonplan.settings import Settings
+
+Flat = tyro.conf.arg(name="")
+DEFAULTS = Settings()
+
+
+class Command(Protocol):
+    """A command with its options read."""
+
+    def run(self) -> int:
+        """Do it; the exit code."""
+
+
+@dataclass(frozen=True)
+class DataOptions:
+    """Where samples come from and how they are split."""
+
+    data: str = "digits"
+    """digits, npz:PATH, folder:PATH, parquet:PATH, idx:PATH, cifar:PATH, or a path whose kind is guessed"""
+    test: str | None = None
+    """test data of their own, written like --data"""
+    per_class: int | None = None
+    """labelled samples of each class, validation included; all if not given"""
+    val_per_class: int | None = None
+    """validation samples of each class, in addition to --per-class"""
+    val_fraction: float | None = None
+    """share of the labelled samples used for validation (0.2 if not given)"""
+    test_fraction: float = 0.5
+    """share set aside for testing where the data have no test part"""
+    augment: str = "auto"
+    """auto, none, or for example flip,crop:4"""
+    image_size: int | None = None
+    """side in pixels that images are resized and cropped to"""
+    on_bad: Literal["error", "skip"] = "error"
+    """what to do with unreadable images"""
+    workers: int = 2
+    """processes that read ahead, for data that do not fit into memory"""
+
+    def loading(self) -> dict[str, Any]:
+        """The options of ``lessonplan.data.load`` that were given."""
+        options = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "data"}
+        if self.val_fraction is None and self.val_per_class is None:
+            options["val_fraction"] = 0.2
+        defaults = {f.name: f.default for f in dataclasses.fields(self)}
+        return {name: value for name, value in options.items() if value != defaults[name]}
+
+
+DATA_DEFAULTS = DataOptions()
+
+
+def given_settings(settings: Settings) -> dict[str, Any]:
+    """The settings that differ from their defaults."""
+    return settings.model_dump(exclude_defaults=True, exclude={"threads"})
+
+
+def read_seeds(text: str) -> int | list[int]:
+    """``"5"`` is five seeds, ``"3,4"`` are these two."""
+    try:
+        numbers = [int(part) for part in text.split(",")]
+    except ValueError:
+        raise ConfigError(f"--seeds {text!r}: give how many (5) or which (3,4,5)") from None
+    return numbers if "," in text else numbers[0]

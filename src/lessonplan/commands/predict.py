@@ -1,0 +1,68 @@
+"""``lessonplan predict``."""
+
+from __future__ import annotations
+
+import csv
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from lessonplan.errors import DataError
+
+_IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
+
+
+@dataclass(frozen=True)
+class Predict:
+    """Options of ``lessonplan predict``."""
+
+    trained: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
+    """folder of a finished run"""
+    images: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="IMAGES_OR_FOLDER")]
+    """an image, or a folder that is searched for images"""
+    out: Path = Path("predictions.csv")
+    """CSV file to write: file, class, probability, and the probability of each class"""
+
+    def run(self) -> int:
+        """Classify every readable image; name the others."""
+        from lessonplan.train import load
+
+        paths = _image_files(self.images)
+        classifier = load(self.trained)
+        readable, unreadable = [], []
+        for path in paths:
+            try:
+                classifier.preprocessing([path])
+                readable.append(path)
+            except DataError:
+                unreadable.append(path)
+        for path in unreadable:
+            print(f"lessonplan: {path} cannot be read as an image and is left out", file=sys.stderr)
+        if not readable:
+            raise DataError(f"none of the {len(paths)} files in {self.images} can be read as an image")
+        probabilities = classifier.predict(readable)
+        self.out.parent.mkdir(parents=True, exist_ok=True)
+        with self.out.open("w", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(["file", "class", "probability", *classifier.class_names])
+            for path, row in zip(readable, probabilities.tolist(), strict=True):
+                best = max(range(len(row)), key=row.__getitem__)
+                writer.writerow(
+                    [path, classifier.class_names[best], f"{row[best]:.6f}", *(f"{p:.6f}" for p in row)]
+                )
+        print(f"{len(readable)} images classified, {len(unreadable)} unreadable: {self.out}")
+        return 0
+
+
+def _image_files(path: Path) -> list[Path]:
+    if path.is_dir():
+        files = sorted(f for f in path.rglob("*") if f.suffix.lower() in _IMAGE_ENDINGS)
+        if not files:
+            raise DataError(f"{path} holds no images ({', '.join(_IMAGE_ENDINGS)})")
+        return files
+    if not path.exists():
+        raise DataError(f"{path} does not exist: give an image or a folder of images")
+    return [path]

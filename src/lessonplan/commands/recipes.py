@@ -1,0 +1,61 @@
+"""``lessonplan recipes`` and ``lessonplan reproduce``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from lessonplan.commands.common import read_seeds
+
+
+@dataclass(frozen=True)
+class Recipes:
+    """Options of ``lessonplan recipes``."""
+
+    def run(self) -> int:
+        """List the recipes."""
+        from lessonplan.lab.recipe import all_recipes
+
+        for recipe in all_recipes():
+            print(f"{recipe.name:<24} {recipe.title}  [{', '.join(recipe.scales)}]")
+        return 0
+
+
+@dataclass(frozen=True)
+class Reproduce:
+    """Options of ``lessonplan reproduce``."""
+
+    name: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="NAME")]
+    """recipe, see lessonplan recipes"""
+    out: Path
+    """folder of the results"""
+    scale: Literal["smoke", "cpu", "gpu", "paper"] = "smoke"
+    """seconds; at most half an hour on two cores; at most 25 minutes on one data-centre GPU; the source's own"""
+    data: str | None = None
+    """where the data set that the recipe names lies, for example parquet:PATH or cifar:PATH"""
+    seeds: str | None = None
+    """how many seeds, or which, instead of the recipe's"""
+    budget: str | None = None
+    """training of each run instead of the recipe's"""
+    jobs: int | None = None
+    """runs at a time"""
+
+    def run(self) -> int:
+        """Run the recipe, print its tables and what became of the source's claims."""
+        from lessonplan.lab.reproduction import reproduce
+
+        outcome = reproduce(
+            self.name,
+            self.scale,
+            out=self.out,
+            data=self.data,
+            seeds=read_seeds(self.seeds) if self.seeds is not None else None,
+            budget=self.budget,
+            jobs=self.jobs,
+        )
+        outcome.show()
+        print(f"page: {self.out / 'index.html'}")
+        return 1 if outcome.failures else 0
