@@ -19,9 +19,10 @@ def slow(augment, x, rows, seed, epoch):
     mode = {"reflect": "reflect", "zeros": "constant"}[augment.pad]
     for sample, row in zip(x.numpy(), rows.tolist(), strict=True):
         u = keyed_uniform(seed, epoch, torch.tensor([row]), 3)[0].tolist()
-        p, (_, h, w) = augment.crop, sample.shape
+        p, s, (_, h, w) = augment.crop, augment.shift, sample.shape
         padded = np.pad(sample, ((0, 0), (p, p), (p, p)), mode=mode)
-        top, left = int(u[0] * (2 * p + 1)), int(u[1] * (2 * p + 1))
+        padded = np.pad(padded, ((0, 0), (0, 0), (s, s)))
+        top, left = int(u[0] * (2 * p + 1)), int(u[1] * (2 * (p + s) + 1))
         cropped = padded[:, top : top + h, left : left + w]
         out.append(cropped[:, :, ::-1] if augment.flip and u[2] < 0.5 else cropped)
     return torch.from_numpy(np.stack(out))
@@ -45,6 +46,29 @@ def test_equals_a_loop_over_samples(h, w, channels, crop, flip, pad, epoch):
     got = augment(x, rows, seed=4, epoch=epoch)
     assert torch.equal(got, slow(augment, x, rows, 4, epoch))
     assert torch.equal(x, kept)
+
+
+@settings(max_examples=20, deadline=None)
+@given(w=st.integers(4, 9), shift=st.integers(1, 3), flip=st.booleans(), epoch=st.integers(0, 3))
+def test_shifts_equal_a_loop_over_samples(w, shift, flip, epoch):
+    x = torch.randint(1, 256, (7, 1, 5, w), dtype=torch.uint8, generator=torch.Generator().manual_seed(w))
+    rows = torch.tensor([3, 0, 900, 3, 17, 5, 6])
+    augment = Augment(flip=flip, shift=shift)
+    assert torch.equal(augment(x, rows, seed=4, epoch=epoch), slow(augment, x, rows, 4, epoch))
+
+
+def test_shifts_parse_and_are_checked():
+    assert Augment.parse("shift:3") == Augment(shift=3)
+    assert str(Augment(flip=True, shift=2)) == "flip,shift:2"
+    assert Augment.parse("auto", (1, 64, 50), audio=True) == Augment(shift=5)
+    for wrong, shape, says in (
+        (Augment(shift=9), (1, 20, 9), "0 to 8 columns"),
+        (Augment(shift=-1), (1, 20, 9), "0 to 8 columns"),
+        (Augment(shift=1, crop=1), (1, 20, 9), "crop or shift"),
+        (Augment(shift=1), (7,), "needs images"),
+    ):
+        with pytest.raises(ConfigError, match=says):
+            wrong.check(shape)
 
 
 def test_flips_half_and_moves_evenly():

@@ -68,12 +68,15 @@ def test_tiny_imagenet(tmp_path):
     for i in range(4):
         picture(tmp_path / "val" / "images" / f"val_{i}.png", (8, 8))
         picture(tmp_path / "test" / "images" / f"test_{i}.png", (8, 8))
-    lines = [f"val_{i}.png\tn0{1 + i % 2}\t0\t0\t5\t5" for i in range(4)]
+    lines = [f"val_{i}.png\tn0{1 + i % 2}\t0\t1\t5\t{4 + i}" for i in range(4)]
     (tmp_path / "val" / "val_annotations.txt").write_text("\n".join(lines) + "\n")
     data = load(f"folder:{tmp_path}")
     assert data.class_names == ("n01", "n02")
     assert len(data.train) == 6
     assert data.test.labels.tolist() == [0, 1, 0, 1]
+    assert data.test.boxes.tolist() == [[0, 1, 6, 5 + i] for i in range(4)]  # first and last pixel are inside
+    assert load(tmp_path, image_size=4).test.boxes[3].tolist() == [0, 0.5, 3, 4]
+    assert data.train.boxes is None
     (tmp_path / "val" / "val_annotations.txt").write_text("val_9.png\tn01\n")
     with pytest.raises(DataError, match=r"line 1, names val_9.png"):
         load(f"folder:{tmp_path}")

@@ -26,6 +26,7 @@ class TensorSource:
         data: ``(N, C, H, W)`` uint8 or ``(N, F)`` float32, on the CPU.
         labels: ``(N,)`` int64.
         class_names: one name per class.
+        boxes: ``(N, 4)`` float32, where the object is: left, top, right, bottom in pixels. None: unknown.
 
     Raises:
         DataError: different lengths, no samples, or labels without a class name.
@@ -33,7 +34,9 @@ class TensorSource:
 
     in_memory = True
 
-    def __init__(self, data: Tensor, labels: Tensor, class_names: Sequence[str]) -> None:
+    def __init__(
+        self, data: Tensor, labels: Tensor, class_names: Sequence[str], boxes: Tensor | None = None
+    ) -> None:
         if len(data) != len(labels):
             raise DataError(f"{len(data)} samples but {len(labels)} labels: there must be one label per sample")
         if len(data) == 0:
@@ -44,7 +47,7 @@ class TensorSource:
                 f"but there are {len(class_names)} class names"
             )
         self.data, self.labels, self.class_names = data, labels.to(torch.int64), tuple(class_names)
-        self.shape = tuple(data.shape[1:])
+        self.shape, self.boxes = tuple(data.shape[1:]), boxes
         self._keys = row_keys(data)
         self.fingerprint = fingerprint_of(self._keys, self.labels, self.class_names)
 

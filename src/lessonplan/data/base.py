@@ -5,10 +5,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from lessonplan.data.spectrogram import Spectrogram
 
 
 @runtime_checkable
@@ -57,6 +60,8 @@ class Options:
         on_bad: ``"error"`` stops at an unreadable image, ``"skip"`` leaves it out with a warning.
         workers: threads or processes that decode.
         memory_limit: decoded sets of at most this many bytes are kept in memory.
+        clip_seconds: length of recordings.
+        audio: how recordings become images; None: at their own rate, ``image_size`` (32 x 32), ``clip_seconds``.
     """
 
     image_size: tuple[int, int] | None = None
@@ -64,15 +69,23 @@ class Options:
     on_bad: Literal["error", "skip"] = "error"
     workers: int = 2
     memory_limit: int = 2 * 2**30
+    clip_seconds: float = 1.0
+    audio: Spectrogram | None = None
 
 
 @dataclass
 class Parts:
-    """What a data specification holds: a training source, perhaps a test source, and notes on both."""
+    """What a data specification holds: a training source, perhaps a test source, and notes on both.
+
+    ``val`` are rows ``(n,)`` int64 of the training source that a set with a test part keeps for validation;
+    ``audio`` tells how recordings became samples.
+    """
 
     train: Source
     test: Source | None = None
     notes: dict[str, Any] = field(default_factory=dict)
+    val: Tensor | None = None
+    audio: Spectrogram | None = None
 
 
 def digest(pieces: Iterable[bytes], size: int = 16) -> bytes:

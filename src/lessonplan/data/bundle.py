@@ -9,11 +9,13 @@ import torch
 from torch import Tensor
 
 from lessonplan.data.augment import Augment
-from lessonplan.data.base import Options, Parts, Source, content_keys
+from lessonplan.data.base import Options, Parts, Source, content_keys, digest
+from lessonplan.data.corrupt import NoisyLabels, check_noise, corrupt
 from lessonplan.data.cut import Sizes, cut
 from lessonplan.data.normalise import measure
 from lessonplan.data.preprocess import Preprocessing
 from lessonplan.data.sources import describe, open_parts
+from lessonplan.data.spectrogram import check_seconds
 from lessonplan.data.view import View
 from lessonplan.errors import ConfigError, DataError
 
@@ -73,13 +75,16 @@ def load(
     workers: int = 2,
     prefetch: int = 2,
     memory_limit: int = 2 * 2**30,
+    label_noise: float = 0.0,
+    clip_seconds: float = 1.0,
 ) -> Data:
     """Open, split and measure data.
 
     Args:
         spec: ``"digits"``; ``"npz:PATH"``, ``"folder:PATH"``, ``"parquet:PATH"``, ``"idx:PATH"``,
-            ``"cifar:PATH"``; an existing path; arrays ``(x, y)``; a :class:`Source`; or a data set object with
-            ``__getitem__`` and ``__len__`` (torchvision, Hugging Face), without random transforms.
+            ``"cifar:PATH"``, ``"wav:PATH"``; an existing path; arrays ``(x, y)``; a :class:`Source`; or a data
+            set object with ``__getitem__`` and ``__len__`` (torchvision, Hugging Face), without random
+            transforms.
         test: the test set, given in the same ways. Without it, the source's own test part is used where it
             has one; otherwise ``test_fraction`` of every class is set aside.
         per_class: labelled samples of each class, ``val_fraction`` of them included. None: all.
@@ -90,11 +95,16 @@ def load(
         seed: key of the splits and of the augmentation.
         device: where batches go.
         image_size: pixels, or (height, width), of the images. None: their own size if all agree, otherwise
-            64; other images are resized to cover it and cropped to the centre.
+            64; other images are resized to cover it and cropped to the centre. Of recordings: mel bands and
+            steps of time of their spectrograms, 32 if not given.
         on_bad: ``"error"`` stops at an unreadable image and names it; ``"skip"`` leaves such images out.
         workers: processes that read ahead, for sets that are not in memory.
         prefetch: batches each of them prepares ahead.
         memory_limit: sets that take at most this many bytes as uint8 are decoded once and kept in memory.
+        label_noise: fraction of the training labels that are replaced by ones drawn uniformly from all classes
+            (:func:`lessonplan.data.corrupt.corrupt`, keyed by the seed), in [0, 1]. Validation and test labels
+            stay true; ``train.clean_labels`` and ``train.corrupted`` tell what was done.
+        clip_seconds: length that recordings are brought to.
 
     Returns:
         Views of the parts. Samples of the same content are never in two parts: copies of test samples leave
@@ -111,7 +121,9 @@ def load(
     sizes.check()
     if on_bad not in ("error", "skip"):
         raise ConfigError(f"on_bad={on_bad!r}: use 'error' or 'skip'")
-    options = Options(_pair(image_size), None, on_bad, workers, memory_limit)
+    check_noise(label_noise)
+    check_seconds(clip_seconds)
+    options = Options(_pair(image_size), None, on_bad, workers, memory_limit, clip_seconds)
     parts = open_parts(spec, options)
     if test is not None:
         parts = _with_test(parts, test, options)
@@ -120,10 +132,17 @@ def load(
     rows = cut(parts, sizes, seed)
     source, shape = parts.train, parts.train.shape
     normalise = measure(source, rows.train, seed=seed, at_most=None if source.in_memory else MEASURED_ROWS)
-    chosen = Augment.parse(augment, shape) if isinstance(augment, str) else augment
+    audio = parts.audio
+    chosen = Augment.parse(augment, shape, audio=audio is not None) if isinstance(augment, str) else augment
     chosen.check(shape)
+    noise, fingerprint, notes = None, rows.fingerprint(parts), dict(parts.notes)
+    if label_noise:
+        noise = corrupt(source.labels[rows.train], rows.train, label_noise, len(source.class_names), seed=seed)
+        fingerprint = digest([fingerprint.encode(), noise.labels.numpy().tobytes()], size=8).hex()
+        changed = int((noise.labels != source.labels[rows.train]).sum())
+        notes["label_noise"] = {"fraction": label_noise, "drawn": int(noise.corrupted.sum()), "changed": changed}
 
-    def view(of: Source, chosen_rows: Tensor, change: Augment | None) -> View:
+    def view(of: Source, chosen_rows: Tensor, change: Augment | None, noise: NoisyLabels | None = None) -> View:
         return View(
             of,
             chosen_rows,
@@ -133,11 +152,12 @@ def load(
             device=device,
             workers=workers,
             prefetch=prefetch,
+            noise=noise,
         )
 
     tested = parts.test if parts.test is not None else source
     return Data(
-        train=view(source, rows.train, chosen),
+        train=view(source, rows.train, chosen, noise),
         val=view(source, rows.val, None) if len(rows.val) else None,
         test=view(tested, rows.test, None) if len(rows.test) else None,
         num_classes=len(source.class_names),
@@ -145,7 +165,7 @@ def load(
         shape=shape,
         mean=normalise.mean,
         std=normalise.std,
-        fingerprint=rows.fingerprint(parts),
+        fingerprint=fingerprint,
         description={
             "source": describe(spec),
             "test_source": describe(test) if test is not None else None,
@@ -161,9 +181,9 @@ def load(
             "seed": seed,
             "in_memory": source.in_memory,
             "duplicates": {"checked": rows.checked, "left_out": rows.left_out},
-            **parts.notes,
+            **notes,
         },
-        preprocessing=Preprocessing(shape, tuple(normalise.mean.tolist()), tuple(normalise.std.tolist())),
+        preprocessing=Preprocessing(shape, tuple(normalise.mean.tolist()), tuple(normalise.std.tolist()), audio),
     )
 
 
@@ -179,12 +199,14 @@ def _with_test(parts: Parts, test: Any, options: Options) -> Parts:
     """Put another data set in the place of the test part."""
     shape = parts.train.shape
     if len(shape) == 3:
-        options = replace(options, image_size=(shape[1], shape[2]), channels=shape[0])
+        options = replace(options, image_size=(shape[1], shape[2]), channels=shape[0], audio=parts.audio)
     other = open_parts(test, options)
     # A set with parts of its own (train and test in one folder) is asked for its test part.
     source = other.test if other.test is not None else other.train
     notes = {**parts.notes, **({"test_notes": other.notes} if other.notes else {})}
-    return Parts(parts.train, aligned(source, parts.train), notes)
+    if (parts.audio is None) != (other.audio is None):
+        raise DataError("one of training and test set holds recordings and the other does not: give two of a kind")
+    return Parts(parts.train, aligned(source, parts.train), notes, parts.val, parts.audio)
 
 
 class _Relabelled:
@@ -193,6 +215,7 @@ class _Relabelled:
     def __init__(self, source: Source, labels: Tensor, class_names: tuple[str, ...]) -> None:
         self.source, self.labels, self.class_names = source, labels, class_names
         self.shape, self.in_memory, self.fingerprint = source.shape, source.in_memory, source.fingerprint
+        self.boxes: Tensor | None = getattr(source, "boxes", None)
 
     def __len__(self) -> int:
         return len(self.source)

@@ -64,7 +64,7 @@ class Cut:
 
 
 def cut(parts: Parts, sizes: Sizes, seed: int) -> Cut:
-    """Choose the rows of every part.
+    """Choose the rows of every part; a validation part that the set has is used for what is asked of one.
 
     Raises:
         DataError: a class has too few samples for what is asked; or nothing is left to train on.
@@ -81,6 +81,9 @@ def cut(parts: Parts, sizes: Sizes, seed: int) -> Cut:
         pool = torch.tensor([r for r, key in enumerate(keys or ()) if key not in tested], dtype=torch.int64)
         pool = pool if keys is not None else torch.arange(len(source))
         _check_emptied(labels, pool, names)
+        if parts.val is not None:
+            train, val, used = _with_own_validation(parts, pool, groups, sizes, seed)
+            return Cut(train, val, test, len(source) - used, checked)
         kept = len(pool)
     else:
         test, pool = stratified_split(labels, [float(sizes.test_fraction)], seed=seed, groups=groups)
@@ -102,6 +105,36 @@ def cut(parts: Parts, sizes: Sizes, seed: int) -> Cut:
         raise DataError("no samples are left to train on: lower val_fraction, val_per_class or test_fraction")
     left_out = len(source) - kept + len(pool) - len(train) - len(val) - len(rest)
     return Cut(train, val, test, left_out, checked)
+
+
+def _with_own_validation(
+    parts: Parts, pool: Tensor, groups: Tensor, sizes: Sizes, seed: int
+) -> tuple[Tensor, Tensor, int]:
+    """Training and validation rows of a set with a validation part of its own, and how many rows were free.
+
+    The part is used whole, or as many of each class as are asked for; copies of its samples leave training.
+    """
+    labels, names = parts.train.labels, parts.train.class_names
+    own = torch.zeros(len(labels), dtype=torch.bool)
+    own[parts.val] = True
+    reserved, pool = pool[own[pool]], pool[~own[pool]]
+    pool = pool[~torch.isin(groups[pool], groups[reserved])]
+    val, train, used = reserved, pool, len(reserved) + len(pool)
+    each = sizes.val_per_class
+    if sizes.per_class is not None:
+        within = 0 if sizes.val_per_class is not None else share(sizes.val_fraction, sizes.per_class)
+        each = each or within or None
+        _check_enough(labels[pool], sizes.per_class - within, names, sizes, aside=False)
+        train, _ = stratified_split(
+            labels, [sizes.per_class - within], seed=seed, rows=pool, groups=groups, class_names=names
+        )
+    if each is not None:
+        val, _ = stratified_split(labels, [each], seed=seed, rows=reserved, groups=groups, class_names=names)
+    elif not sizes.val_fraction:
+        val = reserved[:0]
+    if len(train) == 0:
+        raise DataError("no samples are left to train on: the set's validation and test parts hold them all")
+    return train, val, used
 
 
 def _check_enough(labels: Tensor, wanted: int, names: Sequence[str], sizes: Sizes, *, aside: bool) -> None:

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from lessonplan.data.arrays import TensorSource
 from lessonplan.data.base import Options, Parts, Source, digest, fingerprint_of
-from lessonplan.data.pixels import Pixels, from_pil, is_grey, open_image, size_of
+from lessonplan.data.pixels import Pixels, from_pil, is_grey, open_image, place_box, size_of
 from lessonplan.errors import DataError, LessonplanWarning
 
 T = TypeVar("T")
@@ -99,11 +99,15 @@ class Buffer:
 
 @dataclass(frozen=True)
 class Labelled:
-    """Encoded images of one part with their classes."""
+    """Encoded images of one part with their classes.
+
+    ``boxes`` is None or ``(N, 4)`` float32: left, top, right, bottom of the object in the image's own pixels.
+    """
 
     images: Encoded
     labels: Tensor
     class_names: tuple[str, ...]
+    boxes: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -123,15 +127,22 @@ class ImageSource:
         labels: ``(N,)`` int64 of those.
         class_names: one name per class.
         shape: ``(C, H, W)`` they are brought to.
+        boxes: ``(N, 4)`` float32, where the object is: left, top, right, bottom in pixels. None: unknown.
     """
 
     in_memory = False
 
     def __init__(
-        self, images: Encoded, keep: Tensor, labels: Tensor, class_names: tuple[str, ...], shape: tuple[int, ...]
+        self,
+        images: Encoded,
+        keep: Tensor,
+        labels: Tensor,
+        class_names: tuple[str, ...],
+        shape: tuple[int, ...],
+        boxes: Tensor | None = None,
     ) -> None:
         self.images, self.keep, self.labels = images, keep, labels
-        self.class_names, self.shape = class_names, shape
+        self.class_names, self.shape, self.boxes = class_names, shape, boxes
         self._keys = [file_key(images.load(i)) for i in keep.tolist()]
         self.fingerprint = fingerprint_of([*self._keys, repr(shape).encode()], labels, class_names)
 
@@ -182,24 +193,24 @@ def why(error: BaseException) -> str:
     return (str(error) or type(error).__name__).split("\n")[0][:200]
 
 
-def bad_images(bad: Sequence[tuple[str, str]], total: int) -> DataError:
-    """The error for images that cannot be read: names of the first five, and what to do."""
-    return DataError(f"{_listed(bad, total)}: repair or remove them, or leave them out with on_bad='skip'")
+def bad_images(bad: Sequence[tuple[str, str]], total: int, what: str = "images") -> DataError:
+    """The error for images (or recordings) that cannot be read: names of the first five, and what to do."""
+    return DataError(f"{_listed(bad, total, what)}: repair or remove them, or leave them out with on_bad='skip'")
 
 
-def _listed(bad: Sequence[tuple[str, str]], total: int) -> str:
+def _listed(bad: Sequence[tuple[str, str]], total: int, what: str) -> str:
     named = ", ".join(f"{name} ({reason})" for name, reason in bad[:5])
     more = f" and {len(bad) - 5} more" if len(bad) > 5 else ""
-    return f"{len(bad)} of {total} images cannot be read: {named}{more}"
+    return f"{len(bad)} of {total} {what} cannot be read: {named}{more}"
 
 
-def report_bad(bad: Sequence[tuple[str, str]], total: int, on_bad: str) -> None:
+def report_bad(bad: Sequence[tuple[str, str]], total: int, on_bad: str, what: str = "images") -> None:
     """Stop at bad images, or warn that they are left out."""
     if not bad:
         return
     if on_bad == "error" or len(bad) == total:
-        raise bad_images(bad, total)
-    warnings.warn(f"{_listed(bad, total)}: left out", LessonplanWarning, stacklevel=2)
+        raise bad_images(bad, total, what)
+    warnings.warn(f"{_listed(bad, total, what)}: left out", LessonplanWarning, stacklevel=2)
 
 
 def each(work: Callable[[int], T], rows: Sequence[int], threads: int) -> list[T | str]:
@@ -293,7 +304,16 @@ def _source(
         good = [p for p, result in enumerate(results) if result is None]
     report_bad([(images.name(i), reasons[i]) for i in sorted(reasons)], len(images), options.on_bad)
     keep = torch.tensor([rows[p] for p in good], dtype=torch.int64)
+    boxes = _placed(part, headers, keep, (shape[1], shape[2]))
     if not fits:
-        return ImageSource(images, keep, part.labels[keep], part.class_names, shape)
+        return ImageSource(images, keep, part.labels[keep], part.class_names, shape, boxes)
     decoded = torch.from_numpy(data if len(good) == len(data) else data[good])
-    return TensorSource(decoded, part.labels[keep], part.class_names)
+    return TensorSource(decoded, part.labels[keep], part.class_names, boxes)
+
+
+def _placed(part: Labelled, headers: Sequence[Header | str], keep: Tensor, size: tuple[int, int]) -> Tensor | None:
+    """Boxes in the pixels of the resized and cropped images."""
+    if part.boxes is None:
+        return None
+    kept = [(box, headers[i]) for box, i in zip(part.boxes[keep].tolist(), keep.tolist(), strict=True)]
+    return torch.tensor([place_box(box, h.size, size) for box, h in kept if isinstance(h, Header)]).view(-1, 4)

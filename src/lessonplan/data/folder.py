@@ -13,7 +13,7 @@ from lessonplan.data.encoded import Files, Labelled, build
 from lessonplan.data.pixels import SUFFIXES
 from lessonplan.errors import DataError
 
-_TRAIN, _TEST = ("train", "training"), ("test", "testing", "val", "valid", "validation")
+TRAIN, TESTS = ("train", "training"), ("test", "testing", "val", "valid", "validation")
 _ANNOTATIONS = "val_annotations.txt"
 
 
@@ -26,10 +26,10 @@ def from_folder(root: Path, options: Options) -> Parts:
     if not root.is_dir():
         raise DataError(f"{root} does not exist or is no folder: give a folder with one subfolder per class")
     names = {entry.name.lower(): entry for entry in root.iterdir() if entry.is_dir()}
-    training = next((names[n] for n in _TRAIN if n in names), None)
+    training = next((names[n] for n in TRAIN if n in names), None)
     if training is None:
         return build(class_folders(root), None, options)
-    tests = [names[n] for n in _TEST if n in names]
+    tests = [names[n] for n in TESTS if n in names]
     annotated = next((t for t in tests if (t / _ANNOTATIONS).is_file()), None)
     train = class_folders(training)
     if annotated is not None:
@@ -71,11 +71,15 @@ def image_files(folder: Path) -> list[Path]:
 
 
 def annotated_folder(root: Path, class_names: tuple[str, ...]) -> Labelled:
-    """Images whose classes are in ``val_annotations.txt``: file name, class and a box on each line."""
+    """Images whose classes are in ``val_annotations.txt``: file name, class and a box on each line.
+
+    A box is left, top, right, bottom of the first and last pixel inside it; where one lacks, there are none.
+    """
     where = root / _ANNOTATIONS
     number = {name: i for i, name in enumerate(class_names)}
     paths: list[Path] = []
     labels: list[int] = []
+    boxes: list[list[float]] = []
     for at, line in enumerate(where.read_text(encoding="utf-8", errors="replace").splitlines(), start=1):
         if not line.strip():
             continue
@@ -89,4 +93,8 @@ def annotated_folder(root: Path, class_names: tuple[str, ...]) -> Labelled:
             raise DataError(f"{where}, line {at}, names {fields[0]}, which is not in {root / 'images'}")
         paths.append(path)
         labels.append(number[fields[1]])
-    return Labelled(Files(root, paths), torch.tensor(labels, dtype=torch.int64), class_names)
+        if len(fields) == 6 and all(value.strip().isdigit() for value in fields[2:]):
+            left, top, right, bottom = map(int, fields[2:])
+            boxes.append([left, top, right + 1.0, bottom + 1.0])
+    known = torch.tensor(boxes) if boxes and len(boxes) == len(paths) else None
+    return Labelled(Files(root, paths), torch.tensor(labels, dtype=torch.int64), class_names, known)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -77,12 +78,30 @@ def cover(image: Image.Image, size: tuple[int, int]) -> Image.Image:
     h, w = size
     if image.size == (w, h):
         return image
-    ratio = max(w / image.width, h / image.height)
-    wide = (max(w, round(image.width * ratio)), max(h, round(image.height * ratio)))
-    if image.size != wide:
-        image = image.resize(wide, Image.Resampling.BILINEAR)
-    left, top = (wide[0] - w) // 2, (wide[1] - h) // 2
-    return image.crop((left, top, left + w, top + h)) if wide != (w, h) else image
+    tall, wide, top, left = covering((image.height, image.width), size)
+    if image.size != (wide, tall):
+        image = image.resize((wide, tall), Image.Resampling.BILINEAR)
+    return image.crop((left, top, left + w, top + h)) if (wide, tall) != (w, h) else image
+
+
+def covering(own: tuple[int, int], size: tuple[int, int]) -> tuple[int, int, int, int]:
+    """How an image of its own (H, W) covers ``size``: height and width it is resized to, top and left of the crop.
+
+    >>> covering((10, 40), (20, 20))
+    (20, 80, 0, 30)
+    """
+    (height, width), (h, w) = own, size
+    ratio = max(w / width, h / height)
+    tall, wide = max(h, round(height * ratio)), max(w, round(width * ratio))
+    return tall, wide, (tall - h) // 2, (wide - w) // 2
+
+
+def place_box(box: Sequence[float], own: tuple[int, int], size: tuple[int, int]) -> tuple[float, ...]:
+    """A box (left, top, right, bottom) of an image in the pixels it has after :func:`cover`, cut at the border."""
+    tall, wide, top, left = covering(own, size)
+    x0, x1 = (min(max(x * wide / own[1] - left, 0.0), float(size[1])) for x in (box[0], box[2]))
+    y0, y1 = (min(max(y * tall / own[0] - top, 0.0), float(size[0])) for y in (box[1], box[3]))
+    return x0, y0, x1, y1
 
 
 def from_array(array: npt.NDArray[Any], channels_first: bool | None = None) -> Pixels:

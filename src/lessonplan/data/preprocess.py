@@ -1,4 +1,4 @@
-"""What a user's own images go through before a trained model sees them."""
+"""What a user's own images or recordings go through before a trained model sees them."""
 
 from __future__ import annotations
 
@@ -15,9 +15,11 @@ from torch import Tensor
 
 from lessonplan.data.normalise import Normalise, scale_of
 from lessonplan.data.pixels import Pixels, from_array, from_pil, open_image
+from lessonplan.data.spectrogram import Spectrogram
+from lessonplan.data.wav import Recording, read_wav
 from lessonplan.errors import DataError
 
-Image_ = Image.Image | str | Path | npt.NDArray[Any]
+Image_ = Image.Image | str | Path | npt.NDArray[Any] | Recording
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,7 @@ class Preprocessing:
         shape: ``(C, H, W)`` of images, or ``(F,)`` of features.
         mean: per channel in units of ``[0, 1]`` pixels, or per feature.
         std: the same.
+        audio: how recordings become images, for a model of recordings; None for others.
 
     >>> prepare = Preprocessing(shape=(1, 2, 2), mean=(0.5,), std=(0.5,))
     >>> prepare([np.full((4, 4), 255, dtype=np.uint8)]).flatten()
@@ -37,10 +40,12 @@ class Preprocessing:
     shape: tuple[int, ...]
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    audio: Spectrogram | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain lists and numbers, exact through JSON."""
-        return {"shape": list(self.shape), "mean": list(self.mean), "std": list(self.std)}
+        plain = {"shape": list(self.shape), "mean": list(self.mean), "std": list(self.std)}
+        return plain if self.audio is None else {**plain, "audio": self.audio.to_dict()}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Preprocessing:
@@ -49,6 +54,7 @@ class Preprocessing:
             shape=tuple(int(n) for n in values["shape"]),
             mean=tuple(float(m) for m in values["mean"]),
             std=tuple(float(s) for s in values["std"]),
+            audio=Spectrogram(**values["audio"]) if values.get("audio") else None,
         )
 
     def __call__(self, images: Sequence[Image_] | Tensor | npt.NDArray[Any]) -> Tensor:
@@ -57,7 +63,8 @@ class Preprocessing:
         Args:
             images: PIL images, paths or arrays in any mixture and of any size; or a uint8 tensor
                 ``(B, C, H, W)``, which is resized too where it has another size. A model of features takes
-                numbers ``(B, F)``.
+                numbers ``(B, F)``. A model of recordings takes paths of WAV files, :class:`Recording` objects,
+                or spectrograms as a uint8 tensor.
 
         Returns:
             ``(B, *shape)`` float32.
@@ -80,8 +87,12 @@ class Preprocessing:
         return normalise(torch.from_numpy(stacked))
 
     def pixels(self, image: Image_) -> Pixels:
-        """One image as uint8 ``(C, H, W)``, before normalisation."""
+        """One image or recording as uint8 ``(C, H, W)``, before normalisation."""
         channels, size = self.shape[0], (self.shape[1], self.shape[2])
+        if self.audio is not None:
+            return _spectrogram(image, self.audio)
+        if isinstance(image, Recording):
+            raise DataError("this model classifies images, not recordings")
         if isinstance(image, (str, Path)):
             try:
                 with open_image(Path(image)) as opened:
@@ -91,6 +102,19 @@ class Preprocessing:
         if isinstance(image, Image.Image):
             return from_pil(image, channels, size)
         return fit(from_array(np.asarray(image)), channels, size)
+
+
+def _spectrogram(recording: Image_, audio: Spectrogram) -> Pixels:
+    """A recording as training saw it."""
+    if isinstance(recording, (str, Path)):
+        try:
+            recording = read_wav(Path(recording).read_bytes())
+        except (OSError, DataError) as e:
+            raise DataError(f"{recording} cannot be read as a WAV file ({e})") from e
+    if not isinstance(recording, Recording):
+        raise DataError("this model classifies recordings: give paths of WAV files or Recording objects")
+    pixels: Pixels = audio(torch.from_numpy(audio.fit(recording))[None])[0].numpy()
+    return pixels
 
 
 def fit(pixels: Pixels, channels: int, size: tuple[int, int] | None) -> Pixels:

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
 from lessonplan.data.base import Options, Parts, Source
 from lessonplan.errors import DataError, unknown
 
-KINDS = ("digits", "npz", "folder", "parquet", "idx", "cifar")
+KINDS = ("digits", "npz", "folder", "parquet", "idx", "cifar", "wav")
 
 
 def open_parts(spec: Any, options: Options) -> Parts:
     """Open data of any kind.
 
     Args:
-        spec: ``"digits"``, ``"KIND:PATH"`` with KIND npz, folder, parquet, idx or cifar, an existing path (its
-            kind is found from what is there), a :class:`Source`, a pair of arrays ``(x, y)``, or a data set
-            object with ``__getitem__`` and ``__len__``.
+        spec: ``"digits"``, ``"KIND:PATH"`` with KIND npz, folder, parquet, idx, cifar or wav, an existing path
+            (its kind is found from what is there), a :class:`Source`, a pair of arrays ``(x, y)``, or a data
+            set object with ``__getitem__`` and ``__len__``.
         options: image size, what to do with bad files, memory.
 
     Raises:
@@ -78,6 +79,8 @@ def guess(path: Path) -> str:
             return path.suffix[1:]
         if "-ubyte" in path.name:
             return "idx"
+        if path.suffix.lower() == ".zip":
+            return "wav"
     else:
         names = [entry.name for entry in path.iterdir()]
         if any(name.startswith(("data_batch", "test_batch", "cifar-1")) for name in names) or "meta" in names:
@@ -86,9 +89,23 @@ def guess(path: Path) -> str:
             return "idx"
         if any(name.endswith(".parquet") for name in names):
             return "parquet"
+        if "testing_list.txt" in names or any(name.lower().endswith(".wav") for name in names):
+            return "wav"
         if any((path / name).is_dir() for name in names):
-            return "folder"
+            return "wav" if _first_sample(path).lower().endswith(".wav") else "folder"
     raise DataError(f"{path} holds no data of a known kind: write KIND:PATH with one of {', '.join(KINDS[1:])}")
+
+
+def _first_sample(path: Path) -> str:
+    """The name of the first image or recording found below a folder, or nothing."""
+    from lessonplan.data.pixels import SUFFIXES
+
+    for _, folders, files in os.walk(path, followlinks=True):
+        folders[:] = sorted(f for f in folders if not f.startswith("."))
+        for name in sorted(files):
+            if not name.startswith(".") and Path(name).suffix.lower() in SUFFIXES | {".wav"}:
+                return name
+    return ""
 
 
 def _open_path(kind: str, path: Path, options: Options) -> Parts:
@@ -98,9 +115,15 @@ def _open_path(kind: str, path: Path, options: Options) -> Parts:
 
         return from_npz(path)
     if kind == "folder":
+        from lessonplan.data.cub import cub_root, from_cub
         from lessonplan.data.folder import from_folder
 
-        return from_folder(path, options)
+        birds = cub_root(path)
+        return from_folder(path, options) if birds is None else from_cub(birds, options)
+    if kind == "wav":
+        from lessonplan.data.recordings import from_wav
+
+        return from_wav(path, options)
     if kind == "parquet":
         from lessonplan.data.parquet import from_parquet
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from lessonplan.data.augment import Augment
 from lessonplan.data.base import Source
+from lessonplan.data.corrupt import NoisyLabels
 from lessonplan.data.normalise import Normalise
 from lessonplan.data.stream import Job, Stream, read
 from lessonplan.errors import ConfigError
@@ -31,9 +32,14 @@ class View:
         device: where batches go.
         workers: processes that read ahead, for sources that are not in memory; 0 reads in this process.
         prefetch: batches each of them prepares ahead.
+        noise: labels to teach instead of the source's own; None keeps those.
 
     Attributes:
-        labels: ``(n,)`` int64 on the CPU.
+        labels: ``(n,)`` int64 on the CPU, as :meth:`fetch` hands them out.
+        clean_labels: ``(n,)`` int64 on the CPU, as the source has them.
+        corrupted: ``(n,)`` bool on the CPU, whose label is noise (:func:`lessonplan.data.corrupt.corrupt`).
+        boxes: ``(n, 4)`` float32, left, top, right, bottom of the object in pixels of the untouched samples;
+            None where the source does not know.
         num_classes: number of classes of the source.
     """
 
@@ -48,13 +54,14 @@ class View:
         device: str | torch.device = "cpu",
         workers: int = 2,
         prefetch: int = 2,
+        noise: NoisyLabels | None = None,
     ) -> None:
         if augment is not None:
             augment.check(source.shape)
         if workers < 0 or prefetch < 1:
             raise ConfigError(f"workers={workers}, prefetch={prefetch}: give 0 or more workers, prefetch >= 1")
         self.source, self.rows = source, rows.to(torch.int64).cpu()
-        self.labels = source.labels[self.rows]
+        self._take_labels(noise)
         self.num_classes = len(source.class_names)
         self.device, self.augment, self.seed = torch.device(device), augment, seed
         self.workers, self.prefetch = workers, prefetch
@@ -71,8 +78,20 @@ class View:
         pin = self.device.type == "cuda"
         self._stream = Stream(source, transform, seed, workers, prefetch, pin)
 
+    def _take_labels(self, noise: NoisyLabels | None) -> None:
+        self.noise, self.clean_labels = noise, self.source.labels[self.rows]
+        self.labels = self.clean_labels if noise is None else noise.labels
+        self.corrupted = torch.zeros(len(self.rows), dtype=torch.bool) if noise is None else noise.corrupted
+        boxes = getattr(self.source, "boxes", None)
+        self.boxes: Tensor | None = None if boxes is None else boxes[self.rows]
+
     def __len__(self) -> int:
         return len(self.rows)
+
+    @property
+    def reads_ahead(self) -> bool:
+        """Whether ``batches`` reads ahead in worker processes."""
+        return not self.source.in_memory and self.workers > 0
 
     def fetch(self, indices: Tensor, epoch: int = 0) -> tuple[Tensor, Tensor]:
         """Samples and labels by position in this view.
@@ -99,7 +118,7 @@ class View:
                 ``workers * prefetch`` (and one) are taken ahead of the batch that is handed out.
             epoch: which draw of the augmentation.
         """
-        if self.source.in_memory or self.workers == 0:
+        if not self.reads_ahead:
             for indices in index_batches:
                 yield self.fetch(indices, epoch)
             return
@@ -143,7 +162,8 @@ class View:
             workers=self.workers,
             prefetch=self.prefetch,
         )
-        other.rows, other.labels = self.rows, self.labels
+        other.rows = self.rows
+        other._take_labels(self.noise)
         other._store, other._places = self._store, self._places
         return other
 

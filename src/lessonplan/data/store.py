@@ -1,0 +1,104 @@
+"""Files below a folder or inside a zip archive, by their relative names; nothing is ever unpacked."""
+
+from __future__ import annotations
+
+import os
+import stat
+import zipfile
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath, PureWindowsPath
+
+from lessonplan.errors import DataError
+
+LARGEST = 256 * 2**20  # bytes of one file; a small archive can claim to hold any amount
+_BROKEN = (OSError, EOFError, ValueError, RuntimeError, zlib.error, zipfile.BadZipFile)
+
+
+@dataclass(frozen=True)
+class Store:
+    """Named files.
+
+    Attributes:
+        path: the folder or the archive.
+        names: relative, with ``/``, sorted; hidden ones are left out.
+        read: the bytes of one of them, or its first ones; a DataError where it cannot be read.
+    """
+
+    path: Path
+    names: tuple[str, ...]
+    read: Callable[[str, int | None], bytes]
+
+
+def open_store(path: Path) -> Store:
+    """List what a folder or a zip archive holds.
+
+    Raises:
+        DataError: neither of both, a damaged archive, or one with members outside its folder.
+    """
+    if path.is_dir():
+        return _folder(path)
+    if not path.is_file():
+        raise DataError(f"{path} does not exist: give a folder or a zip archive")
+    try:
+        archive = zipfile.ZipFile(path)
+        members = archive.infolist()
+    except _BROKEN as e:
+        raise DataError(f"{path} is no zip archive, or a damaged one ({e}): fetch or pack it again") from e
+    for member in members:
+        if _leaves(member):
+            archive.close()
+            raise DataError(
+                f"{path} holds the member {member.filename!r}, which points outside the archive's folder: such "
+                "archives are refused, pack it again with plain relative names"
+            )
+
+    def read(name: str, limit: int | None) -> bytes:
+        try:
+            with archive.open(name) as file:
+                return _at_most(file.read(LARGEST + 1) if limit is None else file.read(limit))
+        except _BROKEN as e:
+            raise e if isinstance(e, DataError) else DataError(f"damaged or locked in the archive: {e}") from e
+
+    return Store(path, _visible([m.filename for m in members if not m.is_dir()]), read)
+
+
+def _folder(root: Path) -> Store:
+    names = []
+    for where, folders, files in os.walk(root, followlinks=True):
+        folders[:] = [f for f in folders if not f.startswith(".")]
+        below = Path(where).relative_to(root)
+        names += [(below / f).as_posix() for f in files]
+
+    def read(name: str, limit: int | None) -> bytes:
+        try:
+            with (root / name).open("rb") as file:
+                return _at_most(file.read(LARGEST + 1) if limit is None else file.read(limit))
+        except OSError as e:
+            raise DataError(e.strerror or str(e)) from e
+
+    return Store(root, _visible(names), read)
+
+
+def _visible(names: list[str]) -> tuple[str, ...]:
+    """Names without hidden files and what macOS adds to archives."""
+    hidden = (".", "__MACOSX")
+    return tuple(sorted(n for n in set(names) if not any(part.startswith(hidden) for part in n.split("/"))))
+
+
+def _leaves(member: zipfile.ZipInfo) -> bool:
+    """Whether a member is a link, or its name leads elsewhere on any system."""
+    for name in (member.filename, member.orig_filename):
+        windows = PureWindowsPath(name)
+        if name.startswith("/") or windows.drive or windows.root or ".." in windows.parts:
+            return True
+        if ".." in PurePosixPath(name).parts:
+            return True
+    return stat.S_ISLNK(member.external_attr >> 16)
+
+
+def _at_most(data: bytes) -> bytes:
+    if len(data) > LARGEST:
+        raise DataError(f"larger than {LARGEST // 2**20} MiB")
+    return data
