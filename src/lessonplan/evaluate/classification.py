@@ -1,0 +1,126 @@
+"""Losses, accuracies, calibration and the parameters' norm, from logits and labels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+_QUANTILES = {"loss_q50": 0.5, "loss_q90": 0.9, "loss_q99": 0.99}
+_CALIBRATION_BINS = 15
+
+
+@dataclass(frozen=True)
+class Reliability:
+    """How often predictions of a confidence are right, in equal bins of confidence.
+
+    Attributes:
+        count: predictions in each bin; bin i of B holds confidences from i / B to (i + 1) / B.
+        confidence: their mean confidence in [0, 1]; None in an empty bin.
+        accuracy: the share of them that is right; None in an empty bin.
+    """
+
+    count: list[int]
+    confidence: list[float | None]
+    accuracy: list[float | None]
+
+
+def loss_summary(losses: Tensor) -> dict[str, float]:
+    """Mean, best, worst and quantiles of ``(N,)`` losses (ASSIST section 4.1).
+
+    >>> loss_summary(torch.tensor([1.0, 2.0, 6.0]))["loss_worst"]
+    6.0
+    """
+    ordered = losses.double().sort().values
+    # torch.quantile refuses more than 16 million values, so interpolate between order statistics here.
+    last = len(ordered) - 1
+    quantiles = {}
+    for name, q in _QUANTILES.items():
+        low = int(q * last)
+        share = q * last - low
+        quantiles[name] = torch.lerp(ordered[low], ordered[min(low + 1, last)], share).item()
+    return {
+        "loss": ordered.mean().item(),
+        "loss_best": ordered[0].item(),
+        "loss_worst": ordered[-1].item(),
+        **quantiles,
+    }
+
+
+def classification_metrics(logits: Tensor, labels: Tensor) -> dict[str, float]:
+    """Accuracy, cross-entropy losses and top-5 accuracy of logits ``(N, C)`` against labels ``(N,)``."""
+    losses = F.cross_entropy(logits.double(), labels, reduction="none")
+    accuracy = (logits.argmax(1) == labels).double().mean().item()
+    top = logits.topk(min(5, logits.shape[1]), dim=1).indices
+    top5 = (top == labels.unsqueeze(1)).any(1).double().mean().item()
+    return {"accuracy": accuracy, **loss_summary(losses), "top5": top5}
+
+
+def detailed_metrics(logits: Tensor, labels: Tensor) -> dict[str, Any]:
+    """As ``classification_metrics``, with calibration error, confusion matrix and accuracy of each class.
+
+    The confusion matrix has a row for each true class and a column for each predicted one.
+    """
+    classes = logits.shape[1]
+    predicted = logits.argmax(1)
+    confusion = torch.bincount(labels * classes + predicted, minlength=classes**2).view(classes, classes)
+    counts = confusion.sum(1)
+    per_class = confusion.diagonal().double() / counts.clamp(min=1)
+    return {
+        **classification_metrics(logits, labels),
+        "calibration_error": calibration_error(logits.double().softmax(1), labels),
+        "per_class_accuracy": [v if n else None for v, n in zip(per_class.tolist(), counts.tolist(), strict=True)],
+        "confusion": confusion.tolist(),
+    }
+
+
+def reliability(probabilities: Tensor, labels: Tensor, bins: int = _CALIBRATION_BINS) -> Reliability:
+    """Predictions sorted into equal bins of confidence (arXiv:1706.04599, section 2).
+
+    Args:
+        probabilities: ``(N, C)``, rows summing to 1.
+        labels: ``(N,)``.
+        bins: how many, 1 or more.
+
+    >>> reliability(torch.tensor([[0.8, 0.2], [0.7, 0.3]]), torch.tensor([0, 1]), bins=2)
+    Reliability(count=[0, 2], confidence=[None, 0.75], accuracy=[None, 0.5])
+    """
+    count, confidence, correct = _binned(probabilities, labels, bins)
+    return Reliability(
+        [int(n) for n in count.tolist()],
+        [c / n if n else None for c, n in zip(confidence.tolist(), count.tolist(), strict=True)],
+        [c / n if n else None for c, n in zip(correct.tolist(), count.tolist(), strict=True)],
+    )
+
+
+def calibration_error(probabilities: Tensor, labels: Tensor, bins: int = _CALIBRATION_BINS) -> float:
+    """Expected calibration error over equal bins of confidence (arXiv:1706.04599, eq. 3).
+
+    >>> calibration_error(torch.tensor([[0.8, 0.2], [0.8, 0.2]]), torch.tensor([0, 1]))  # |.5 - .8|
+    0.3...
+    """
+    _, confidence, correct = _binned(probabilities, labels, bins)
+    return float((correct - confidence).abs().sum() / len(labels))
+
+
+def parameter_norm(model: nn.Module) -> float:
+    """L2 norm over all parameters (thesis figures 3.5 and 3.7)."""
+    squares = [parameter.detach().double().square().sum() for parameter in model.parameters()]
+    return float(torch.stack(squares).sum().sqrt())
+
+
+def _binned(probabilities: Tensor, labels: Tensor, bins: int) -> tuple[Tensor, Tensor, Tensor]:
+    """For each bin its count, its sum of confidences and its number of right predictions, ``(bins,)`` float64."""
+    confidence, predicted = probabilities.max(1)
+    correct = (predicted == labels).double()
+    where = (confidence.double() * bins).long().clamp(max=bins - 1)
+    zero = torch.zeros(bins, dtype=torch.float64)
+    ones = torch.ones(len(labels), dtype=torch.float64)
+    return (
+        zero.index_add(0, where, ones),
+        zero.index_add(0, where, confidence.double()),
+        zero.index_add(0, where, correct),
+    )
