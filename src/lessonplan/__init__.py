@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from lessonplan import data, losses, mix, models
+    from lessonplan import data, evaluate, ideas, losses, mix, models, order, select
     from lessonplan.lab import compare, reproduce
     from lessonplan.plan import Plan
     from lessonplan.train import Budget, Callback, Classifier, Run, fit, load
@@ -25,12 +25,16 @@ __all__ = [
     "Run",
     "compare",
     "data",
+    "evaluate",
     "fit",
+    "ideas",
     "load",
     "losses",
     "mix",
     "models",
+    "order",
     "reproduce",
+    "select",
 ]
 
 _HOMES = {

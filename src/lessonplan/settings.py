@@ -50,6 +50,8 @@ class Settings(BaseModel):
     """The validation metric that decides (cascades, keep=best)."""
     evaluate_every: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
     """Epochs between validations; "auto": after as many sample passes as there are training samples."""
+    evaluate_train: bool = False
+    """At every validation and at the end judge the whole training set too; with a selection always."""
     checkpoint_every: str = "60s"
     """Time or steps between checkpoints: "60s", "10min", "500 steps"."""
     device: str = "auto"

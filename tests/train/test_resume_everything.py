@@ -160,7 +160,7 @@ def test_dropout(quick, resumed, same_run, make_network) -> None:
 def test_the_same_plan_and_module_object(quick, resumed, same_run, make_network) -> None:
     """In a notebook the failed cell is run again, with everything that it changed."""
     whole = quick("cascade:k=4,patience=1", "24 steps", model=make_network(0))
-    plan, network = lp.Plan(lp.mix.Cascade(k=4, patience=1)), make_network(0)
+    plan, network = lp.Plan(mix=lp.mix.Cascade(k=4, patience=1)), make_network(0)
     same_run(whole, resumed("objects", plan, model=lambda: network))
 
 

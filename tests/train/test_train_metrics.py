@@ -6,28 +6,9 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import given
-from hypothesis import strategies as st
 
-from lessonplan.train.metrics import (
-    LossMeter,
-    calibration_error,
-    classification_metrics,
-    detailed_metrics,
-    loss_summary,
-    parameter_norm,
-    predict_view,
-)
-
-
-@given(st.lists(st.floats(0, 100, width=32), min_size=1, max_size=200))
-def test_loss_quantiles_are_numpys(losses: list[float]) -> None:
-    summary = loss_summary(torch.tensor(losses))
-    expected = np.array(losses, dtype=np.float32).astype(np.float64)
-    for name, q in (("loss_q50", 0.5), ("loss_q90", 0.9), ("loss_q99", 0.99)):
-        assert summary[name] == pytest.approx(np.quantile(expected, q), abs=1e-9)
-    assert summary["loss"] == pytest.approx(expected.mean(), abs=1e-9)
-    assert (summary["loss_best"], summary["loss_worst"]) == (expected.min(), expected.max())
+from lessonplan.evaluate.classification import parameter_norm
+from lessonplan.train.metrics import LossMeter, predict_view
 
 
 def test_soft_target_accuracy_is_the_mass_on_the_predicted_class() -> None:
@@ -52,42 +33,6 @@ def test_meter_state_goes_round_and_compute_empties() -> None:
     assert one.compute()["loss"] == 7.0
     one.add(torch.tensor([math.inf]), torch.eye(2)[:1], torch.eye(2)[:1])
     assert not one.all_finite()
-
-
-def test_calibration_error_by_hand() -> None:
-    """In one bin .9 and .9 sure, half right; in another .6 and .6, all right: (.4 x 2 + .4 x 2) / 4."""
-    probabilities = torch.tensor([[0.9, 0.1], [0.9, 0.1], [0.6, 0.4], [0.6, 0.4]], dtype=torch.float64)
-    assert calibration_error(probabilities, torch.tensor([0, 1, 0, 0]), bins=5) == pytest.approx(0.4)
-    # In one bin the gaps cancel: 3 of 4 right at a mean confidence of .75.
-    assert calibration_error(probabilities, torch.tensor([0, 1, 0, 0]), bins=1) == pytest.approx(0.0)
-    assert calibration_error(torch.eye(2), torch.tensor([0, 1])) == 0.0
-
-
-def test_classification_metrics_by_hand() -> None:
-    logits = torch.tensor([[2.0, 0.0], [0.0, 1.0], [3.0, 0.0]])
-    labels = torch.tensor([0, 0, 1])
-    metrics = detailed_metrics(logits, labels)
-    losses = [math.log1p(math.exp(-2)), math.log1p(math.exp(1)), math.log1p(math.exp(3))]
-    assert metrics["loss"] == pytest.approx(sum(losses) / 3)
-    assert metrics["loss_worst"] == pytest.approx(losses[2])
-    assert metrics["accuracy"] == pytest.approx(1 / 3)
-    assert metrics["confusion"] == [[1, 1], [1, 0]]
-    assert metrics["per_class_accuracy"] == [0.5, 0.0]
-    assert metrics["top5"] == 1.0
-    assert detailed_metrics(logits, torch.zeros(3, dtype=torch.long))["per_class_accuracy"] == [2 / 3, None]
-
-
-def test_top5_of_many_classes() -> None:
-    logits = torch.arange(10.0).repeat(10, 1)
-    assert classification_metrics(logits, torch.arange(10))["top5"] == 0.5
-
-
-def test_parameter_norm_by_hand() -> None:
-    layer = torch.nn.Linear(2, 1)
-    with torch.no_grad():
-        layer.weight.copy_(torch.tensor([[2.0, 3.0]]))
-        layer.bias.fill_(6.0)
-    assert parameter_norm(layer) == 7.0
 
 
 def test_predict_view_is_whole_in_order_and_keeps_the_mode(data) -> None:

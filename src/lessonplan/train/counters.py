@@ -7,15 +7,14 @@ from typing import Any
 
 from lessonplan.mix.network import Passes
 
-FORWARD_COST, BACKWARD_COST = 1, 2
-"""Cost of a sample's passes, in forward passes."""
-
 
 @dataclass
 class Counters:
     """Everything a budget can be measured in.
 
-    ``samples`` are sample passes through the network, ``raw_samples`` what was drawn from the data,
+    ``samples`` are sample passes through the network (forward passes alone, for scores, included);
+    ``forwarded`` and ``backpropagated`` say how many of them were of which kind, and ``cost`` weighs them;
+    ``raw_samples`` is what was drawn from the data,
     ``evaluated`` the passes spent on validation (reported, not part of the cost of training).
     """
 
@@ -23,6 +22,8 @@ class Counters:
     samples: int = 0
     raw_samples: int = 0
     cost: int = 0
+    forwarded: int = 0
+    backpropagated: int = 0
     evaluated: int = 0
     seconds: float = 0.0
     epoch: int = 0
@@ -33,15 +34,17 @@ class Counters:
         """Passes over the raw data, the present one in part."""
         return self.epoch + self.epoch_share
 
-    def trained(self, samples: int, raw_samples: int, extra: Passes | None = None) -> None:
-        """Count an update, and the passes that the mix made itself."""
+    def trained(self, passes: Passes) -> None:
+        """Count an update by the passes that it took."""
         self.steps += 1
-        self.samples += samples
-        self.raw_samples += raw_samples
-        self.cost += samples * (FORWARD_COST + BACKWARD_COST)
-        if extra is not None:
-            self.samples += extra.samples
-            self.cost += extra.cost
+        self.passed(passes)
+
+    def passed(self, passes: Passes) -> None:
+        """Count passes through the network."""
+        self.samples += passes.samples
+        self.cost += passes.cost
+        self.forwarded += passes.forwarded
+        self.backpropagated += passes.backpropagated
 
     def count_epochs(self, epoch_samples: int) -> None:
         """Say where in the present epoch the run is; a sum of shares would miss the epoch's end by rounding."""

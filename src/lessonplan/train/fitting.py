@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import re
 from collections.abc import Iterator, Sequence
@@ -17,6 +18,7 @@ from torch import nn
 from lessonplan.data import Data
 from lessonplan.data import load as load_data
 from lessonplan.errors import ConfigError
+from lessonplan.evaluate.classification import classification_metrics, detailed_metrics, parameter_norm
 from lessonplan.mix import Mix
 from lessonplan.mix.network import LossFunction
 from lessonplan.models import build_model, count_parameters
@@ -26,11 +28,13 @@ from lessonplan.settings import Settings
 from lessonplan.train.budget import Budget
 from lessonplan.train.callbacks import Callback
 from lessonplan.train.files import write_atomically
+from lessonplan.train.holdout import give_holdouts
 from lessonplan.train.lock import sole_user
-from lessonplan.train.metrics import detailed_metrics, parameter_norm, predict_view
+from lessonplan.train.metrics import predict_view
 from lessonplan.train.optimizer import OptimizerFactory
 from lessonplan.train.progress import ProgressLine
 from lessonplan.train.run_folder import RunFolder, read_config, read_metrics
+from lessonplan.train.selection_note import SelectionNote
 from lessonplan.train.trainer import Trainer
 from lessonplan.train.usage import environment
 
@@ -102,6 +106,8 @@ def fit(
         settings["optimizer"] = optimizer
     chosen = Settings.make(**settings)
     plan = Plan.parse(plan) if isinstance(plan, str) else plan or Plan()
+    # A mix is given back as it was (it may be attached to other things); the others are copied.
+    plan = Plan(copy.deepcopy(plan.select), copy.deepcopy(plan.order), plan.mix)
     budget = Budget.parse(budget)
     device = resolve_device(chosen.device)
     if isinstance(data, str):
@@ -117,6 +123,7 @@ def fit(
     if folder is not None and finished is not None:
         _load_weights(network, folder.path)
         return Run(network.eval(), finished, read_metrics(folder.path), folder.path)
+    give_holdouts(plan, data)
     threads = torch.get_num_threads()
     torch.set_num_threads(chosen.threads or threads)
     try:
@@ -131,7 +138,7 @@ def fit(
                 folder=folder,
                 loss=own_loss,
                 optimizer=own_optimizer,
-                callbacks=[*callbacks, ProgressLine()],
+                callbacks=[*callbacks, ProgressLine(), SelectionNote()],
             )
             with sole_user(folder.path) if folder is not None else nullcontext():
                 trainer.train()
@@ -178,7 +185,7 @@ def run_config(
         "plan": plan.config(),
         "budget": str(budget),
         "seed": seed,
-        "settings": {k: v for k, v in settings.model_dump().items() if k not in _NOT_IDENTITY},
+        "settings": identity_settings(settings),
         "input": {
             "shape": list(data.shape),
             "classes": list(data.class_names),
@@ -190,6 +197,12 @@ def run_config(
         if function is not None:
             config[name] = _describe_function(function)
     return config
+
+
+def identity_settings(settings: Settings) -> dict[str, Any]:
+    """The settings that decide a run's outcome, and what more it measures where it does."""
+    measured = {"evaluate_train"} if not settings.evaluate_train else set()
+    return settings.model_dump(mode="json", exclude=_NOT_IDENTITY | measured)
 
 
 def resolve_device(name: str) -> torch.device:
@@ -253,6 +266,11 @@ def _finish(trainer: Trainer) -> Run:
         "class_names": list(data.class_names),
         "environment": environment(str(trainer.device)),
     }
+    if trainer.evaluates_train:
+        logits, labels = predict_view(
+            network, data.train.with_augment(None), channels_last=trainer.settings.channels_last
+        )
+        result["train_set"] = classification_metrics(logits, labels)
     for name, view in (("val", data.val), ("test", data.test)):
         if view is not None:
             logits, labels = predict_view(network, view, channels_last=trainer.settings.channels_last)

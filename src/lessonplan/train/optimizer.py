@@ -62,8 +62,7 @@ def restart(optimizer: Optimizer) -> None:
                     optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
 
 
-def scale_learning_rate(optimizer: Optimizer, factor: float) -> float:
-    """Set every group's learning rate to ``factor`` times its own base; returns the first group's."""
+def scale_learning_rate(optimizer: Optimizer, factor: float) -> None:
+    """Set every group's learning rate to ``factor`` times its own base."""
     for group in optimizer.param_groups:
         group["lr"] = group["base_lr"] * factor
-    return float(optimizer.param_groups[0]["lr"])

@@ -47,6 +47,10 @@ def check_decisions(plan: Plan, data: Data, settings: Settings) -> None:
     """
     if data.val is not None:
         return
+    if plan.order is not None and plan.order.needs_validation():
+        raise ConfigError(
+            "the order looks at validation samples, and there are none: give val_fraction, or on=same"
+        )
     if plan.mix is not None and plan.mix.needs_validation():
         raise ConfigError(
             "the cascade switches on plateaus of a validation split, and there is none:"

@@ -37,7 +37,9 @@ class ProgressLine(Callback):
         """Say how training goes."""
         if self._progress is not None:
             record = trainer.history[-1]
-            text = f"epoch {record['epoch']}  loss {record['train']['loss']:.3f}"
+            text = f"epoch {record['epoch']}"
+            if record["train"] is not None:  # an epoch may go by without an update
+                text += f"  loss {record['train']['loss']:.3f}"
             if "val" in record:
                 text += f"  val accuracy {record['val']['accuracy']:.3f}"
             self._progress.update(self._task, description=text)

@@ -24,8 +24,7 @@ class TrainingState:
         model: the network.
         average: its exponential moving average, or None.
         optimizer, scaler, schedule, plan, counters, meter: as their classes say.
-        batches_done: batches of the present epoch that are done.
-        epoch_draws: samples drawn for a batch in the present epoch.
+        in_epoch: whether an epoch has begun and is not over.
         lr: learning rate of the last update.
         last_evaluation: sample passes at the last validation.
         stage_best: the best weights of a cascade's present stage, or None.
@@ -55,8 +54,7 @@ class TrainingState:
         self.plan = plan
         self.counters = Counters()
         self.meter = LossMeter()
-        self.batches_done = 0
-        self.epoch_draws = 0
+        self.in_epoch = False
         self.lr = 0.0
         self.last_evaluation = 0
         self.stage_best: dict[str, Any] | None = None
@@ -65,7 +63,7 @@ class TrainingState:
         self.stop_reason: str | None = None
 
     _PLAIN = (
-        "batches_done", "epoch_draws", "lr", "last_evaluation", "stage_best", "best", "best_metric", "stop_reason"
+        "in_epoch", "lr", "last_evaluation", "stage_best", "best", "best_metric", "stop_reason"
     )  # fmt: skip
 
     @property

@@ -5,26 +5,29 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import nullcontext
+from contextlib import closing
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lessonplan.data import Data
+from lessonplan.batches import Batch, Step
+from lessonplan.data import Data, View
 from lessonplan.errors import LessonplanError
+from lessonplan.evaluate.classification import classification_metrics, parameter_norm
+from lessonplan.learner import Learner, soft
 from lessonplan.mix import Network
-from lessonplan.mix.network import LossFunction
+from lessonplan.mix.network import LossFunction, Passes
 from lessonplan.plan import Plan
 from lessonplan.seeds import fold_seed
 from lessonplan.settings import Settings
+from lessonplan.supply import HANDLED, Supply
 from lessonplan.train.budget import Budget
 from lessonplan.train.cadence import Cadence
 from lessonplan.train.callbacks import Callback
 from lessonplan.train.counters import Counters
 from lessonplan.train.interrupt import GracefulInterrupt
-from lessonplan.train.metrics import classification_metrics, parameter_norm, predict_view
+from lessonplan.train.metrics import predict_view
 from lessonplan.train.optimizer import OptimizerFactory, restart, scale_learning_rate
 from lessonplan.train.preparation import check_decisions, check_mix, named_loss, resolve_batch_size
 from lessonplan.train.randomness import seeded
@@ -72,6 +75,20 @@ class Trainer:
         self.state = TrainingState(model, plan, settings, self.device, optimizer)
         self.forward: Callable[[Tensor], Tensor] = torch.compile(model) if settings.compile else model
         self.loss = loss or named_loss(settings, plan)
+        self.network = Network(model, self.loss, run=self._logits, scale=self.state.scaler.scale)
+        self.learner = Learner(self.network, self.state.optimizer, self.state.scaler, settings.clip)
+        if plan.select is not None:
+            plan.select.setup(len(data.train), data.num_classes)
+        if plan.order is not None:
+            plan.order.setup(seed=seed, data=data.train, validation=data.val)
+        self.supply = Supply(
+            data.train,
+            seed=seed,
+            network=self.network,
+            select=plan.select,
+            order=plan.order,
+            reusable=plan.mix is None,
+        )
         self.history: list[dict[str, Any]] = []
         self._checkpoints = Cadence.parse(settings.checkpoint_every)
 
@@ -86,6 +103,11 @@ class Trainer:
         return self.state.counters
 
     @property
+    def evaluates_train(self) -> bool:
+        """Whether the whole training set is judged at every validation; what is selected says little of it."""
+        return self.settings.evaluate_train or self.plan.select is not None
+
+    @property
     def progress(self) -> float:
         """The share of the budget that is used."""
         return self.budget.progress(self.counters)
@@ -98,7 +120,9 @@ class Trainer:
         PyTorch's global random state (which dropout reads) is seeded for the run and given back afterwards.
         """
         if self.plan.mix is not None:
-            self.plan.mix.attach(Network(self.model, self.loss, run=self._logits, scale=self.state.scaler.scale))
+            self.plan.mix.attach(self.network)
+        if self.plan.order is not None:
+            self.plan.order.attach(self.learner)
         accelerators = [self.device] if self.device.type == "cuda" else []
         random_state = seeded(fold_seed(self.seed, "training"), accelerators)
         with random_state, GracefulInterrupt() as interrupt:
@@ -118,78 +142,101 @@ class Trainer:
                 raise KeyboardInterrupt
 
     def _train_epoch(self, interrupt: GracefulInterrupt) -> None:
-        state, mix = self.state, self.plan.mix
-        if state.batches_done == 0:
+        state = self.state
+        if not state.in_epoch:
             self._start_epoch()
+        # Closed by name: workers that read ahead would outlive an exception.
+        with closing(self.supply.batches()) as batches:
+            self._train_on(batches, interrupt)
+        self._count_supply()
+        self._end_epoch()
+
+    def _train_on(self, batches: Iterator[Batch | None], interrupt: GracefulInterrupt) -> None:
+        """Update with one batch after another, until the epoch or the budget ends."""
+        state = self.state
         started = time.perf_counter()
-        for x, y in self._batches():
-            self._call("on_batch_start")
-            if mix is not None:
-                mix.advance(self.progress, epoch_start=False)
-            self._update(x, y)
-            state.batches_done += 1
-            state.counters.count_epochs(len(self.data.train))
+        while True:
+            self._announce_progress()
+            try:
+                batch = next(batches)
+            except StopIteration:
+                return
+            if batch is not None:
+                self._call("on_batch_start")
+                self._update(batch)
+            self._count_supply()
             now = time.perf_counter()
             state.counters.seconds += now - started
             started = now
-            self._call("on_batch_end")
+            if batch is not None:
+                self._call("on_batch_end")
             # Before the interrupt: a checkpoint here would be resumed behind the epoch's end.
             if self.progress >= 1 or state.stop_reason is not None:
-                break
+                return
             if interrupt.requested:
                 interrupt.acknowledge()
                 self._checkpoint()
                 raise KeyboardInterrupt
             if self._checkpoints.due(state.counters.steps):
                 self._checkpoint()
-        self._end_epoch()
 
     def _start_epoch(self) -> None:
-        mix = self.plan.mix
-        if mix is not None and mix.advance(self.progress):
+        mix, progress = self.plan.mix, self.progress
+        if mix is not None and mix.advance(progress):
             self._begin_stage()
-        # Fixed for the epoch, so that read-ahead and resume see the same batches.
-        self.state.epoch_draws = mix.draws(self.batch_size) if mix is not None else self.batch_size
+        # The batch size is fixed for the epoch, so that read-ahead and resume see the same batches.
+        self.supply.start_epoch(
+            self.counters.epoch, mix.draws(self.batch_size) if mix is not None else self.batch_size
+        )
+        if self.plan.order is not None:
+            self.plan.order.start_epoch(self.counters.epoch, progress, self.counters.epochs)
+        self.state.in_epoch = True
         self._call("on_epoch_start")
 
-    def _batches(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """What is left of the epoch, in nearly equal batches of at most ``epoch_draws``."""
-        epoch = self.counters.epoch
-        generator = torch.Generator().manual_seed(fold_seed(self.seed, "order", epoch))
-        order = torch.randperm(len(self.data.train), generator=generator)
-        batches = order.tensor_split(self._batches_in_epoch())[self.state.batches_done :]
-        yield from self.data.train.batches(iter(batches), epoch=epoch)
+    def _announce_progress(self) -> None:
+        """What depends on how far the run is: learning rate, a mix' coefficients, a selection's schedules."""
+        progress = self.progress
+        if self.plan.mix is not None:
+            self.plan.mix.advance(progress, epoch_start=False)
+        self.supply.advance(progress)
+        scale_learning_rate(self.state.optimizer, self.state.schedule.factor(progress))
 
-    def _batches_in_epoch(self) -> int:
-        return math.ceil(len(self.data.train) / self.state.epoch_draws)
-
-    def _update(self, x: Tensor, y: Tensor) -> None:
+    def _update(self, batch: Batch) -> None:
         """Mix, forward, loss, backward, update, observe."""
-        state, mix, drawn = self.state, self.plan.mix, len(x)
-        state.optimizer.zero_grad(set_to_none=True)
-        if mix is not None:
-            x, target = mix(x, y)
+        state, mix = self.state, self.plan.mix
+        state.lr = float(state.optimizer.param_groups[0]["lr"])
+        x, y = batch.read(self.data.train)
+        target, weights = soft(y, self.data.num_classes), batch.weights
+        if batch.step is not None:  # the look-ahead has made this update already
+            step = batch.step
         else:
-            target = F.one_hot(y, self.data.num_classes).float()
-        with mix.forward_context() if mix is not None else nullcontext():
-            logits = self._logits(x)
-        losses = self.loss(logits, target)
-        loss = losses.mean()
-        state.lr = scale_learning_rate(state.optimizer, state.schedule.factor(self.progress))
-        self._check_finite(loss)
-        state.scaler.scale(loss).backward()
-        if self.settings.clip is not None:
-            state.scaler.unscale_(state.optimizer)
-            nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip)
-        state.scaler.step(state.optimizer)
-        state.scaler.update()
+            if mix is not None:
+                x, target = mix(x, y if weights is None else target * weights.to(y.device)[:, None])
+                weights = None  # losses are linear in the target: each partner's part has its weight
+            if batch.logits is not None:  # the scoring pass is the training pass
+                step = Step(batch.logits, self.loss(batch.logits, target))
+            else:
+                step = self.learner.losses(x, target, mix.forward_context() if mix is not None else None)
+            self._check_finite(step.losses)
+            self.learner.update(step, weights)
         if state.average is not None:
             state.average.update_parameters(self.model)
         if state.schedule.listens:
-            state.schedule.observe(loss.item())
-        state.meter.add(losses, logits, target)
-        extra = mix.take_passes() if mix is not None else None
-        state.counters.trained(samples=len(x), raw_samples=drawn, extra=extra)
+            state.schedule.observe(step.losses.mean().item())
+        if batch.weights is not None:
+            target = target / target.sum(1, keepdim=True).clamp(min=1e-12)
+        state.meter.add(step.losses, step.logits, target)
+        state.counters.trained(batch.passes or Passes.both(len(x)))
+        if mix is not None:
+            state.counters.passed(mix.take_passes())
+        self.supply.observe(batch, step, mixed=mix is not None)
+
+    def _count_supply(self) -> None:
+        """Count what it took to come by a batch."""
+        raw, passes = self.supply.spent()
+        self.counters.raw_samples += raw
+        self.counters.passed(passes)
+        self.counters.count_epochs(len(self.data.train))
 
     def _logits(self, x: Tensor) -> Tensor:
         """The forward pass as the settings want it; float32."""
@@ -201,6 +248,8 @@ class Trainer:
     def _end_epoch(self) -> None:
         if not self.state.meter.all_finite():
             raise self._not_finite()
+        if self.supply.starved:
+            self.state.stop_reason = HANDLED
         counters = self.counters
         record: dict[str, Any] = {
             "epoch": counters.epoch,
@@ -208,22 +257,27 @@ class Trainer:
             "samples": counters.samples,
             "raw_samples": counters.raw_samples,
             "cost": counters.cost,
+            "forwarded": counters.forwarded,
+            "backpropagated": counters.backpropagated,
             "lr": self.state.lr,
             "train": self.state.meter.compute(),
             "param_norm": parameter_norm(self.model),
         }
         if self.plan.mix is not None:
             record["mix"] = self.plan.mix.describe()
+        record.update(self.supply.describe())
         if self._evaluation_due():
             record["val"] = self._validate()
+            if self.evaluates_train:
+                record["train_set"] = classification_metrics(*self._predict(self.data.train.with_augment(None)))
         record["system"] = self._system_record()
         self.history.append(record)
         if self.folder is not None:
             self.folder.append_metrics(record)
-        if self.state.batches_done == self._batches_in_epoch():
+        if self.supply.complete:
             counters.epoch += 1
             counters.epoch_share = 0.0
-            self.state.batches_done = 0
+            self.state.in_epoch = False
         self._call("on_epoch_end")
 
     def _system_record(self) -> dict[str, float]:
@@ -253,12 +307,7 @@ class Trainer:
         assert self.data.val is not None
         state = self.state
         state.last_evaluation = self.counters.samples
-        self.counters.evaluated += len(self.data.val)
-        with self._autocast():
-            logits, labels = predict_view(
-                state.evaluated_model, self.data.val, channels_last=self.settings.channels_last
-            )
-        metrics = classification_metrics(logits, labels)
+        metrics = classification_metrics(*self._predict(self.data.val))
         watched = metrics["accuracy"] if self.settings.watch == "accuracy" else -metrics["loss"]
         if not math.isfinite(metrics["loss"]):
             raise self._not_finite()
@@ -271,6 +320,12 @@ class Trainer:
             elif outcome == "switched":
                 self._begin_stage()
         return metrics
+
+    def _predict(self, view: View) -> tuple[Tensor, Tensor]:
+        """Logits and labels of a whole view."""
+        self.counters.evaluated += len(view)
+        with self._autocast():
+            return predict_view(self.state.evaluated_model, view, channels_last=self.settings.channels_last)
 
     def _begin_stage(self) -> None:
         """A cascade moved on: back to the best weights of the stage that ended."""
@@ -292,7 +347,11 @@ class Trainer:
         # The last update may have broken the weights behind a loss that was still finite.
         if not (self.state.meter.all_finite() and math.isfinite(parameter_norm(self.model))):
             raise self._not_finite()
-        state = {**self.state.state_dict(), "metrics_bytes": self.folder.sync_metrics()}
+        state = {
+            **self.state.state_dict(),
+            "supply": self.supply.state_dict(),
+            "metrics_bytes": self.folder.sync_metrics(),
+        }
         self.folder.checkpoints.save(self.counters.steps, state)
         self._checkpoints.done(self.counters.steps)
 
@@ -307,6 +366,7 @@ class Trainer:
             self._checkpoint()
             return
         self.state.load_state_dict(state)
+        self.supply.load_state_dict(state["supply"])
         self.history = self.folder.rewind_metrics(state["metrics_bytes"])
         self._checkpoints.done(self.counters.steps)
 
@@ -318,10 +378,10 @@ class Trainer:
         for callback in self.callbacks:
             getattr(callback, event)(self)
 
-    def _check_finite(self, loss: Tensor) -> None:
+    def _check_finite(self, losses: Tensor) -> None:
         """On the CPU before every update; elsewhere rarely, since reading a value stalls the device."""
         if self.device.type == "cpu":
-            if not math.isfinite(loss.item()):
+            if not math.isfinite(losses.detach().mean().item()):
                 raise self._not_finite()
         elif self.counters.steps % _FINITE_CHECK_STEPS == 0 and not self.state.meter.all_finite():
             raise self._not_finite()

@@ -150,7 +150,8 @@ class PuzzleMix(ModelAwareMix):
             self.network, x if start is None else (images + start).view(x.shape), target, self.clean_weight
         )
         gradient = _as_images(gradient)
-        self._passes = self._passes.plus(Passes(len(x), len(x) * (3 if self.clean_weight > 0 else 2)))
+        cost = 3 if self.clean_weight > 0 else 2
+        self._passes = self._passes.plus(Passes(len(x), cost * len(x), len(x), len(x)))
         if start is None:
             return images, images, saliency_map(gradient)
         strength = torch.rand((), generator=self.generator).to(x.device)

@@ -1,0 +1,237 @@
+"""Look-ahead: what it costs, and how much of the exact winner's gain the cheap methods get.
+
+    OMP_NUM_THREADS=1 python benchmarks/loss_delta.py --data parquet:PATH [--repetitions 5] [--updates 70]
+
+Cost: an update with K = 8 candidates of 128 images and an external batch of 512, beside a plain step and a forward
+pass of 128, which is the unit. Exact look-ahead has the floor 7 K + 7 units (8 updates of 3, 8 evaluations and one
+of 4, the winner's update once more); ours keeps the winner's state and knows the loss before from the look before.
+
+Fidelity: at each of three stages of one training, networks are trained on by each method's own winners for
+`--updates` updates, and every candidate's gain is measured by exact look-ahead. "share of gain" is what winners
+gained over their candidates' mean, as a share of what the exact winners would have gained; "plain steps" is the
+time of an update (the measurement excluded) in plain steps.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import itertools
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+import lessonplan as lp
+from lessonplan.batches import Batch
+from lessonplan.learner import Learner
+from lessonplan.mix.network import Network
+from lessonplan.models import build_model
+from lessonplan.order import LossDelta
+from lessonplan.order.lookahead import Exact
+from timing import interleaved, ratio, show, spread
+
+K, BATCH, EXTERNAL = 8, 128, 512
+METHODS = ("exact", "first-order", "last-layers", "cached")
+STAGES = {"early": 40, "middle": 300, "late": 900}
+
+
+@dataclass
+class Setting:
+    """Data, and how networks are made and read."""
+
+    data: lp.data.Data
+    model: str
+    size: int
+    channels_last: bool
+
+    def learner(self) -> Learner:
+        """A new network with the thesis' optimizer."""
+        model = build_model(self.model, shape=(3, self.size, self.size), num_classes=self.data.num_classes, seed=0)
+        return self.around(model.to(memory_format=self.layout))
+
+    def around(self, model: nn.Module, like: torch.optim.Optimizer | None = None) -> Learner:
+        """The loop's view of a network; the optimizer starts anew or where another one stands."""
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9, nesterov=True, weight_decay=1e-4)
+        if like is not None:
+            optimizer.load_state_dict(copy.deepcopy(like.state_dict()))
+        return Learner(Network(model, run=lambda x: model(self.prepared(x))), optimizer)
+
+    @property
+    def layout(self) -> torch.memory_format:
+        """How images and weights lie in memory."""
+        return torch.channels_last if self.channels_last else torch.contiguous_format
+
+    def prepared(self, x: Tensor) -> Tensor:
+        """Images at the size of the benchmark."""
+        if x.shape[-1] != self.size:
+            x = F.adaptive_avg_pool2d(x, self.size)
+        return x.contiguous(memory_format=self.layout)
+
+    def batches(self, seed: int) -> Iterator[Batch]:
+        """Random batches without end."""
+        for epoch in itertools.count(seed):
+            order = torch.randperm(len(self.data.train), generator=torch.Generator().manual_seed(epoch))
+            for part in order.split(BATCH):
+                if len(part) == BATCH:
+                    yield Batch(part, torch.full((BATCH,), epoch))
+
+
+def plain(learner: Learner, batch: Batch, setting: Setting) -> None:
+    """An update."""
+    learner.update(learner.losses(*batch.read(setting.data.train)))
+
+
+class Timed(LossDelta):
+    """Notes how long choices take; exact measurements are made outside of them."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.seconds: list[float] = []
+        self.measured = 0.0
+
+    def choose(self, candidates: list[Batch], count: int) -> Any:
+        began, self.measured = time.perf_counter(), 0.0
+        choice = super().choose(candidates, count)
+        self.seconds.append(time.perf_counter() - began - self.measured)
+        return choice
+
+    def _measure(self, candidates: list[Batch]) -> Tensor:
+        began = time.perf_counter()
+        gains = super()._measure(candidates)
+        self.measured = time.perf_counter() - began
+        return gains
+
+
+def follow(
+    setting: Setting, learner: Learner, method: str, updates: int, seed: int
+) -> tuple[Timed, list[float], int]:
+    """Train by a method's own winners and measure each choice; seconds and cost of the updates."""
+    options: dict[str, Any] = {} if method == "exact" else {"fidelity": 1}
+    order = Timed(candidates=K, on="external", external=EXTERNAL, method=method, pool=K, **options)
+    order.setup(seed=seed, data=setting.data.train, validation=setting.data.val)
+    order.final_updates = True
+    order.attach(learner)
+    order.start_epoch(0, 0.0, 0.0)
+    seconds, began = [], time.perf_counter()
+    for batch in order.batches(setting.batches(1000 + seed)):
+        assert batch is not None
+        before = time.perf_counter()
+        if batch.step is None:
+            plain(learner, batch, setting)
+        seconds.append(order.seconds[-1] + time.perf_counter() - before)
+        if len(seconds) == updates:
+            break
+    del began
+    return order, seconds, order.take_passes().cost
+
+
+def fidelity(setting: Setting, updates: int, plain_seconds: Callable[[], float]) -> None:
+    """Print the table of shares."""
+    trunk, source, done = setting.learner(), setting.batches(0), 0
+    rows = []
+    for stage, start in STAGES.items():
+        while done < start:
+            plain(trunk, next(source), setting)
+            done += 1
+        for method in METHODS[1:]:
+            learner = setting.around(copy.deepcopy(trunk.model), trunk.optimizer)
+            order, seconds, _ = follow(setting, learner, method, updates, done)
+            found, unit = order.describe(), plain_seconds()
+            rows.append(
+                [
+                    f"{stage} ({start})",
+                    method,
+                    str(found["measured"]),
+                    f"{found['rank_correlation']:.2f}",
+                    f"{found['share_of_gain']:.2f}",
+                    spread([s / unit for s in seconds[1:]]),
+                ]
+            )
+            print(*rows[-1], sep="  ", flush=True)
+    columns = ["stage (updates)", "method", "updates", "rank correlation", "share of gain", "plain steps"]
+    show(f"Fidelity, {setting.model} at {setting.size} x {setting.size}, K = {K}", columns, rows)
+
+
+def cost(setting: Setting, count: int) -> None:
+    """Print the table of costs."""
+    learner = setting.learner()
+    source = setting.batches(0)
+    for _ in range(3):
+        plain(learner, next(source), setting)
+    candidates = [next(source) for _ in range(K)]
+    for batch in candidates:
+        batch.read(setting.data.train)
+    assert setting.data.val is not None
+    external = setting.data.val.fetch(torch.arange(EXTERNAL))
+    x = candidates[0].read(setting.data.train)[0]
+    exact = Exact(learner, setting.data.train)
+
+    def forward() -> None:
+        with torch.no_grad():
+            learner.network.logits(x)
+
+    def look() -> None:
+        exact.look(candidates, "external", external, base=1.0, keep=True)
+
+    sides: dict[str, Callable[[], object]] = {
+        "forward": forward,
+        "plain step": lambda: plain(learner, candidates[0], setting),
+        "exact, winner kept": look,
+    }
+    times = interleaved(sides, count)
+    floor = 7 * K + 7
+    rows = [
+        [
+            name,
+            spread(times[name], 1e3, 0),
+            spread(ratio(times, name, "forward")),
+            spread(ratio(times, name, "plain step")),
+        ]
+        for name in sides
+    ]
+    units = ratio(times, "exact, winner kept", "forward")
+    notes = [
+        f"exact / floor of {floor} units: {spread([u / floor for u in units])}, to reach: at most 1.15",
+        "a look by passes: 7 K = 56 units, since a kept winner is not trained twice and the loss before is known",
+    ]
+    show(f"An update, K = {K}, external {EXTERNAL}", ["", "ms", "forward passes", "plain steps"], rows, notes)
+
+
+def main() -> None:
+    """Measure, and print both tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--data", required=True, help="CIFAR-10 or images like it, for example parquet:PATH")
+    parser.add_argument("--model", default="wrn-10-1")
+    parser.add_argument("--size", type=int, default=32, help="side of the images; smaller is quicker")
+    parser.add_argument("--channels-last", action="store_true")
+    parser.add_argument("--repetitions", type=int, default=5, help="of the timings")
+    parser.add_argument("--updates", type=int, default=70, help="at each of the three stages")
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    data = lp.data.load(given.data, val_fraction=0.2, seed=0)
+    setting = Setting(data, given.model, given.size, given.channels_last)
+    if given.repetitions:
+        cost(setting, given.repetitions)
+    probe, source = setting.learner(), setting.batches(0)
+
+    def plain_seconds() -> float:
+        times = []
+        for _ in range(5):
+            batch = next(source)
+            batch.read(data.train)
+            began = time.perf_counter()
+            plain(probe, batch, setting)
+            times.append(time.perf_counter() - began)
+        return sorted(times)[2]
+
+    if given.updates:
+        fidelity(setting, given.updates, plain_seconds)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,84 @@
+"""A network, its loss and its optimizer: how an update is made."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lessonplan.batches import Step
+from lessonplan.mix.network import Network
+
+
+@dataclass
+class Learner:
+    """Makes updates; the trainer and look-ahead ordering share it.
+
+    Args:
+        network: the network with its loss and its forward pass as the loop makes it.
+        optimizer: any of PyTorch's.
+        scaler: gradient scaler; None is one that does nothing.
+        clip: largest norm of the gradient, or None.
+    """
+
+    network: Network
+    optimizer: torch.optim.Optimizer
+    scaler: torch.amp.GradScaler | None = None
+    clip: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.scaler is None:
+            self.scaler = torch.amp.GradScaler("cpu", enabled=False)
+
+    @property
+    def model(self) -> nn.Module:
+        """The network itself."""
+        return self.network.module
+
+    def losses(self, x: Tensor, target: Tensor, context: AbstractContextManager[object] | None = None) -> Step:
+        """Forward pass and losses, with a graph where gradients are on.
+
+        Args:
+            x: ``(M, ...)`` inputs.
+            target: ``(M, C)`` soft targets, or ``(M,)`` labels.
+            context: around the forward pass, for mixes that reach into the network.
+        """
+        with context if context is not None else nullcontext():
+            logits = self.network.logits(x)
+        return Step(logits, self.network.loss(logits, soft(target, logits.shape[1])))
+
+    def update(self, step: Step, weights: Tensor | None = None) -> Tensor:
+        """Backward pass and update.
+
+        Args:
+            step: what ``losses`` gave.
+            weights: ``(M,)`` factors of the losses; the mean of the products is minimised.
+
+        Returns:
+            the scalar that was minimised, detached.
+        """
+        assert self.scaler is not None
+        loss = weighted_mean(step.losses, weights)
+        self.optimizer.zero_grad(set_to_none=True)
+        self.scaler.scale(loss).backward()
+        if self.clip is not None:
+            self.scaler.unscale_(self.optimizer)
+            nn.utils.clip_grad_norm_(self.model.parameters(), self.clip)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        return loss.detach()
+
+
+def soft(target: Tensor, num_classes: int) -> Tensor:
+    """Labels ``(M,)`` as rows of ones and zeros ``(M, C)``; soft targets as they are."""
+    return target if target.is_floating_point() else F.one_hot(target, num_classes).float()
+
+
+def weighted_mean(losses: Tensor, weights: Tensor | None) -> Tensor:
+    """The mean of ``(M,)`` losses times their weights; a loss that is a scalar already stays as it is."""
+    if weights is None or losses.ndim == 0:
+        return losses.mean()
+    return (losses * weights.to(losses.device)).mean()

@@ -1,0 +1,138 @@
+"""Candidates ordered or sampled by a score of each: a loss, a label, a user's function."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from lessonplan.batches import Batch
+from lessonplan.errors import ConfigError
+from lessonplan.mix.network import Passes
+from lessonplan.order.base import Amount, Choice, Orderer, check_amount
+from lessonplan.order.measure import sample_losses
+from lessonplan.order.strategies import SAMPLINGS, Strategy, check_strategy, pick
+
+Score = Callable[[Tensor, Tensor], Tensor]
+"""A user's score: ``(x (B, ...), y (B,)) -> (B,)``, one number a sample, or a scalar for the batch."""
+
+
+@dataclass(eq=False, kw_only=True)
+class ByScore(Orderer):
+    """Score the candidates, then order or sample them (thesis, sections 2.3 and 2.4.1).
+
+    The learning item is a batch, whose score is the mean of its samples' scores, or a sample.
+
+    Args:
+        k: candidates: batches drawn from the pool for each look, or "all".
+        score: "loss" (by a forward pass in training mode, without dropout), "label", or a function
+            ``(x, y) -> (B,)`` of the user.
+        order: "ascending" or "descending" (ordering strategies: what is taken is used up); "smallest", "largest",
+            "weighted", "inverse" or "uniform" (sampler strategies: it stays in the pool). See ``strategies.pick``.
+        items: what is scored and taken: whole "batches", or "samples", of which new batches are made.
+        temperature: of weighted draws, above 0.
+        winners, pool, losers, warmup: see ``Orderer``.
+
+    >>> ByScore(k=4, score=lambda x, y: x.flatten(1).std(1), order="descending").config()["order"]
+    'descending'
+    """
+
+    name: ClassVar[str] = "by-score"
+    k: Amount = 8
+    score: Literal["loss", "label"] | Score = "loss"
+    order: Strategy = "ascending"
+    items: Literal["batches", "samples"] = "batches"
+    temperature: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_amount(self.name, "k", self.k)
+        check_strategy(self.name, self.order, self.temperature)
+        if self.items not in ("batches", "samples"):
+            raise ConfigError(f"{self.name}: items={self.items!r}: give 'batches' or 'samples'")
+        if not callable(self.score) and self.score not in ("loss", "label"):
+            raise ConfigError(f"{self.name}: score={self.score!r}: give 'loss', 'label' or a function of (x, y)")
+        super().__post_init__()
+
+    @property
+    def drawn(self) -> Amount:
+        """``k``."""
+        return self.k
+
+    @property
+    def with_replacement(self) -> bool:
+        """Whether the order is a sampler's."""
+        return self.order in SAMPLINGS
+
+    def needs_network(self) -> bool:
+        """Whether scores are losses."""
+        return self.score == "loss" and self.order != "uniform"
+
+    def choose(self, candidates: list[Batch], count: int) -> Choice:
+        """Score all candidates; the first of the order are winners."""
+        if self.order == "uniform":
+            scores = [torch.zeros(len(batch)) for batch in candidates]
+        else:
+            scores = [self._scores(batch).float().cpu() for batch in candidates]
+        if self.items == "samples":
+            return self._choose_samples(candidates, torch.cat(scores), count)
+        means = torch.stack([score.mean() for score in scores])
+        places = pick(means, self.order, count, self.generator, self.temperature).tolist()
+        losers = [batch for place, batch in enumerate(candidates) if place not in places]
+        return Choice([candidates[place] for place in places], losers)
+
+    def _scores(self, batch: Batch) -> Tensor:
+        """One score a sample, ``(B,)``."""
+        x, y = batch.read(self.data)
+        if self.score == "loss":
+            self._passes = self._passes.plus(Passes.forward(len(batch)))
+            found = sample_losses(self.learner, batch, self.data)
+        elif self.score == "label":
+            found = y
+        else:
+            assert callable(self.score)
+            with torch.no_grad():
+                found = self.score(x, y)
+        if found.ndim == 0 and self.items == "batches":
+            return found.expand(len(batch))
+        if found.shape != (len(batch),):
+            raise ConfigError(
+                f"{self.name}: {len(batch)} samples got scores of shape {tuple(found.shape)}: give one number a"
+                f" sample, ({len(batch)},)" + (", or one for the batch" if self.items == "batches" else "")
+            )
+        return found
+
+    def _choose_samples(self, candidates: list[Batch], scores: Tensor, count: int) -> Choice:
+        """New batches of the size of the old ones from the best samples; the others are dealt out anew."""
+        everything = Batch.joined(candidates, self.data)
+        sizes = [len(batch) for batch in candidates]
+        taken = sum(sizes[:count])
+        order = pick(scores, self.order, taken, self.generator, self.temperature)
+        winners = [everything.rows(part) for part in order.split(sizes[:count])]
+        if self.with_replacement:
+            return Choice(winners, candidates)
+        left = torch.ones(len(everything), dtype=torch.bool)
+        left[order] = False
+        others = left.nonzero().squeeze(1)
+        others = others[torch.randperm(len(others), generator=self.generator)]
+        return Choice(winners, [everything.rows(part) for part in others.split(sizes[count:])])
+
+
+@dataclass(eq=False, kw_only=True)
+class MultiAttempt(ByScore):
+    """The thesis' multi-attempt loss: of k candidates, the one with the smallest loss (section 2.4.1).
+
+    Args:
+        k: candidates for each update (the thesis tried 8, 16, 32, 64).
+        order: "ascending" is the thesis', "descending" never learned there; "weighted" and "inverse" sample in
+            proportion to losses or their inverses. Others are those of ``ByScore``.
+        items, temperature, winners, pool, losers, warmup: see ``ByScore``.
+
+    >>> MultiAttempt(k=16).config()
+    {'name': 'multi-attempt', 'k': 16}
+    """
+
+    name: ClassVar[str] = "multi-attempt"
+    score: Literal["loss", "label"] | Score = field(default="loss", init=False, repr=False)

@@ -1,0 +1,131 @@
+"""Look-ahead at the cost of two batches: the candidates' gradients are kept from earlier looks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lessonplan.batches import Batch, Samples, Step
+from lessonplan.learner import Learner, weighted_mean
+from lessonplan.mix.network import Passes
+from lessonplan.order.inner_products import inner, step_along, step_scales
+from lessonplan.order.lookahead import External, Look, On, best_of
+from lessonplan.order.measure import gradients, pieces, untouched
+from lessonplan.snapshot import Snapshot
+
+_NEWEST = 0.5  # weight of the newest external gradient in the running mean
+
+
+class Cached:
+    """First-order scores whose two parts are paid for at different times.
+
+    What tells candidates apart ages slowly: a gradient that is a few updates old still orders them nearly as a new
+    one does. The external gradient ages at once. So a candidate's gradient is taken when it joins the candidates
+    (the oldest one's is renewed where nobody joins), and the external gradient at each look, by turns on pieces
+    of the external batch of a training batch's size, at the point where an update with the newest candidate leads.
+    Pieces are averaged over looks, the newest with weight 1/2.
+
+    A look costs two training batches, whatever K is, and the first one K + 1; where the newest candidate wins, its
+    update is made already. Memory is that of K + 1 gradients, also in a checkpoint.
+
+    Args:
+        learner: the network, loss and optimizer.
+        data: where candidates are read from.
+    """
+
+    def __init__(self, learner: Learner, data: Samples) -> None:
+        self.learner, self.data = learner, data
+        self._before = Snapshot(learner.model, learner.optimizer, learner.scaler)
+        self._passed = Snapshot(learner.model, parameters=False)
+        self._trained = [p for p in learner.model.parameters() if p.requires_grad]
+        self._kept: dict[bytes, list[Tensor]] = {}  # the oldest first
+        self._external: list[Tensor] | None = None
+        self._turn = 0
+
+    def look(
+        self,
+        candidates: Sequence[Batch],
+        on: On,
+        external: External | None = None,
+        *,
+        base: float | None = None,
+        keep: bool = False,
+    ) -> Look:
+        """Score candidates; see ``Exact.look``. A winner's update is kept where it is the newest candidate."""
+        del on, base
+        assert external is not None
+        assert self.learner.scaler is not None
+        keep = keep and not self.learner.scaler.is_enabled()
+        keys = [batch.indices.numpy().tobytes() + batch.epochs.numpy().tobytes() for batch in candidates]
+        self._kept = {key: kept for key, kept in self._kept.items() if key in keys}
+        fresh = [place for place, key in enumerate(keys) if key not in self._kept]
+        fresh = fresh or [keys.index(next(iter(self._kept)))]
+        self._before.take()
+        for place in fresh:
+            self._kept.pop(keys[place], None)
+            self._kept[keys[place]], step = self._training_pass(candidates[place])
+            self._passed.take()
+            self._before.restore()
+        rows = self._look_outside([self._kept[keys[place]] for place in fresh], candidates[fresh[0]], external)
+        self._before.restore()
+        assert self._external is not None
+        scales = step_scales(self.learner.optimizer, self._trained)
+        along = [part * scale for part, scale in zip(self._external, scales, strict=True)]
+        scores = torch.stack([inner(self._kept[key], along) for key in keys]).cpu()
+        rows += sum(len(candidates[place]) for place in fresh)
+        if keep and best_of(scores) == fresh[-1]:
+            self._passed.restore()
+            step_along(self.learner, self._trained, self._kept[keys[fresh[-1]]])
+            return Look(scores, step=step, passes=Passes.both(rows - len(step.logits)))
+        return Look(scores, passes=Passes.both(rows))
+
+    def _training_pass(self, batch: Batch) -> tuple[list[Tensor], Step]:
+        """Gradient and losses, with all that a training pass leaves behind in buffers and random state."""
+        x, y = batch.read(self.data)
+        step = self.learner.losses(x, y)
+        assert self.learner.scaler is not None
+        loss = self.learner.scaler.scale(weighted_mean(step.losses, batch.weights))
+        found = torch.autograd.grad(loss, self._trained, allow_unused=True)
+        factor = 1 / self.learner.scaler.get_scale() if self.learner.scaler.is_enabled() else 1.0
+        parts = [
+            (g if factor == 1.0 else g * factor) if g is not None else torch.zeros_like(p)
+            for g, p in zip(found, self._trained, strict=True)
+        ]
+        return parts, Step(step.logits.detach(), step.losses.detach())
+
+    def _look_outside(self, fresh: list[list[Tensor]], newest: Batch, external: External) -> int:
+        """Renew the external gradient behind a step with the fresh gradients; says how many samples it took."""
+        mean = [torch.stack(parts).mean(0) for parts in zip(*fresh, strict=True)]
+        step_along(self.learner, self._trained, mean)
+        parts = list(pieces(*external, len(newest)))
+        x, y = parts[self._turn % len(parts)]
+        self._turn += 1
+        with untouched(self.learner.model):
+            there = gradients(self.learner, x, y, self._trained)
+        if self._external is None:
+            self._external = there
+        else:
+            self._external = list(torch._foreach_lerp(self._external, there, _NEWEST))
+        return len(x)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The gradients that are kept."""
+        return {
+            "keys": list(self._kept),
+            "gradients": list(self._kept.values()),
+            "external": self._external,
+            "turn": self._turn,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take back what ``state_dict`` gave."""
+
+        def here(parts: list[Tensor]) -> list[Tensor]:
+            return [part.to(p.device) for part, p in zip(parts, self._trained, strict=True)]
+
+        self._kept = {key: here(parts) for key, parts in zip(state["keys"], state["gradients"], strict=True)}
+        self._external = here(state["external"]) if state["external"] is not None else None
+        self._turn = state["turn"]

@@ -1,0 +1,72 @@
+"""How well cheap scores agree with exact look-ahead."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+
+def ranks(values: Tensor) -> Tensor:
+    """Ranks ``(N,)`` from 0; equal values share the mean of their places.
+
+    >>> ranks(torch.tensor([3.0, 1.0, 3.0]))
+    tensor([1.5000, 0.0000, 1.5000])
+    """
+    below = (values[:, None] > values).sum(1)
+    equal = (values[:, None] == values).sum(1)
+    return below + (equal - 1) / 2
+
+
+def rank_correlation(scores: Tensor, gains: Tensor) -> float:
+    """Spearman's correlation of two ``(N,)``; 0 where one of them is constant."""
+    a, b = ranks(scores).double(), ranks(gains).double()
+    a, b = a - a.mean(), b - b.mean()
+    spread = (a.square().sum() * b.square().sum()).sqrt()
+    return float((a * b).sum() / spread) if spread > 0 else 0.0
+
+
+class Fidelity:
+    """Sums over measurements; shares are of totals, since single ratios are wild among equal candidates."""
+
+    def __init__(self) -> None:
+        self.count, self.ranked = 0, 0
+        self.correlation, self.gained, self.possible = 0.0, 0.0, 0.0
+
+    def add(self, gains: Tensor, winner: int, scores: Tensor | None = None) -> None:
+        """Take in one measurement of K candidates.
+
+        Args:
+            gains: ``(K,)`` drops of the loss that exact look-ahead measured.
+            winner: the position that was chosen.
+            scores: ``(K,)`` by which it was chosen among these; None if it was chosen among others before, and is
+                compared with the mean of the rest.
+        """
+        if len(gains) < 2 or not bool(torch.isfinite(gains).all()):
+            return
+        mean = gains.mean()
+        if scores is not None:
+            self.ranked += 1
+            self.correlation += rank_correlation(scores, gains)
+        else:
+            mean = (gains.sum() - gains[winner]) / (len(gains) - 1)
+        self.count += 1
+        self.gained += float(gains[winner] - mean)
+        self.possible += float(gains.max() - mean)
+
+    def describe(self) -> dict[str, float | int]:
+        """Mean rank correlation, and what the winners gained over the mean candidate as a share of the best's."""
+        if self.count == 0:
+            return {}
+        share = self.gained / self.possible if self.possible > 0 else 0.0
+        correlation = self.correlation / max(1, self.ranked)
+        return {"measured": self.count, "rank_correlation": correlation, "share_of_gain": share}
+
+    def state_dict(self) -> dict[str, float | int]:
+        """The sums."""
+        return dict(vars(self))
+
+    def load_state_dict(self, state: Mapping[str, float | int]) -> None:
+        """Take back what ``state_dict`` gave."""
+        vars(self).update(state)

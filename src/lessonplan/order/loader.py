@@ -1,0 +1,177 @@
+"""Ordering in a training loop of one's own."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lessonplan.batches import Batch, EpochReader, Samples, nearly_equal
+from lessonplan.errors import ConfigError
+from lessonplan.learner import Learner
+from lessonplan.mix.network import LossFunction, Network, soft_cross_entropy
+from lessonplan.order.base import Orderer
+from lessonplan.order.spec import parse_order
+from lessonplan.seeds import fold_seed
+
+
+class TensorSamples:
+    """Tensors as samples by position.
+
+    Args:
+        x: ``(N, ...)``, on the device of the network.
+        y: ``(N,)`` int64 labels.
+    """
+
+    in_memory = True
+    reads_ahead = False
+
+    def __init__(self, x: Tensor, y: Tensor) -> None:
+        if len(x) != len(y) or len(x) == 0:
+            raise ConfigError(f"{len(x)} samples and {len(y)} labels: give as many of both, at least one")
+        self.x, self.y, self.labels = x, y, y.cpu()
+        self.num_classes = int(self.labels.max()) + 1
+        self.device = x.device
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def fetch(self, indices: Tensor, epoch: int = 0) -> tuple[Tensor, Tensor]:
+        """Samples ``(B, ...)`` and labels ``(B,)``, the same in every epoch."""
+        del epoch
+        here = indices.to(self.x.device)
+        return self.x[here], self.y[here]
+
+    def batches(self, index_batches: Iterable[Tensor], epoch: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+        """The same for many batches."""
+        return (self.fetch(indices, epoch) for indices in index_batches)
+
+    def raw(self, indices: Tensor) -> Tensor:
+        """Samples on the CPU."""
+        return self.x[indices.to(self.x.device)].cpu()
+
+
+def as_samples(data: Samples | tuple[Tensor, Tensor]) -> Samples:
+    """Samples as they are; tensors ``(x, y)`` as samples."""
+    return TensorSamples(*data) if isinstance(data, tuple) else data
+
+
+class OrderedLoader:
+    """Batches in an order that follows the network, for any loop; an iteration is an epoch::
+
+        loader = OrderedLoader((x, y), "loss-delta:candidates=8,on=external", batch_size=128, validation=(vx, vy))
+        for epoch in range(20):
+            for x, y in loader:
+                loss = F.cross_entropy(model(x), y)
+                optimizer.zero_grad(); loss.backward(); optimizer.step()
+                loader.update(model, optimizer)
+
+    Until the first ``update`` there is no network to ask: the very first batch comes as it comes.
+
+    Args:
+        data: tensors ``(x, y)``, or samples by position (``lessonplan.data.load(...).train``).
+        order: an orderer or its text.
+        batch_size: samples of a batch, 1 or more; an epoch is cut into nearly equal batches.
+        seed: of all draws.
+        validation: the external batch's source, given like ``data``.
+        loss: what is minimised, ``(logits (N, C), target (N, C)) -> (N,)`` or scalar.
+
+    Raises:
+        ConfigError: a setting that cannot be used, or ``update`` was forgotten.
+
+    >>> data = torch.arange(6.0).unsqueeze(1), torch.tensor([2, 0, 1, 2, 0, 1])
+    >>> loader = OrderedLoader(data, "by-score:k=6,score=label,order=descending", batch_size=1)
+    >>> [int(y) for x, y in loader]
+    [2, 2, 1, 1, 0, 0]
+    """
+
+    def __init__(
+        self,
+        data: Samples | tuple[Tensor, Tensor],
+        order: Orderer | str,
+        *,
+        batch_size: int,
+        seed: int = 0,
+        validation: Samples | tuple[Tensor, Tensor] | None = None,
+        loss: LossFunction = soft_cross_entropy,
+    ) -> None:
+        orderer = parse_order(order) if isinstance(order, str) else order
+        if orderer is None:
+            raise ConfigError("order='none' leaves nothing to do: use a DataLoader")
+        if batch_size < 1:
+            raise ConfigError(f"batch_size={batch_size}: give 1 or more")
+        if orderer.warmup is not None and "%" in orderer.warmup:
+            raise ConfigError(f"warmup={orderer.warmup!r}: a loader knows no budget; give '5ep' or '500 steps'")
+        self.data = as_samples(data)
+        held_out = as_samples(validation) if validation is not None else None
+        self.orderer, self.batch_size, self.seed, self.loss = orderer, batch_size, seed, loss
+        orderer.setup(seed=seed, data=self.data, validation=held_out)
+        self.epoch = 0
+        self._reader: EpochReader | None = None
+        self._position: int | None = None  # within the epoch that has begun, or None between epochs
+        self._known: tuple[nn.Module, torch.optim.Optimizer, torch.amp.GradScaler | None] | None = None
+        self._begun = False
+
+    def update(
+        self,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        scaler: torch.amp.GradScaler | None = None,
+    ) -> None:
+        """Say that an update was made, and by whom; after ``load_state_dict`` call it before the loop."""
+        known = (model, optimizer, scaler)
+        if self._known is None or any(a is not b for a, b in zip(known, self._known, strict=True)):
+            self._known = known
+            self.orderer.attach(Learner(Network(model, self.loss), optimizer, scaler))
+
+    def __len__(self) -> int:
+        return math.ceil(len(self.data) / self.batch_size)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        if self._position is None:
+            self.orderer.start_epoch(self.epoch, 0.0, float(self.epoch))
+            self._position = 0
+        generator = torch.Generator().manual_seed(fold_seed(self.seed, "loader", self.epoch))
+        order = torch.randperm(len(self.data), generator=generator)
+        self._reader = EpochReader(self.data, order, epoch=self.epoch, position=self._position)
+        upstream = self._upstream(self._reader)
+        if self.orderer.needs_network() and self._known is None:
+            if self._begun:
+                raise ConfigError("the loader has not heard of a network: call update(model, optimizer) first")
+            yield self._read(next(upstream))
+        for batch in self._ordered(upstream):
+            yield self._read(batch)
+        self.epoch, self._position = self.epoch + 1, None
+
+    def _ordered(self, upstream: Iterator[Batch]) -> Iterator[Batch]:
+        if self.orderer.needs_network() and self._known is None:
+            raise ConfigError("the loader has not heard of an update: call update(model, optimizer) in the loop")
+        return (batch for batch in self.orderer.batches(upstream) if batch is not None)
+
+    def _upstream(self, reader: EpochReader) -> Iterator[Batch]:
+        while reader.remaining:
+            batch = reader.take(nearly_equal(reader.remaining, self.batch_size))
+            assert batch is not None
+            self._position = reader.position
+            yield batch
+
+    def _read(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        self._begun = True
+        return batch.read(self.data)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where the epoch stands, as tensors and primitives; taken in the loop, behind the update."""
+        return {
+            "epoch": self.epoch,
+            "position": self._position,
+            "begun": self._begun,
+            "orderer": self.orderer.state_dict(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take back what ``state_dict`` gave; the next iteration goes on where it was."""
+        self.epoch, self._position, self._begun = state["epoch"], state["position"], state["begun"]
+        self.orderer.load_state_dict(state["orderer"])

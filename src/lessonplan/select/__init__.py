@@ -1,0 +1,57 @@
+"""Selection: which samples deserve a backward pass."""
+
+from lessonplan.select.base import Filter, Part, Scored, Selector
+from lessonplan.select.batchwise import Batchwise, smallest_raw_batch
+from lessonplan.select.control import MatchedRandom
+from lessonplan.select.epochwise import Epochwise
+from lessonplan.select.filters import AccuracyFilter, MarginFilter
+from lessonplan.select.parse import parse_select
+from lessonplan.select.published import (
+    ActiveBias,
+    GradientNorm,
+    InfoBatch,
+    RecencyBias,
+    RhoLoss,
+    SelectiveBackprop,
+    holdout_losses,
+)
+from lessonplan.select.scoring import Scoring, scoring
+from lessonplan.select.selection import Selection
+from lessonplan.select.selectors import LossWeighted, QSplit, RandomSubset, TopK, TopQuantile, Uniform
+from lessonplan.select.spec import PARTS
+from lessonplan.select.stream import SelectedBatches, batches
+from lessonplan.select.when import Selecting
+
+__all__ = [
+    "PARTS",
+    "AccuracyFilter",
+    "ActiveBias",
+    "Batchwise",
+    "Epochwise",
+    "Filter",
+    "GradientNorm",
+    "InfoBatch",
+    "LossWeighted",
+    "MarginFilter",
+    "MatchedRandom",
+    "Part",
+    "QSplit",
+    "RandomSubset",
+    "RecencyBias",
+    "RhoLoss",
+    "Scored",
+    "Scoring",
+    "SelectedBatches",
+    "Selecting",
+    "Selection",
+    "SelectiveBackprop",
+    "Selector",
+    "TopK",
+    "TopQuantile",
+    "Uniform",
+    "batches",
+    "holdout_losses",
+    "parse_select",
+    "scoring",
+    "smallest_raw_batch",
+]

@@ -1,0 +1,144 @@
+"""Selection once an epoch: score the whole set, train on what is kept (ASSIST algorithm 8)."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lessonplan.batches import Samples
+from lessonplan.errors import ConfigError
+from lessonplan.mix.network import Network
+from lessonplan.select.base import Part, Scored
+from lessonplan.select.scoring import Scoring
+from lessonplan.select.selection import Selection
+from lessonplan.select.tally import Tally
+
+RESAMPLED = 1 << 30
+"""Added to the epoch of an augmentation that shall not be the one that was scored."""
+
+_CHUNK = 512
+
+
+class Epochwise:
+    """Score every training sample at an epoch's start and train on those that are kept.
+
+    Scores are read in chunks and only indices and scores are held: 12 bytes a sample and selector. Augmentation
+    is keyed by epoch and index, so that exactly the scored pixels are trained on.
+
+    Args:
+        selection: filters and selectors.
+        every: epochs between scorings; in between, what was kept stays.
+        resample: train on other augmentations than were scored (the thesis' "soft" behaviour).
+        scoring: how samples are scored.
+
+    Raises:
+        ConfigError: ``every`` is below 1.
+    """
+
+    def __init__(
+        self,
+        selection: Selection | Part,
+        every: int = 1,
+        resample: bool = False,
+        scoring: Scoring | None = None,
+    ) -> None:
+        if every < 1:
+            raise ConfigError(f"epochwise: every={every}: give 1 or more epochs")
+        self.selection, self.every, self.resample = Selection.of(selection), every, resample
+        self.scoring = scoring or Scoring()
+        self._position = 0
+        self._passing: list[Tensor] = []
+        self._scores: list[list[Tensor]] = []
+        self.kept: Tensor | None = None
+        self.weights: Tensor | None = None
+
+    def due(self, epoch: int) -> bool:
+        """Whether samples have to be scored before this epoch."""
+        return self.kept is None or epoch % self.every == 0
+
+    def restart(self) -> None:
+        """Forget what was kept."""
+        self._position, self._passing, self._scores = 0, [], [[] for _ in self.selection.selectors]
+        self.kept = self.weights = None
+
+    def score(
+        self, data: Samples, network: Network, epoch: int, generator: torch.Generator, tally: Tally
+    ) -> Generator[None, None, None]:
+        """Score chunk after chunk, yielding after each; afterwards ``kept`` and ``weights`` are there.
+
+        Args:
+            data: all candidates.
+            network: asked, unless no part needs it.
+            epoch: which draw of the augmentation.
+            generator: of the selection, on the CPU.
+            tally: counts.
+        """
+        chunks = [torch.arange(i, min(i + _CHUNK, len(data))) for i in range(self._position, len(data), _CHUNK)]
+        read = data.batches(iter(chunks), epoch=epoch) if self.selection.needs == "forward" else None
+        try:
+            yield from self._score_chunks(chunks, read, data, network, generator, tally)
+        finally:
+            # Closed by name: workers that read ahead would outlive an exception.
+            close = getattr(read, "close", None)
+            if close is not None:
+                close()
+        passing = torch.cat(self._passing)
+        chosen = self.selection.select(passing, [torch.cat(s) for s in self._scores], len(data), generator)
+        self._passing, self._scores = [], []
+        self.kept, self.weights = chosen.positions, chosen.weights
+        tally.kept = len(chosen.positions)
+
+    def _score_chunks(
+        self,
+        chunks: list[Tensor],
+        read: Iterator[tuple[Tensor, Tensor]] | None,
+        data: Samples,
+        network: Network,
+        generator: torch.Generator,
+        tally: Tally,
+    ) -> Iterator[None]:
+        for indices in chunks:
+            if read is not None:
+                x, y = next(read)
+                scored = Scored(indices, y, *self.scoring(network, x, y))
+                tally.scored += len(indices)
+            else:
+                scored = Scored(indices, data.labels[indices])
+            passing = self.selection.passing(scored, generator)
+            left = scored.rows(passing)
+            for scores, part in zip(self._scores, self.selection.selectors, strict=True):
+                scores.append(part.score(left).cpu())
+            self._passing.append(indices[passing])
+            self._position += len(indices)
+            yield
+
+    def config(self) -> dict[str, Any]:
+        """The options as plain data."""
+        return {
+            "selection": self.selection.config(),
+            "every": self.every,
+            "resample": self.resample,
+            "scoring": vars(self.scoring),
+        }
+
+    def state_dict(self) -> dict[str, Any]:
+        """What was kept, and how far the scoring is."""
+        return {
+            "selection": self.selection.state_dict(),
+            "position": self._position,
+            "passing": list(self._passing),
+            "scores": [list(scores) for scores in self._scores],
+            "kept": self.kept,
+            "weights": self.weights,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take back what ``state_dict`` gave."""
+        self.selection.load_state_dict(state["selection"])
+        self._position = state["position"]
+        self._passing = list(state["passing"])
+        self._scores = [list(scores) for scores in state["scores"]]
+        self.kept, self.weights = state["kept"], state["weights"]

@@ -1,0 +1,171 @@
+"""Asking the network about samples without leaving a trace in it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lessonplan.errors import ConfigError
+from lessonplan.learner import soft
+from lessonplan.mix.network import Network
+
+Mode = Literal["eval", "train"]
+
+_CHUNK = 1024
+_CHUNK_ON_CPU = 128  # larger activations leave the caches, and each sample then takes up to twice the time
+_PROBE = 32
+
+
+@contextmanager
+def scoring(model: nn.Module, mode: Mode = "eval") -> Iterator[None]:
+    """Forward passes inside leave no trace: parameters, buffers, modes, gradients and random state stay.
+
+    Args:
+        model: any module; each submodule gets its own training mode back.
+        mode: "eval" uses running statistics and no dropout; "train" normalises by the batch and drops, as
+            ASSIST's own code did.
+
+    >>> net = nn.BatchNorm1d(2)
+    >>> with scoring(net, "train"):
+    ...     _ = net(torch.randn(4, 2))
+    >>> int(net.num_batches_tracked)
+    0
+    """
+    modes = [(module, module.training) for module in model.modules()]
+    buffers = [
+        (module, name, buffer, buffer.clone())
+        for module in model.modules()
+        for name, buffer in module.named_buffers(recurse=False)
+    ]
+    # Weights that autocast casts without a graph would stay in its cache, for a training pass to come.
+    caches = torch.is_autocast_cache_enabled()
+    with torch.random.fork_rng(devices=_accelerators(model)), torch.no_grad():
+        torch.set_autocast_cache_enabled(False)
+        try:
+            model.train(mode == "train")
+            yield
+        finally:
+            torch.set_autocast_cache_enabled(caches)
+            for module, training in modes:
+                module.training = training
+            for module, name, buffer, saved in buffers:
+                buffer.copy_(saved)
+                setattr(module, name, buffer)  # some modules replace theirs
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """How candidates are scored.
+
+    Args:
+        mode: see ``scoring``; a batch of a single sample has no statistics and is scored in "eval".
+        precision: "same" as training, or "bf16" for the scoring passes only.
+        resolution: 1, or .5 to score images of half the side (the network must take them).
+    """
+
+    mode: Mode = "eval"
+    precision: Literal["same", "bf16"] = "same"
+    resolution: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.mode not in ("eval", "train") or self.precision not in ("same", "bf16"):
+            raise ConfigError(
+                f"scoring with mode={self.mode!r}, precision={self.precision!r}: give eval or train, same or bf16"
+            )
+        if self.resolution not in (1.0, 0.5):
+            raise ConfigError(f"scoring at resolution {self.resolution}: give 1 or 0.5")
+
+    @property
+    def plain(self) -> bool:
+        """Whether samples are scored exactly as they would be trained on."""
+        return self.precision == "same" and self.resolution == 1.0
+
+    def __call__(self, network: Network, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """Score.
+
+        Args:
+            network: the network with its loss.
+            x: ``(N, ...)``.
+            y: ``(N,)`` labels.
+
+        Returns:
+            logits ``(N, C)`` float32 and losses ``(N,)`` float32, without a graph.
+
+        Raises:
+            ConfigError: the loss function gives no loss for each sample.
+        """
+        mode: Mode = self.mode if len(x) > 1 else "eval"
+        with scoring(network.module, mode):
+            # Batch statistics need the whole batch; otherwise chunks bound the memory.
+            chunk = _CHUNK_ON_CPU if x.device.type == "cpu" else _CHUNK
+            parts = [x] if mode == "train" else list(x.split(chunk))
+            logits = torch.cat([self._logits(network, part) for part in parts])
+            return logits, per_sample(network, logits, y)
+
+    def _logits(self, network: Network, x: Tensor) -> Tensor:
+        if self.resolution != 1.0:
+            x = _halved(x)
+        if self.precision == "same":
+            return network.logits(x)
+        with torch.autocast(x.device.type, dtype=torch.bfloat16):
+            logits: Tensor = network.module(x).float()
+            return logits
+
+
+def per_sample(network: Network, logits: Tensor, y: Tensor) -> Tensor:
+    """The loss of each sample ``(N,)``.
+
+    Raises:
+        ConfigError: the loss function averages.
+    """
+    losses = network.loss(logits, soft(y, logits.shape[1]))
+    if losses.shape != y.shape:
+        raise ConfigError(
+            f"selection needs a loss for each of {len(y)} samples, and the loss function gives the shape"
+            f" {tuple(losses.shape)}: give one with reduction='none'"
+        )
+    return losses.float()
+
+
+def same_in_both_modes(model: nn.Module, x: Tensor) -> tuple[bool, int]:
+    """Whether the network computes the same in training and in evaluation mode (no batch norm, no dropout).
+
+    Asked of the network itself, with a few samples, so that layers it does not name are found too: by what
+    comes out, by the random numbers that they draw, and by the buffers that they change (what comes out may be
+    the same for all, where the last layer starts with zeros).
+
+    Returns:
+        the answer, and how many samples were forwarded for it.
+    """
+    if any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules()):
+        return False, 0
+    probe, outputs = x[:_PROBE], []
+    for mode in ("eval", "train"):
+        with scoring(model, mode):
+            before = [tensor.clone() for tensor in _traces(model)]
+            outputs.append(model(probe).float())
+            if not all(torch.equal(a, b) for a, b in zip(before, _traces(model), strict=True)):
+                return False, len(outputs) * len(probe)
+    return torch.equal(*outputs), len(outputs) * len(probe)
+
+
+def _accelerators(model: nn.Module) -> list[torch.device]:
+    return sorted({p.device for p in model.parameters() if p.device.type == "cuda"}, key=str)
+
+
+def _traces(model: nn.Module) -> list[Tensor]:
+    """What a forward pass that is not a function of its input alone would change."""
+    random = [torch.get_rng_state(), *(torch.cuda.get_rng_state(device) for device in _accelerators(model))]
+    return [*random, *model.buffers()]
+
+
+def _halved(x: Tensor) -> Tensor:
+    if x.ndim != 4 or min(x.shape[2:]) < 2:
+        raise ConfigError(f"scoring at half resolution needs images, not samples of shape {tuple(x.shape[1:])}")
+    return F.avg_pool2d(x, 2)

@@ -1,0 +1,105 @@
+"""When samples are selected: before an epoch, before an update, or both."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+from typing import Any
+
+from lessonplan.errors import ConfigError
+from lessonplan.select.base import Part
+from lessonplan.select.batchwise import Batchwise
+from lessonplan.select.epochwise import Epochwise
+from lessonplan.select.scoring import Scoring
+from lessonplan.select.selection import Selection
+
+
+class Selecting:
+    """Epochwise selection, batchwise selection of what it keeps, or one of the two.
+
+    Args:
+        epochwise: once an epoch, or None.
+        batchwise: before every update, or None.
+
+    >>> from lessonplan.select import AccuracyFilter, Batchwise, Epochwise
+    >>> Selecting.of(AccuracyFilter())
+    accuracy >> batchwise
+    """
+
+    def __init__(self, epochwise: Epochwise | None = None, batchwise: Batchwise | None = None) -> None:
+        self.epochwise, self.batchwise = epochwise, batchwise
+        if epochwise is None and batchwise is None:
+            raise ConfigError("a selection that never selects: give Epochwise(...), Batchwise(...) or both")
+
+    @classmethod
+    def of(cls, given: Selectable) -> Selecting:
+        """From anything that can be selected by; filters and selectors alone work batchwise."""
+        if isinstance(given, Selecting):
+            return given
+        if isinstance(given, Epochwise):
+            return cls(epochwise=given)
+        if isinstance(given, Batchwise):
+            return cls(batchwise=given)
+        return cls(batchwise=Batchwise(given))
+
+    def stages(self) -> Iterator[Epochwise | Batchwise]:
+        """The ones that there are, in the order in which they select."""
+        if self.epochwise is not None:
+            yield self.epochwise
+        if self.batchwise is not None:
+            yield self.batchwise
+
+    def selections(self) -> Iterator[Selection]:
+        """The filters and selectors of each stage."""
+        for stage in self.stages():
+            yield stage.selection
+
+    def setup(self, samples: int, num_classes: int) -> None:
+        """Make room for what the parts remember of each of ``samples`` training samples."""
+        for selection in self.selections():
+            selection.setup(samples, num_classes)
+
+    @property
+    def remembers(self) -> bool:
+        """Whether a part wants to know what the network says about samples it was trained on."""
+        return any(selection.remembers for selection in self.selections())
+
+    def __repr__(self) -> str:
+        return " >> ".join(f"{stage.selection} >> {_stage_text(stage)}" for stage in self.stages())
+
+    def config(self) -> dict[str, Any]:
+        """The selection as plain data."""
+        return {
+            "epochwise": self.epochwise.config() if self.epochwise is not None else None,
+            "batchwise": self.batchwise.config() if self.batchwise is not None else None,
+        }
+
+    def state_dict(self) -> dict[str, Any]:
+        """The state of each stage."""
+        return {
+            "epochwise": self.epochwise.state_dict() if self.epochwise is not None else None,
+            "batchwise": self.batchwise.state_dict() if self.batchwise is not None else None,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take back what ``state_dict`` gave."""
+        if self.epochwise is not None:
+            self.epochwise.load_state_dict(state["epochwise"])
+        if self.batchwise is not None:
+            self.batchwise.load_state_dict(state["batchwise"])
+
+
+def _stage_text(stage: Epochwise | Batchwise) -> str:
+    """A stage as it is written: its name, and the options that are not the defaults."""
+    name = type(stage).__name__.lower()
+    parameters = inspect.signature(type(stage).__init__).parameters
+    given = {key: (getattr(stage, key), p.default) for key, p in parameters.items() if hasattr(stage, key)}
+    words = [f"{key}={value}" for key, (value, default) in given.items() if value != default]
+    words = [word for word in words if not word.startswith(("selection=", "scoring="))]
+    if stage.selection.fill != "none":
+        words.append(f"fill={stage.selection.fill}")
+    words += [f"{key}={value}" for key, value in vars(stage.scoring).items() if value != getattr(Scoring(), key)]
+    return f"{name}:{','.join(words)}" if words else name
+
+
+Selectable = Selecting | Epochwise | Batchwise | Selection | Part

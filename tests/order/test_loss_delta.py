@@ -1,0 +1,457 @@
+"""Maximum loss delta against brute force with copies of the network, and nothing left behind."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from scipy.stats import spearmanr
+from torch import nn
+
+from lessonplan.batches import Batch
+from lessonplan.errors import ConfigError, DataError
+from lessonplan.learner import Learner
+from lessonplan.mix.network import Network, soft_cross_entropy
+from lessonplan.order import LossDelta
+from lessonplan.order.fidelity import Fidelity, rank_correlation
+from lessonplan.order.lookahead import Exact
+from lessonplan.order.stacked import Stacked
+
+CHEAP = ("first-order", "last-layers", "cached")
+
+
+def make(**options):
+    options = {"candidates": 4, "external": 20, **options}
+    if options.get("method") in CHEAP:
+        options.setdefault("on", "external")
+    return LossDelta(**options)
+
+
+def candidates(run, count=4, size=6):
+    parts = torch.randperm(48, generator=torch.Generator().manual_seed(9)).split(size)[:count]
+    return [Batch(p, torch.zeros(len(p), dtype=torch.int64)) for p in parts]
+
+
+@pytest.mark.parametrize("on", ["same", "external", "relative"])
+@pytest.mark.parametrize("optimizer", ["sgd", "nesterov", "adam", "adamw"])
+@pytest.mark.parametrize("norm", ["batch", "group"])
+def test_exact_gains_are_those_of_copies(loop, losses_after, on, optimizer, norm):
+    run = loop(None, norm=norm, optimizer=optimizer).run(stop=5)
+    batches, outside = candidates(run), run.validation.fetch(torch.arange(20))
+    look = Exact(run.learner, run.data).look(batches, on, outside if on == "external" else None)
+    for place, batch in enumerate(batches):
+        x, y = outside if on == "external" else run.data.fetch(batch.indices)
+        before, after = losses_after(run, batch.indices, x, y, size=6)
+        assert look.gains[place].item() == pytest.approx(before - after, abs=1e-5)
+        score = (before - after) / before if on == "relative" else before - after
+        assert look.scores[place].item() == pytest.approx(score, abs=1e-5)
+
+
+def test_weights_count_in_the_update_and_in_the_own_loss(loop, losses_after):
+    weights = torch.rand(48, generator=torch.Generator().manual_seed(1)) * 3
+    run = loop(None).run(stop=3)
+    for on in ("same", "external"):
+        outside = run.validation.fetch(torch.arange(20)) if on == "external" else None
+        batches = [Batch(b.indices, b.epochs, weights[b.indices]) for b in candidates(run)]
+        look = Exact(run.learner, run.data).look(batches, on, outside)
+        for place, batch in enumerate(batches):
+            x, y = outside if outside is not None else run.data.fetch(batch.indices)
+            own = batch.weights
+            model_before, _ = losses_after(run, batch.indices, x, y, own if on == "same" else None, size=6)
+            del model_before
+            if on == "same":
+                before, after = losses_after(run, batch.indices, x, y, own)
+                assert look.gains[place].item() == pytest.approx(before - after, abs=1e-5)
+
+
+@pytest.mark.parametrize("optimizer", ["nesterov", "adam", "adamw"])
+@pytest.mark.parametrize("method", ["exact", *CHEAP])
+@pytest.mark.parametrize("final", [False, True])
+def test_scoring_leaves_no_trace(loop, same, optimizer, method, final):
+    """Training by look-ahead ends where plain training on the same batches in that order ends, bit for bit:
+    weights, running statistics, optimizer, random state (dropout reads it), winner's update kept or not.
+    """
+    order = make(method=method, on="external", winners=2 if method == "last-layers" else 1)
+    run = loop(order, optimizer=optimizer, dropout=0.4, final=final).run(2)
+    plain = loop(None, optimizer=optimizer, dropout=0.4).replay(run.trained)
+    assert same(run.outcome(), plain.outcome())
+    for ours, theirs in zip(run.trained, plain.trained, strict=True):
+        assert torch.equal(ours.step.logits, theirs.step.logits)
+        assert torch.equal(ours.step.losses, theirs.step.losses)
+    assert run.indices != loop(None).run(2).indices
+
+
+@pytest.mark.parametrize("on", ["same", "relative"])
+def test_no_trace_on_the_same_batch(loop, same, on):
+    run = loop(make(on=on), dropout=0.4, final=True).run(1)
+    assert same(run.outcome(), loop(None, dropout=0.4).replay(run.trained).outcome())
+
+
+def test_autocast_and_a_gradient_scaler(loop, same):
+    """Mixed precision: bf16 forward passes, scaled losses, updates that are skipped."""
+
+    def run(order):
+        loops = loop(order, dropout=0.3)
+        model = loops.model
+
+        def forward(x):
+            with torch.autocast("cpu", dtype=torch.bfloat16):
+                return model(x)
+
+        scaler = torch.amp.GradScaler("cpu", init_scale=2.0**126, growth_interval=3)
+
+        def loss(logits, target):
+            return 8 * soft_cross_entropy(logits, target)  # overflows with the first scales
+
+        loops.learner = Learner(Network(model, loss, run=forward), loops.learner.optimizer, scaler, clip=1.0)
+        if order is not None:
+            order.attach(loops.learner)
+        return loops, scaler
+
+    for final in (False, True):
+        ours, ours_scaler = run(make(on="external"))
+        ours.order.final_updates = final
+        ours.run(2)
+        plain, plain_scaler = run(None)
+        plain.replay(ours.trained)
+        assert same(ours.outcome(), plain.outcome())
+        assert ours_scaler.state_dict() == plain_scaler.state_dict()
+        assert ours_scaler.get_scale() < 2.0**126
+
+
+@pytest.mark.parametrize("on", ["same", "external", "relative"])
+@pytest.mark.parametrize("optimizer", ["nesterov", "adam"])
+def test_stacked_is_exact(loop, on, optimizer):
+    run = loop(None, norm="group", optimizer=optimizer, size=7).run(stop=4)
+    weights = torch.rand(48, generator=torch.Generator().manual_seed(1)) + 0.5
+    parts = torch.randperm(48, generator=torch.Generator().manual_seed(9)).split([7, 6, 7, 5, 23])[:4]
+    batches = [Batch(p, torch.zeros(len(p), dtype=torch.int64), weights[p]) for p in parts]
+    outside = run.validation.fetch(torch.arange(20)) if on == "external" else None
+    before = [p.clone() for p in run.model.parameters()]
+    exact = Exact(run.learner, run.data).look(batches, on, outside)
+    stacked = Stacked(run.learner, run.data).look(batches, on, outside)
+    torch.testing.assert_close(stacked.gains, exact.gains, atol=2e-6, rtol=1e-4)
+    torch.testing.assert_close(stacked.scores, exact.scores, atol=2e-6, rtol=1e-4)
+    assert stacked.passes == exact.passes
+    assert all(torch.equal(a, b) for a, b in zip(before, run.model.parameters(), strict=True))
+
+
+def test_stacked_training_is_that_of_exact(loop):
+    runs = [
+        loop(make(method=m, on="external"), norm="group", final=f).run(2)
+        for m in ("exact", "stacked")
+        for f in (0, 1)
+    ]
+    for run in runs[1:]:
+        assert run.indices == runs[0].indices
+        torch.testing.assert_close(run.outcome()[0], runs[0].outcome()[0], atol=1e-5, rtol=1e-4)
+
+
+def test_first_order_is_the_inner_product_at_the_look_ahead_point(loop):
+    """Written out for SGD with Nesterov momentum: a step with the mean gradient, then gradients there and here."""
+    run = loop(None, norm="group").run(stop=3)
+    batches, outside = candidates(run), run.validation.fetch(torch.arange(20))
+    order = make(method="first-order")
+    order.setup(seed=0, data=run.data, validation=run.validation)
+    order.attach(run.learner)
+    look = order._looks.look(batches, "external", outside)
+    parameters, optimizer = list(run.model.parameters()), run.learner.optimizer
+
+    def grad(x, y):
+        return torch.autograd.grad(nn.functional.cross_entropy(run.model(x), y), parameters)
+
+    here = [grad(*run.data.fetch(b.indices)) for b in batches]
+    kept = [p.detach().clone() for p in parameters]
+    with torch.no_grad():
+        for i, p in enumerate(parameters):
+            d = sum(g[i] for g in here) / 4 + 1e-3 * p
+            p -= 0.1 * (d + 0.9 * (0.9 * optimizer.state[p]["momentum_buffer"] + d))
+    there = grad(*outside)
+    for p, value in zip(parameters, kept, strict=True):
+        p.data = value
+    expected = torch.stack([sum((0.1 * a * b).sum() for a, b in zip(g, there, strict=True)) for g in here])
+    torch.testing.assert_close(look.scores, expected, rtol=1e-4, atol=1e-7)
+
+
+def test_adaptive_steps_are_weighed_by_their_length(loop):
+    """After one step with Adam, scores predict the gains of small steps: the products are in Adam's own metric."""
+    run = loop(None, norm="group", optimizer="adam").run(stop=8)
+    for group in run.learner.optimizer.param_groups:
+        group["lr"] = 1e-5
+    batches, outside = candidates(run, 8), run.validation.fetch(torch.arange(20))
+    order = make(method="first-order")
+    order.setup(seed=0, data=run.data, validation=run.validation)
+    order.attach(run.learner)
+    scores = order._looks.look(batches, "external", outside).scores
+    gains = Exact(run.learner, run.data).look(batches, "external", outside).gains.double()
+    assert rank_correlation(scores, gains) > 0.9
+
+
+def grad(run, x, y, parameters):
+    return torch.autograd.grad(nn.functional.cross_entropy(run.model(x), y), parameters)
+
+
+def dot(a, b):
+    return sum((x * y).sum() for x, y in zip(a, b, strict=True))
+
+
+def stepped(run, gradient):
+    """Where SGD would go from here, as parameters; hand-written, without momentum."""
+    return [(p - 0.1 * g).detach() for p, g in zip(run.model.parameters(), gradient, strict=True)]
+
+
+def at(run, place, compute):
+    """Something computed with other parameters."""
+    kept = [p.detach().clone() for p in run.model.parameters()]
+    for p, value in zip(run.model.parameters(), place, strict=True):
+        p.data = value
+    found = compute()
+    for p, value in zip(run.model.parameters(), kept, strict=True):
+        p.data = value
+    return found
+
+
+def looking(run, method, **options):
+    order = make(method=method, **options)
+    order.setup(seed=0, data=run.data, validation=run.validation)
+    order.attach(run.learner)
+    return order._looks
+
+
+def test_last_layers_by_hand(loop):
+    run = loop(None, norm="group", optimizer="sgd").run(stop=3)
+    batches, outside = candidates(run), run.validation.fetch(torch.arange(20))
+    parameters = list(run.model.parameters())
+    read = [run.data.fetch(b.indices) for b in batches]
+    some = [torch.cat([pair[i][:2] for pair in read]) for i in (0, 1)]  # 6 / 4 rounded up
+    for layers, last in ((1, parameters[-2:]), (2, parameters[-4:])):
+        there = at(run, stepped(run, grad(run, *some, parameters)), lambda last=last: grad(run, *outside, last))
+        expected = torch.stack([0.1 * dot(grad(run, *pair, last), there) for pair in read])
+        look = looking(run, "last-layers", layers=layers).look(batches, "external", outside)
+        torch.testing.assert_close(look.scores, expected, rtol=1e-4, atol=1e-7)
+
+
+def test_cached_by_hand(loop):
+    """Two looks with an update in between and one candidate replaced: what is kept, and what is renewed."""
+    run = loop(None, norm="group", optimizer="sgd").run(stop=3)
+    first, outside = candidates(run, 5), run.validation.fetch(torch.arange(12))
+    parameters, looks = list(run.model.parameters()), looking(run, "cached")
+    read = [run.data.fetch(b.indices) for b in first]
+    halves = [(outside[0][:6], outside[1][:6]), (outside[0][6:], outside[1][6:])]
+
+    old = [grad(run, *pair, parameters) for pair in read[:4]]
+    mean = [torch.stack(parts).mean(0) for parts in zip(*old, strict=True)]
+    there = at(run, stepped(run, mean), lambda: grad(run, *halves[0], parameters))
+    look = looks.look(first[:4], "external", outside)
+    torch.testing.assert_close(look.scores, torch.stack([0.1 * dot(g, there) for g in old]), rtol=1e-4, atol=1e-7)
+
+    run.update(first[0])
+    new = grad(run, *read[4], parameters)
+    then = at(run, stepped(run, new), lambda: grad(run, *halves[1], parameters))
+    blend = [(a + b) / 2 for a, b in zip(there, then, strict=True)]
+    look = looks.look(first[1:], "external", outside)
+    expected = torch.stack([0.1 * dot(g, blend) for g in [*old[1:], new]])
+    torch.testing.assert_close(look.scores, expected, rtol=1e-4, atol=1e-7)
+
+    run.update(first[4])  # nobody joins: the oldest is renewed
+    renewed = grad(run, *read[1], parameters)
+    again = at(run, stepped(run, renewed), lambda: grad(run, *halves[0], parameters))
+    blend = [(a + b) / 2 for a, b in zip(blend, again, strict=True)]
+    look = looks.look(first[1:4], "external", outside)
+    expected = torch.stack([0.1 * dot(g, blend) for g in (renewed, *old[2:])])
+    torch.testing.assert_close(look.scores, expected, rtol=1e-4, atol=1e-7)
+
+
+def test_small_steps_are_ranked_rightly_to_first_order(loop):
+    run = loop(None, norm="group", optimizer="sgd").run(stop=8)
+    run.learner.optimizer.param_groups[0]["lr"] = 1e-4
+    batches, outside = candidates(run, 8), run.validation.fetch(torch.arange(20))
+    scores = looking(run, "first-order").look(batches, "external", outside).scores
+    gains = Exact(run.learner, run.data).look(batches, "external", outside).gains
+    assert rank_correlation(scores, gains) > 0.95
+
+
+def test_the_best_of_all_wins(loop, losses_after):
+    order = make(candidates="all", on="external")
+    run = loop(order)
+    order.start_epoch(0, 0.0, 0.0)
+    outside = order._read_external()
+    taken = [b for b in run.upstream() if b is not None]
+    gains = []
+    for batch in taken:
+        before, after = losses_after(run, batch.indices, *outside, size=6)
+        gains.append(before - after)
+    run.position = 0
+    first = next(b for b in order.batches(run.upstream()) if b is not None)
+    assert first.indices.equal(taken[gains.index(max(gains))].indices)
+
+
+def test_the_external_batch_is_drawn_from_validation_and_anew_each_epoch(loop):
+    order, twin = make(on="external", external=7), make(on="external", external=7)
+    run, other = loop(order), loop(twin)
+    drawn = []
+    for epoch in (0, 1, 0):
+        for one in (order, twin):
+            one.start_epoch(epoch, 0.0, 0.0)
+        x, y = order._read_external()
+        assert torch.equal(x, twin._read_external()[0])
+        assert len(x) == len(y) == 7
+        assert all(any(torch.equal(a, b) for b in run.validation.x) for a in x)
+        drawn.append(x)
+    assert torch.equal(drawn[0], drawn[2])
+    assert not torch.equal(drawn[0], drawn[1])
+    del other
+
+
+def test_what_it_costs(loop):
+    """K = 4 candidates of 6, external batch of 20; forward 1, backward 2."""
+    run = loop(make(on="external")).run(1, stop=3)
+    assert [p.cost for p in run.passes] == [4 * (18 + 20) + 20] * 3
+    assert run.passes[0].samples == 4 * 6 + 5 * 20
+    assert (run.passes[0].forwarded, run.passes[0].backpropagated) == (4 * 26 + 20, 24)
+    kept = loop(make(on="external"), final=True).run(1, stop=3)
+    # A kept winner is not trained again, and its loss is the loss before of the next look.
+    assert [p.cost for p in kept.passes] == [4 * 38 - 18 + 20, 4 * 38 - 18, 4 * 38 - 18]
+    assert [p.cost for p in loop(make()).run(1, stop=2).passes] == [4 * 24] * 2
+    assert loop(make(method="first-order")).run(1, stop=1).passes[0].cost == 3 * (24 + 20)
+    cached = loop(make(method="cached")).run(1, stop=3).passes
+    assert [p.cost for p in cached] == [3 * (24 + 5), 3 * (6 + 5), 3 * (6 + 5)]
+
+
+def test_the_known_loss_before_is_the_measured_one(loop):
+    """Gains with and without kept winners are the same: the loss is carried over, or measured."""
+    kept, plain = (loop(make(on="external"), final=f).run(2) for f in (True, False))
+    assert kept.indices == plain.indices
+    for a, b in zip(kept.described, plain.described, strict=True):
+        assert a["gain"] == pytest.approx(b["gain"], abs=1e-6)
+        assert a["mean_gain"] == pytest.approx(b["mean_gain"], abs=1e-6)
+        assert a["gain"] > a["mean_gain"]
+        assert a["looks"] == 7  # the last batch of an epoch is alone
+
+
+@pytest.mark.parametrize("method", CHEAP)
+def test_measuring_fidelity_does_not_change_the_training(loop, same, method):
+    options = {"method": method, "winners": 2 if method != "cached" else 1}
+    plain, measured = (
+        loop(make(**options), dropout=0.3).run(2),
+        loop(make(**options, fidelity=1), dropout=0.3).run(2),
+    )
+    assert same(plain.outcome(), measured.outcome())
+    assert sum(p.cost for p in measured.passes) > sum(p.cost for p in plain.passes)
+    found = measured.described[0]
+    assert found["measured"] >= 6
+    assert -1 <= found["rank_correlation"] <= 1
+    assert found["share_of_gain"] <= 1
+    assert "measured" not in plain.described[0]
+    rarely = loop(make(**options, fidelity=4)).run(1)
+    assert rarely.described[0]["measured"] <= 2
+
+
+def test_fidelity_by_hand():
+    fidelity = Fidelity()
+    scores, gains = torch.tensor([1.0, 3.0, 2.0, 2.0]), torch.tensor([0.1, 0.2, 0.5, 0.0])
+    fidelity.add(gains, 1, scores)
+    expected = spearmanr(scores, gains).statistic
+    described = fidelity.describe()
+    assert described["rank_correlation"] == pytest.approx(expected)
+    assert described["share_of_gain"] == pytest.approx((0.2 - 0.2) / (0.5 - 0.2))
+    fidelity.add(torch.tensor([0.4, 0.1, 0.2]), 0)  # chosen before: against the mean of the others
+    assert fidelity.describe()["share_of_gain"] == pytest.approx((0.0 + 0.25) / (0.3 + 0.25), abs=1e-6)
+    fidelity.add(torch.tensor([float("nan"), 1.0]), 0)
+    assert fidelity.describe()["measured"] == 2
+
+
+def test_it_switches_itself_off(loop):
+    """Four candidates cost more than eight times a plain update: no gain pays for that."""
+    run = loop(make(until_gain_below=1.0), train=300).run(1)
+    assert not run.order.active
+    assert run.passes[-1].cost == 0
+    assert len(run.trained) == 50
+    assert sum(p.cost > 0 for p in run.passes) == 32
+    always = loop(make(until_gain_below=1e-9), train=240).run(1)
+    assert always.order.active
+
+
+@pytest.mark.parametrize("method", ["exact", *CHEAP])
+@pytest.mark.parametrize("final", [False, True])
+def test_it_goes_on_from_any_update(loop, same, method, final):
+    def start():
+        options = {} if method == "exact" else {"fidelity": 2}
+        return loop(make(method=method, on="external", **options), dropout=0.3, final=final)
+
+    whole = start().run(2)
+    for stop in (1, 4, 8, 11):
+        begun = start().run(2, stop=stop)
+        rest = start().resume(begun.state(), 2)
+        assert begun.indices + rest.indices == whole.indices
+        assert same(rest.outcome(), whole.outcome())
+        assert rest.described[-1] == whole.described[-1]
+
+
+def test_a_candidate_that_breaks_the_network_never_wins(loop):
+    run = loop(make(candidates="all", on="external"))
+    run.data.x[:6] = 1e30
+    parts = torch.arange(48).split(6)
+    made = [b for b in run.order.batches(iter(Batch(p, p * 0) for p in parts)) if b is not None]
+    assert made[0].indices.min() >= 6
+
+
+def test_a_loss_that_is_a_scalar_will_do(loop):
+    def mean_loss(logits, target):
+        return nn.functional.cross_entropy(logits, target)
+
+    ours = loop(make(on="external"), loss=mean_loss, final=True).run(1)
+    assert ours.indices == loop(make(on="external"), final=True).run(1).indices
+
+
+def test_an_external_batch_from_the_training_data_is_refused(loop, make_samples):
+    data = make_samples(30, 0)
+    other = make_samples(20, 1)
+    for validation, number in (
+        (data, "30 of 30"),
+        (type(data)(torch.cat([other.x, data.x[:2]]), torch.zeros(22)), "2"),
+    ):
+        with pytest.raises(DataError, match=f"{number} of|{number}"):
+            make(on="external").setup(seed=0, data=data, validation=validation)
+    make(on="external").setup(seed=0, data=data, validation=other)
+
+
+def test_views_of_one_source_are_told_apart_by_their_rows():
+    import lessonplan as lp
+
+    data = lp.data.load("digits", per_class=10, val_fraction=0.2)
+    make(on="external").setup(seed=0, data=data.train, validation=data.val)
+    with pytest.raises(DataError, match="80 of 80 external samples are training samples too"):
+        make(on="external").setup(seed=0, data=data.train, validation=data.train.with_augment(None))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"candidates": 0}, "candidates=0"),
+        ({"on": "test"}, "on='test': give one of same, external, relative"),
+        ({"method": "magic"}, "method='magic': give one of exact"),
+        ({"method": "cached", "on": "same"}, "method=cached needs an external batch: give on=external"),
+        ({"external": 0}, "external=0"),
+        ({"fidelity": 5}, "fidelity=5 with method=exact"),
+        ({"method": "cached", "fidelity": 0}, "fidelity=0 with method=cached"),
+        ({"method": "cached", "until_gain_below": 1.0}, "until_gain_below needs measured gains"),
+        ({"until_gain_below": 0.0}, "until_gain_below=0.0: give a factor above 0"),
+        ({"method": "cached", "pool": 9}, "method=cached holds its candidates: leave pool=9 out"),
+    ],
+)
+def test_errors(options, message):
+    with pytest.raises(ConfigError, match=message):
+        make(**options)
+
+
+def test_errors_of_the_run(loop):
+    with pytest.raises(ConfigError, match="judges updates by validation samples, but there are none"):
+        make(on="external").setup(seed=0, data=loop(None).data, validation=None)
+    with pytest.raises(ConfigError, match=r"cannot train networks with batch norm side by side \(1\): use group"):
+        loop(make(method="stacked"))
+    run = loop(None, norm="group")
+    scaler = torch.amp.GradScaler("cpu", enabled=True)
+    with pytest.raises(ConfigError, match="works without a gradient scaler"):
+        Stacked(Learner(run.learner.network, run.learner.optimizer, scaler), run.data)
+    with pytest.raises(ConfigError, match="4 candidates, but there are only 2 batches"):
+        loop(make(), train=12).run(1)
