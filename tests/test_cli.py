@@ -163,7 +163,7 @@ MISTAKES = [
     ("preview --out {new}.png --count 0", "at least 1 picture"),
     ("preview --out {new}.jpeg2", ".png"),
     ("predict {new} {file}", "no folder of a run"),
-    ("predict {new}", "IMAGES_OR_FOLDER"),
+    ("predict {new}", "FILE_OR_FOLDER"),
     ("reproduce thesis31 --out {new}", "did you mean 'thesis-3.1'"),
     ("reproduce thesis-3.1 --scale huge --out {new}", "'smoke'"),
     ("reproduce thesis-3.1 --scale paper --out {new}", "CIFAR-10"),

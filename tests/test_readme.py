@@ -32,7 +32,7 @@ def test_python_runs(tmp_path, monkeypatch):
         "epochs": 3,
     }
     code = [text for language, text in BLOCKS if language == "python"]
-    assert len(code) == 2
+    assert len(code) == 3
     for text in code:
         for large, small in SMALLER.items():
             text = text.replace(large, small)

@@ -33,13 +33,13 @@ def finished_at(root: Path) -> dict[str, int]:
 def done(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Labels of the jobs that were really done."""
     labels: list[str] = []
-    do_job = executor.do_job
+    do_task = executor.do_task
 
     def counted(job: Job) -> None:
-        do_job(job)
+        do_task(job)
         labels.append(job.label)
 
-    monkeypatch.setattr(executor, "do_job", counted)
+    monkeypatch.setattr(executor, "do_task", counted)
     return labels
 
 
@@ -119,15 +119,15 @@ def test_a_stopped_comparison_continues(
 ) -> None:
     reference = compare(out=tmp_path / "whole", **small)
     part = tmp_path / "part"
-    do_job, labels = executor.do_job, list[str]()
+    do_task, labels = executor.do_task, list[str]()
 
     def stops_at_third(job: Job) -> None:
         if len(labels) == 2:
             raise KeyboardInterrupt
         labels.append(job.label)
-        do_job(job)
+        do_task(job)
 
-    monkeypatch.setattr(executor, "do_job", stops_at_third)
+    monkeypatch.setattr(executor, "do_task", stops_at_third)
     with pytest.raises(KeyboardInterrupt):
         compare(out=part, **small)
     stored = json.loads((part / "results.json").read_text())
@@ -137,7 +137,7 @@ def test_a_stopped_comparison_continues(
     before = finished_at(part)
     assert len(before) == 2
 
-    monkeypatch.setattr(executor, "do_job", do_job)
+    monkeypatch.setattr(executor, "do_task", do_task)
     results = compare(out=part, **small)
     after = finished_at(part)
     assert len(after) == 4

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import math
 
 import numpy as np
@@ -11,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
+from lessonplan.lab.results import fluctuation
 from lessonplan.lab.statistics import bootstrap_interval, compare_paired, holm, paired_p_value, t_interval
 
 # Student (1908), "The probable error of a mean": hours of sleep gained with two drugs, the same ten patients.
@@ -158,3 +160,11 @@ def test_one_seed_decides_nothing() -> None:
     found = compare_paired({0: 0.1}, {"m": {0: 0.9}})["m"]
     assert found is not None
     assert (found.n, found.ci_t, found.p, found.p_holm, found.verdict) == (1, None, None, None, "undecided")
+
+
+def test_fluctuation_is_the_mean_change_between_validations(tmp_path):
+    assert fluctuation(tmp_path) is None
+    records = [{"epoch": 0, "val": {"accuracy": 0.5}}, {"epoch": 1}, {"epoch": 2, "val": {"accuracy": 0.7}}]
+    records.append({"epoch": 3, "val": {"accuracy": 0.6}})
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    assert fluctuation(tmp_path) == pytest.approx((0.2 + 0.1) / 2)

@@ -33,8 +33,8 @@ def test_band_is_the_t_interval_at_every_cost():
 def test_band_covers_only_costs_that_all_seeds_reached():
     band = mean_band([(COST, COST), (np.array([5.0, 15.0]), np.array([5.0, 15.0]))])
     assert band is not None
-    assert band.cost.tolist() == [5.0, 10.0, 15.0]
-    np.testing.assert_allclose(band.mean, band.cost)  # both are the identity, so is their mean
+    assert band.x.tolist() == [5.0, 10.0, 15.0]
+    np.testing.assert_allclose(band.mean, band.x)  # both are the identity, so is their mean
     assert mean_band([(COST, COST), (COST + 30, COST)]) is None
     assert mean_band([]) is None
 
@@ -44,9 +44,9 @@ def test_band_of_equal_straight_lines_is_that_line(points, seeds):
     cost = np.arange(points, dtype=float)
     band = mean_band([(cost, 3 * cost + 1)] * seeds)
     assert band is not None
-    assert len(band.cost) <= GRID_POINTS
-    assert (band.cost[0], band.cost[-1]) == (0, points - 1)
-    np.testing.assert_allclose(band.mean, 3 * band.cost + 1)
+    assert len(band.x) <= GRID_POINTS
+    assert (band.x[0], band.x[-1]) == (0, points - 1)
+    np.testing.assert_allclose(band.mean, 3 * band.x + 1)
     assert (band.low is None) == (seeds == 1)
 
 

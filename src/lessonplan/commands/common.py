@@ -27,7 +27,7 @@ class DataOptions:
     """Where samples come from and how they are split."""
 
     data: str = "digits"
-    """digits, npz:PATH, folder:PATH, parquet:PATH, idx:PATH, cifar:PATH, or a path whose kind is guessed"""
+    """digits, npz:PATH, folder:PATH, parquet:PATH, idx:PATH, cifar:PATH, wav:PATH, or a path to guess from"""
     test: str | None = None
     """test data of their own, written like --data"""
     per_class: int | None = None
@@ -41,7 +41,11 @@ class DataOptions:
     augment: str = "auto"
     """auto, none, or for example flip,crop:4"""
     image_size: int | None = None
-    """side in pixels that images are resized and cropped to"""
+    """side in pixels that images are resized and cropped to (recordings: mel bands and time steps)"""
+    clip_seconds: float = 1.0
+    """length of recordings; shorter ones are padded, longer ones cut"""
+    label_noise: float = 0.0
+    """share of the training labels that are replaced by random ones"""
     on_bad: Literal["error", "skip"] = "error"
     """what to do with unreadable images"""
     workers: int = 2

@@ -17,7 +17,12 @@ class Compare:
     out: Path
     """folder for results.csv, results.json, index.html and runs/"""
     methods: str = "erm,mixup,sum,cascade,gradual"
-    """mixes separated by commas (sum:k=4,pairing=permute; label=spec names one), or a YAML file of plans"""
+    """plans separated by commas (sum:k=4,pairing=permute; filter=select:accuracy; label=spec names one), or a YAML
+    file of plans"""
+    select: str = "none"
+    """which samples each method without a selection of its own is trained on"""
+    order: str = "none"
+    """in which order, for each method without one of its own"""
     seeds: str = "5"
     """how many seeds, or which: 3,4,5"""
     budget: str = "30k samples"
@@ -40,10 +45,17 @@ class Compare:
     def run(self) -> int:
         """Compare, print the table, name the page."""
         from lessonplan.lab.comparison import compare
+        from lessonplan.lab.methods import read_methods
+        from lessonplan.plan import Plan
         from lessonplan.report.terminal import print_table
 
+        shared = Plan.from_texts(select=self.select, order=self.order)
+        methods = read_methods(self.methods)
+        for method in methods:
+            method.plan.select = method.plan.select or shared.select
+            method.plan.order = method.plan.order or shared.order
         results = compare(
-            self.methods,
+            methods,
             self.source.data,
             out=self.out,
             model=self.model,

@@ -21,8 +21,8 @@ class Predict:
 
     trained: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """folder of a finished run"""
-    images: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="IMAGES_OR_FOLDER")]
-    """an image, or a folder that is searched for images"""
+    images: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FILE_OR_FOLDER")]
+    """an image (a recording, for a network of recordings), or a folder that is searched for them"""
     out: Path = Path("predictions.csv")
     """CSV file to write: file, class, probability, and the probability of each class"""
 
@@ -30,8 +30,9 @@ class Predict:
         """Classify every readable image; name the others."""
         from lessonplan.train import load
 
-        paths = _image_files(self.images)
         classifier = load(self.trained)
+        kind, endings = ("recording", (".wav",)) if classifier.preprocessing.audio else ("image", _IMAGE_ENDINGS)
+        paths = _files(self.images, kind, endings)
         readable, unreadable = [], []
         for path in paths:
             try:
@@ -40,9 +41,12 @@ class Predict:
             except DataError:
                 unreadable.append(path)
         for path in unreadable:
-            print(f"lessonplan: {path} cannot be read as an image and is left out", file=sys.stderr)
+            print(
+                f"lessonplan: {path} cannot be read as a{'n' if kind == 'image' else ''} {kind} and is left out",
+                file=sys.stderr,
+            )
         if not readable:
-            raise DataError(f"none of the {len(paths)} files in {self.images} can be read as an image")
+            raise DataError(f"none of the {len(paths)} files in {self.images} can be read as {kind}s")
         probabilities = classifier.predict(readable)
         self.out.parent.mkdir(parents=True, exist_ok=True)
         with self.out.open("w", newline="") as file:
@@ -53,16 +57,16 @@ class Predict:
                 writer.writerow(
                     [path, classifier.class_names[best], f"{row[best]:.6f}", *(f"{p:.6f}" for p in row)]
                 )
-        print(f"{len(readable)} images classified, {len(unreadable)} unreadable: {self.out}")
+        print(f"{len(readable)} {kind}s classified, {len(unreadable)} unreadable: {self.out}")
         return 0
 
 
-def _image_files(path: Path) -> list[Path]:
+def _files(path: Path, kind: str, endings: tuple[str, ...]) -> list[Path]:
     if path.is_dir():
-        files = sorted(f for f in path.rglob("*") if f.suffix.lower() in _IMAGE_ENDINGS)
+        files = sorted(f for f in path.rglob("*") if f.suffix.lower() in endings)
         if not files:
-            raise DataError(f"{path} holds no images ({', '.join(_IMAGE_ENDINGS)})")
+            raise DataError(f"{path} holds no {kind}s ({', '.join(endings)})")
         return files
     if not path.exists():
-        raise DataError(f"{path} does not exist: give an image or a folder of images")
+        raise DataError(f"{path} does not exist: give a file or a folder of {kind}s")
     return [path]

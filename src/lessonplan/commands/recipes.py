@@ -42,6 +42,8 @@ class Reproduce:
     """training of each run instead of the recipe's"""
     jobs: int | None = None
     """runs at a time"""
+    only: str | None = None
+    """the parts to run, as a pattern over their names, for example "batch 1*" """
 
     def run(self) -> int:
         """Run the recipe, print its tables and what became of the source's claims."""
@@ -55,6 +57,7 @@ class Reproduce:
             seeds=read_seeds(self.seeds) if self.seeds is not None else None,
             budget=self.budget,
             jobs=self.jobs,
+            only=self.only,
         )
         outcome.show()
         print(f"page: {self.out / 'index.html'}")

@@ -20,6 +20,10 @@ class Train:
     """name of the network, for example wrn-16-1, resnet-18, timm:NAME"""
     mix: str = "none"
     """how samples are mixed, for example mixup, cascade:k=4, sum:k=2,until=80%, mixup|cutmix"""
+    select: str = "none"
+    """which samples are trained on, for example "accuracy:margin=0.2 >> topk:0.5" or accuracy >> epochwise"""
+    order: str = "none"
+    """in which order, for example loss-delta:candidates=8,warmup=5ep, multi-attempt:k=16"""
     budget: str = "20ep"
     """how long to train: 20ep, 4000 steps, 400k samples, 10min, 1.2M cost"""
     seed: int = 0
@@ -32,6 +36,7 @@ class Train:
     def run(self) -> int:
         """Train, write the run's page, say how well it went."""
         from lessonplan.data import load
+        from lessonplan.plan import Plan
         from lessonplan.report import write_run
         from lessonplan.train import fit
         from lessonplan.train.fitting import resolve_device
@@ -42,7 +47,7 @@ class Train:
         run = fit(
             self.model,
             data,
-            self.mix,
+            Plan.from_texts(select=self.select, order=self.order, mix=self.mix),
             self.budget,
             seed=self.seed,
             out=self.out,

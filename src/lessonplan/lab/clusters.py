@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 import importlib
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Literal
 
 from lessonplan.errors import ConfigError, unknown
-from lessonplan.lab.executor import Executor, Report
-from lessonplan.lab.job import Job, do_job
+from lessonplan.lab.executor import Executor, T
+from lessonplan.lab.task import do_task
 
 Cluster = Literal["ray", "slurm"]
 
@@ -46,12 +47,12 @@ class RayExecutor:
         self._ray = _load("ray", "ray")
         self._threads = threads
 
-    def run(self, jobs: Iterable[Job], report: Report) -> None:
+    def run(self, jobs: Iterable[T], report: Callable[[T, str | None], None]) -> None:
         """See ``Executor``."""
         ray = self._ray
         if not ray.is_initialized():
             ray.init(log_to_driver=False)
-        task = ray.remote(num_cpus=self._threads, max_retries=0)(do_job)
+        task = ray.remote(num_cpus=self._threads, max_retries=0)(do_task)
         waiting = {task.remote(_absolute(job)): job for job in jobs}
         while waiting:
             done, _ = ray.wait(list(waiting), num_returns=1)
@@ -73,9 +74,9 @@ class SlurmExecutor:
         self._executor = submitit.AutoExecutor(folder=str(folder))
         self._executor.update_parameters(timeout_min=int(hours * 60), cpus_per_task=threads, tasks_per_node=1)
 
-    def run(self, jobs: Iterable[Job], report: Report) -> None:
+    def run(self, jobs: Iterable[T], report: Callable[[T, str | None], None]) -> None:
         """See ``Executor``."""
-        waiting = [(job, self._executor.submit(do_job, _absolute(job))) for job in jobs]
+        waiting = [(job, self._executor.submit(do_task, _absolute(job))) for job in jobs]
         while waiting:
             for job, submitted in [pair for pair in waiting if pair[1].done()]:
                 waiting.remove((job, submitted))
@@ -91,9 +92,11 @@ def _load(module: str, extra: str) -> Any:
         raise ConfigError(f"{module} is not installed: pip install 'lessonplan[{extra}]'") from None
 
 
-def _absolute(job: Job) -> Job:
+def _absolute(job: T) -> T:
     """The same job for a process that works in another folder."""
-    return Job(**{**job.__dict__, "folder": job.folder.resolve()})
+    moved = copy.copy(job)
+    moved.folder = job.folder.resolve()
+    return moved
 
 
 def _outcome(get: Any) -> str | None:

@@ -16,6 +16,7 @@ from lessonplan.data import Data
 from lessonplan.errors import ConfigError, unknown
 from lessonplan.lab.clusters import cluster_executor
 from lessonplan.lab.config import RUN_FORMAT, Comparison, content_hash
+from lessonplan.lab.evaluation import Evaluation
 from lessonplan.lab.examples import write_examples
 from lessonplan.lab.executor import Executor, InProcess, LocalProcesses
 from lessonplan.lab.job import Job, check_job, load_job_data
@@ -34,7 +35,7 @@ _MAY_CHANGE = ("seeds", "level")
 
 
 def compare(
-    methods: str | Path | Sequence[str] | Mapping[str, Plan | str | Mapping[str, Any]],
+    methods: str | Path | Sequence[str | Method] | Mapping[str, Plan | str | Mapping[str, Any]],
     data: Any = "digits",
     *,
     out: str | Path,
@@ -48,6 +49,7 @@ def compare(
     executor: Executor | Literal["ray", "slurm"] | None = None,
     settings: Mapping[str, Any] | None = None,
     level: float = 0.95,
+    evaluation: Evaluation | None = None,
     **data_options: Any,
 ) -> dict[str, Any]:
     """Compare training procedures, paired by seed.
@@ -69,6 +71,7 @@ def compare(
         executor: where the runs are done instead of local processes: ``"ray"``, ``"slurm"``, or one of your own.
         settings: settings of ``fit`` for all methods.
         level: confidence level of the intervals.
+        evaluation: what every network goes through after training; its numbers are compared too.
         **data_options: ``per_class``, ``val_fraction`` (0.2 if not given), ``augment`` and the other options of
             ``lessonplan.data.load``.
 
@@ -101,7 +104,9 @@ def compare(
     if isinstance(model, str):
         check_model(model, sample.shape)
     work = [_job(m, s, comparison, sample, root, data, model) for s in comparison.seeds for m in chosen]
-    waiting = [job for job in work if not (job.folder / "result.json").exists()]
+    for job in work:
+        job.evaluation = evaluation
+    waiting = [job for job in work if not job.finished]
     for job in {job.method.name: job for job in waiting}.values():
         check_job(job, sample)
     with sole_user(root):
@@ -198,13 +203,18 @@ def _job(
         "budget": comparison.budget,
         "data": [view.source.fingerprint for view in (sample.train, sample.test) if view is not None],
         "data_options": comparison.data_options,
-        "settings": Settings.make(**settings).model_dump(mode="json"),
+        "settings": _measured(Settings.make(**settings)),
     }
     stem = re.sub(r"[^A-Za-z0-9._-]+", "_", method.name)[:40]
     folder = root / "runs" / f"{stem}-seed{seed}-{content_hash(identity)}"
     return Job(
         method, seed, folder, model, data, comparison.budget, comparison.data_options, dict(comparison.settings)
     )
+
+
+def _measured(settings: Settings) -> dict[str, Any]:
+    """Settings as part of a run's name; what is measured besides counts only where it is."""
+    return settings.model_dump(mode="json", exclude=set() if settings.evaluate_train else {"evaluate_train"})
 
 
 def _executor(jobs: int | None, threads: int | None, waiting: int, sample: Data, root: Path) -> Executor:

@@ -24,6 +24,25 @@ KNOWN = {
     "cifar-100": KnownDataset(
         "CIFAR-100", "161 MB", "https://www.cs.toronto.edu/~kriz/cifar.html", "cifar:cifar-100-python"
     ),
+    "mnist": KnownDataset("MNIST", "12 MB", "http://yann.lecun.com/exdb/mnist/", "idx:mnist"),
+    "tiny-imagenet-200": KnownDataset(
+        "Tiny-ImageNet-200",
+        "248 MB",
+        "http://cs231n.stanford.edu/tiny-imagenet-200.zip",
+        "folder:tiny-imagenet-200",
+    ),
+    "cub-200-2011": KnownDataset(
+        "CUB-200-2011", "1.2 GB", "https://www.vision.caltech.edu/datasets/cub_200_2011/", "folder:CUB_200_2011"
+    ),
+    "speech-commands": KnownDataset(
+        "Speech Commands", "2.4 GB", "https://arxiv.org/abs/1804.03209", "wav:speech_commands_v0.02"
+    ),
+    "fsdd": KnownDataset(
+        "the Free Spoken Digit Dataset",
+        "16 MB",
+        "https://github.com/Jakobovski/free-spoken-digit-dataset",
+        "wav:recordings",
+    ),
 }
 
 

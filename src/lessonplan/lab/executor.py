@@ -13,14 +13,13 @@ import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from lessonplan.errors import ConfigError, LessonplanError
-from lessonplan.lab.job import Job, do_job
+from lessonplan.lab.task import Task, do_task
 from lessonplan.lab.worker import LENGTH_BYTES
 
-Report = Callable[[Job, str | None], None]
-"""Called when a job is over, with None or what went wrong."""
+T = TypeVar("T", bound=Task)
 
 _GRACE_SECONDS = 1.3
 
@@ -28,18 +27,23 @@ _GRACE_SECONDS = 1.3
 class Executor(Protocol):
     """Does jobs and reports each one as it is over; a job that fails does not stop the others."""
 
-    def run(self, jobs: Iterable[Job], report: Report) -> None:
-        """Return when all jobs are over."""
+    def run(self, jobs: Iterable[T], report: Callable[[T, str | None], None]) -> None:
+        """Return when all jobs are over.
+
+        Args:
+            jobs: what is to be done.
+            report: called with each job that is over, and None or what went wrong.
+        """
 
 
 class InProcess:
     """One job after the other, here."""
 
-    def run(self, jobs: Iterable[Job], report: Report) -> None:
+    def run(self, jobs: Iterable[T], report: Callable[[T, str | None], None]) -> None:
         """See ``Executor``."""
         for job in jobs:
             try:
-                do_job(job)
+                do_task(job)
             except Exception as error:
                 text = str(error) if isinstance(error, LessonplanError) else f"{type(error).__name__}: {error}"
                 report(job, text)
@@ -64,7 +68,7 @@ class LocalProcesses:
         self._starting = threading.Lock()
         self._stopping = False
 
-    def run(self, jobs: Iterable[Job], report: Report) -> None:
+    def run(self, jobs: Iterable[T], report: Callable[[T, str | None], None]) -> None:
         """See ``Executor``.
 
         Raises:
@@ -150,7 +154,7 @@ class LocalProcesses:
         self._workers.clear()
 
 
-def _pack(job: Job) -> bytes:
+def _pack(job: Task) -> bytes:
     try:
         payload = pickle.dumps(job)
     except (pickle.PicklingError, AttributeError, TypeError) as error:

@@ -13,6 +13,8 @@ from torch import nn
 from lessonplan.data import Data
 from lessonplan.data import load as load_data
 from lessonplan.errors import ConfigError
+from lessonplan.lab.evaluation import Evaluation, evaluate, subject_of
+from lessonplan.lab.evaluation.running import is_complete, read_evaluation
 from lessonplan.lab.methods import Method
 from lessonplan.report import write_run
 from lessonplan.seeds import fold_seed
@@ -21,6 +23,9 @@ from lessonplan.train.budget import Budget
 from lessonplan.train.fitting import fit, resolve_device
 from lessonplan.train.randomness import seeded
 from lessonplan.train.trainer import Trainer
+
+EVALUATED = "evaluation"
+"""Folder of a run's evaluation inside of its own."""
 
 
 @dataclass
@@ -36,6 +41,7 @@ class Job:
         data_options: options of ``lessonplan.data.load``.
         budget: text of the budget.
         settings: settings of ``fit``.
+        evaluation: what the network goes through after training, if anything.
     """
 
     method: Method
@@ -46,25 +52,46 @@ class Job:
     budget: str
     data_options: dict[str, Any] = field(default_factory=dict)
     settings: dict[str, Any] = field(default_factory=dict)
+    evaluation: Evaluation | None = None
 
     @property
     def label(self) -> str:
         """For progress and logs."""
         return f"{self.method.name}, seed {self.seed}"
 
+    @property
+    def finished(self) -> bool:
+        """Whether everything was done before."""
+        trained = (self.folder / "result.json").exists()
+        return trained and (self.evaluation is None or is_complete(self.folder / EVALUATED, self.evaluation))
 
-def do_job(job: Job) -> None:
-    """Train; what the run found is in its folder afterwards."""
-    model = job.model if isinstance(job.model, str) else _made(job.model, job.seed)
-    settings = {**job.settings, **job.method.settings}
-    data = load_job_data(job.data, job.data_options, job.seed, settings.get("device", "auto"))
-    try:
-        fit(model, data, job.method.fresh_plan(), job.budget, seed=job.seed, out=job.folder, **settings)
-    except Exception:
-        if (job.folder / "config.yaml").exists():
-            write_run(job.folder)
-        raise
-    write_run(job.folder)
+    def do(self) -> None:
+        """Train and evaluate; what the run found is in its folder afterwards."""
+        model = self.model if isinstance(self.model, str) else _made(self.model, self.seed)
+        settings = {**self.settings, **self.method.settings}
+        data = load_job_data(self.data, self.data_options, self.seed, settings.get("device", "auto"))
+        try:
+            plan = self.method.fresh_plan()
+            run = fit(model, data, plan, self.budget, seed=self.seed, out=self.folder, **settings)
+            if self.evaluation is not None:
+                self._evaluate(run.model, data)
+        except Exception:
+            if (self.folder / "config.yaml").exists():
+                write_run(self.folder)
+            raise
+        write_run(self.folder)
+
+    def _evaluate(self, network: nn.Module, data: Data) -> None:
+        assert self.evaluation is not None
+        subject = subject_of(
+            network,
+            data,
+            data.preprocessing,
+            name=self.label,
+            device=data.train.device,
+            folder=self.folder,
+        )
+        evaluate(subject, self.evaluation, out=self.folder / EVALUATED, quiet=True)
 
 
 def check_job(job: Job, data: Data) -> None:
@@ -79,6 +106,14 @@ def check_job(job: Job, data: Data) -> None:
         Trainer(stand_in, data, job.method.fresh_plan(), Budget.parse(job.budget), settings, seed=job.seed)
     except ConfigError as error:
         raise ConfigError(f"method {job.method.name}: {error}") from None
+
+
+def evaluation_row(job: Job) -> dict[str, float]:
+    """The numbers of a run's evaluation by name; none where it was not done with the job's options."""
+    folder = job.folder / EVALUATED
+    found = read_evaluation(folder) if job.evaluation is not None and is_complete(folder, job.evaluation) else None
+    measures: dict[str, float] = found["measures"] if found is not None else {}
+    return measures
 
 
 def load_job_data(spec: Any, options: dict[str, Any], seed: int, device: str) -> Data:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,9 +12,11 @@ from typing import Any
 import yaml
 
 from lessonplan.errors import ConfigError, unknown
-from lessonplan.mix.spec import MIXES, NO_MIX, parse_mix
+from lessonplan.mix.spec import MIXES, NO_MIX
 from lessonplan.plan import Plan
 from lessonplan.settings import Settings
+
+_PARTS = ("select", "order", "mix", "settings")
 
 
 @dataclass
@@ -37,18 +40,23 @@ class Method:
     def describe(self) -> str:
         """The plan in a few words, as a person writes it."""
         mix = self.plan.config()["mix"]
-        words = _mix_text(mix) if mix else "no mixing"
+        parts = [_mix_text(mix)] if mix else []
+        if self.plan.order is not None:
+            parts.insert(0, f"order {self.plan.order}")
+        if self.plan.select is not None:
+            parts.insert(0, f"select {self.plan.select}")
+        words = " + ".join(parts) or "no mixing"
         extra = ", ".join(f"{k}={v}" for k, v in self.settings.items())
         return f"{words} ({extra})" if extra else words
 
 
-def read_methods(given: str | Path | Sequence[str] | Mapping[str, Any]) -> list[Method]:
+def read_methods(given: str | Path | Sequence[str | Method] | Mapping[str, Any]) -> list[Method]:
     """Methods from text, a YAML file, a list of texts, or a mapping from names to plans.
 
     Args:
-        given: ``"erm,mixup,sum:k=4"``, with ``label=spec`` to name one (``best=cascade:k=8``); a path that
-            ends in .yaml or .yml, with a mapping in it; or a mapping whose values are a plan, the text of a
-            mix, or a mapping with ``mix`` and ``settings``.
+        given: ``"erm,mixup,sum:k=4"``, with ``label=spec`` to name one (``best=cascade:k=8``,
+            ``filter=select:accuracy``); a path that ends in .yaml or .yml, with a mapping in it; or a mapping
+            whose values are a plan, its text, or a mapping with ``select``, ``order``, ``mix`` and ``settings``.
 
     Raises:
         ConfigError: a name is unknown or used twice, or nothing is given.
@@ -63,7 +71,7 @@ def read_methods(given: str | Path | Sequence[str] | Mapping[str, Any]) -> list[
     if isinstance(given, Mapping):
         methods = [_from_value(str(name), value) for name, value in given.items()]
     else:
-        methods = [_from_text(text) for text in given]
+        methods = [item if isinstance(item, Method) else _from_text(item) for item in given]
     names = [method.name for method in methods]
     if not methods:
         raise ConfigError("no methods to compare: give for example erm,mixup,sum")
@@ -86,31 +94,33 @@ def _split(text: str) -> list[str]:
 
 def _is_option(item: str) -> bool:
     """Whether ``key=value`` belongs to the method before it; ``label=mixup`` is a method of its own."""
-    _, equals, value = item.partition("=")
-    return bool(equals) and ":" not in item and value.split("|")[0].strip() not in (*MIXES, *NO_MIX)
+    key, equals, value = item.partition("=")
+    head = re.split(r">>|\||\s\+\s", value)[0].strip()
+    return bool(equals) and ":" not in key + head and head not in (*MIXES, *NO_MIX)
 
 
 def _from_text(text: str) -> Method:
     label, equals, spec = text.partition("=")
     if equals and ":" not in label:
-        return Method(label.strip(), Plan(parse_mix(spec.strip())))
-    return Method(text, Plan(parse_mix(text)))
+        return Method(label.strip(), Plan.parse(spec.strip()))
+    return Method(text, Plan.parse(text))
 
 
 def _from_value(name: str, value: Any) -> Method:
     if isinstance(value, Plan):
         return Method(name, value)
     if isinstance(value, str):
-        return Method(name, Plan(parse_mix(value)))
+        return Method(name, Plan.parse(value))
     if value is None or isinstance(value, Mapping):
         value = value or {}
         for key in value:
-            if key not in ("mix", "settings"):
-                raise unknown(f"part of method {name}", str(key), ["mix", "settings"])
+            if key not in _PARTS:
+                raise unknown(f"part of method {name}", str(key), _PARTS)
         settings = dict(value.get("settings") or {})
         Settings.make(**settings)
-        return Method(name, Plan(parse_mix(str(value.get("mix") or "none"))), settings)
-    raise ConfigError(f"method {name!r} is {value!r}: give a plan, the text of a mix, or mix and settings")
+        texts = {part: str(value.get(part) or "none") for part in ("select", "order", "mix")}
+        return Method(name, Plan.from_texts(**texts), settings)
+    raise ConfigError(f"method {name!r} is {value!r}: give a plan, its text, or select, order, mix, settings")
 
 
 def _read_yaml(path: Path) -> Mapping[str, Any]:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
 from lessonplan.errors import ConfigError
+from lessonplan.lab.claims import Judged, across_parts, judge, judge_trends
 from lessonplan.lab.comparison import compare
-from lessonplan.lab.datasets import missing
+from lessonplan.lab.datasets import KNOWN, missing
 from lessonplan.lab.figures import write_figures
-from lessonplan.lab.recipe import Claim, Part, Recipe, Scale, Table, find_recipe
-from lessonplan.lab.statistics import Difference, compare_paired, correct_together
+from lessonplan.lab.recipe import Part, Recipe, Scale, find_recipe
+from lessonplan.lab.source_tables import tables_of_part
 from lessonplan.report import write_comparison, write_overview
 from lessonplan.report.terminal import print_source, print_table
 from lessonplan.train.files import write_json
@@ -26,11 +29,13 @@ class Outcome:
         recipe: what was run.
         results: for each of its comparisons what ``results.json`` holds.
         sources: for each of them the source's tables and what became of its claims.
+        overview: sentences over all its comparisons; none if there is only one.
     """
 
     recipe: Recipe
     results: dict[str, dict[str, Any]]
     sources: dict[str, dict[str, Any]]
+    overview: list[str] = field(default_factory=list)
 
     @property
     def failures(self) -> int:
@@ -38,10 +43,12 @@ class Outcome:
         return sum(len(results["failures"]) for results in self.results.values())
 
     def show(self) -> None:
-        """Print tables and claims."""
+        """Print tables and claims, then those of all parts together."""
         for name, results in self.results.items():
             print_table(results)
             print_source(self.sources[name])
+        for sentence in self.overview:
+            print(sentence)
 
 
 def reproduce(
@@ -53,6 +60,7 @@ def reproduce(
     seeds: int | Sequence[int] | None = None,
     budget: str | None = None,
     jobs: int | None = None,
+    only: str | None = None,
 ) -> Outcome:
     """Run a recipe; called again it goes on where it stopped.
 
@@ -65,34 +73,57 @@ def reproduce(
         seeds: how many or which, instead of the recipe's.
         budget: instead of the recipe's.
         jobs: runs at a time.
+        only: the comparisons to do, as a glob over their names (``"batch 1*"``); all if not given.
 
     Raises:
-        ConfigError: recipe or scale are unknown. DataError: the data set was not named or cannot be read.
+        ConfigError: recipe, scale or part are unknown, or the parts need several data sets.
+        DataError: the data set was not named or cannot be read.
     """
     recipe = find_recipe(name)
     if scale not in recipe.scales:
         raise ConfigError(f"{name} has no scale {scale!r}: give one of {', '.join(recipe.scales)}")
-    parts = recipe.scales[scale]
-    root = Path(out)
+    parts, root = recipe.scales[scale], Path(out)
+    chosen = _chosen(recipe, scale, only)
+    _check_data(recipe, chosen, scale, data)
     outcome = Outcome(recipe, {}, {})
-    for part_name, part in parts.items():
+    for part_name, part in chosen.items():
         folder = root if len(parts) == 1 else root / part_name
         changes = {"seeds": seeds, "budget": budget, "data": data or part.data}
         part = part.model_copy(update={k: v for k, v in changes.items() if v is not None})
-        if part.data is None:
-            raise missing(recipe.needs, name, scale)
         title = recipe.title if len(parts) == 1 else f"{recipe.title}: {part_name}"
         results = _compare(recipe, part, folder, f"{title} ({name}, scale {scale})", jobs)
-        source = _beside_source(recipe, results)
+        source = _beside_source(recipe, part_name, scale, results)
         write_json(folder / "source.json", source)
         write_figures(folder, recipe, part, results)
         write_comparison(folder)
         outcome.results[part_name], outcome.sources[part_name] = results, source
     if len(parts) > 1:
-        title = f"{recipe.title} ({name}, scale {scale})"
-        write_json(root / "overview.json", {"title": title, "parts": list(parts)})
-        write_overview(root)
+        outcome.overview = _over_parts(root, recipe, scale)
     return outcome
+
+
+def _chosen(recipe: Recipe, scale: Scale, only: str | None) -> dict[str, Part]:
+    parts = recipe.scales[scale]
+    chosen = {name: part for name, part in parts.items() if only is None or fnmatchcase(name, only)}
+    if not chosen:
+        raise ConfigError(
+            f"no part of {recipe.name} at scale {scale} is called {only!r}: give a name or a pattern with * for"
+            f" some of: {'; '.join(parts)}"
+        )
+    return chosen
+
+
+def _check_data(recipe: Recipe, parts: Mapping[str, Part], scale: Scale, data: str | None) -> None:
+    """See that the data the user is to name were named, one set at a time."""
+    needed = list(dict.fromkeys(part.needs or recipe.needs for part in parts.values() if part.data is None))
+    if needed and data is None:
+        raise missing(needed[0], recipe.name, scale)
+    if len(needed) > 1:
+        titles = " and ".join(KNOWN[key].title for key in needed)
+        raise ConfigError(
+            f"the parts of {recipe.name} at scale {scale} need {titles}, and one --data was given: choose the"
+            f" parts of one data set with --only, for example --only '{needed[0]} *'"
+        )
 
 
 def _compare(recipe: Recipe, part: Part, folder: Path, title: str, jobs: int | None) -> dict[str, Any]:
@@ -108,77 +139,37 @@ def _compare(recipe: Recipe, part: Part, folder: Path, title: str, jobs: int | N
         title=title,
         jobs=jobs,
         settings=part.settings,
+        evaluation=part.evaluate,
         **part.data_options,
     )
 
 
-def _beside_source(recipe: Recipe, results: dict[str, Any]) -> dict[str, Any]:
+def _beside_source(recipe: Recipe, part: str, scale: Scale, results: dict[str, Any]) -> dict[str, Any]:
     """The source's numbers, and each claim with its verdict."""
     return {
         "title": recipe.title,
         "citation": recipe.citation,
+        "scale": scale,
         "notes": recipe.notes,
-        "tables": [_with_ours(table, results) for table in recipe.tables],
+        "tables": tables_of_part(recipe.tables, part, results),
         "claims": judge(recipe.claims, results),
     }
 
 
-def _with_ours(table: Table, results: dict[str, Any]) -> dict[str, Any]:
-    """A table of the source with our mean and interval at each row's end."""
-    ours = {method["name"]: method for method in results["methods"]}
-    rows = []
-    for row, name in zip(table.rows, [*table.methods, *[None] * len(table.rows)], strict=False):
-        method = ours.get(name) if name is not None else None
-        rows.append([*row, _our_cell(method, table.measure)])
-    model = results["config"]["model"]
-    return {"title": table.title, "columns": [*table.columns, f"ours: {table.measure} %, {model}"], "rows": rows}
-
-
-def _our_cell(method: dict[str, Any] | None, measure: str) -> str | None:
-    if method is None or method["mean"] is None:
-        return None
-    mean, interval = 100 * method["mean"], method["ci_t"]
-    bounds = [100 * bound for bound in interval] if interval is not None else None
-    if measure == "error":
-        mean, bounds = 100 - mean, [100 - b for b in reversed(bounds)] if bounds is not None else None
-    return f"{mean:.2f}" if bounds is None else f"{mean:.2f} ({bounds[0]:.2f} to {bounds[1]:.2f})"
-
-
-def judge(claims: Sequence[Claim], results: dict[str, Any]) -> list[dict[str, str]]:
-    """Whether each claim held in our runs: held, did not hold, or undecided, with the interval.
-
-    The p-values are corrected for the number of claims (Holm), and no claim is decided whose interval
-    contains 0.
-    """
-    found = {claim.text: _claimed_difference(claim, results) for claim in claims}
-    decided = correct_together({text: d for text, d in found.items() if d is not None}, results["level"])
-    return [{"text": claim.text, **_verdict(claim, decided.get(claim.text), results)} for claim in claims]
-
-
-def _claimed_difference(claim: Claim, results: dict[str, Any]) -> Difference | None:
-    scores = {
-        method["name"]: {
-            run["seed"]: run[claim.measure] for run in method["runs"] if run.get(claim.measure) is not None
-        }
-        for method in results["methods"]
-    }
-    if claim.method not in scores or claim.than not in scores:
-        return None
-    return compare_paired(scores[claim.than], {claim.method: scores[claim.method]}, results["level"])[claim.method]
-
-
-def _verdict(claim: Claim, difference: Difference | None, results: dict[str, Any]) -> dict[str, str]:
-    if difference is None or difference.ci_t is None:
-        names = {method["name"] for method in results["methods"]}
-        absent = [name for name in (claim.method, claim.than) if name not in names]
-        reason = f"{' and '.join(absent)} did not take part at this scale" if absent else "too few finished runs"
-        return {"verdict": "undecided", "detail": reason}
-    scale, unit = (100, " points") if claim.measure == "test_accuracy" else (1, "")
-    low, high = (scale * bound for bound in difference.ci_t)
-    return {
-        "verdict": {"better": "held", "worse": "did not hold", "undecided": "undecided"}[difference.verdict],
-        "detail": (
-            f"{claim.method} minus {claim.than}: {scale * difference.mean:+.2f}{unit}"
-            f" ({low:+.2f} to {high:+.2f}), Holm p {difference.p_holm:.3g}, {difference.n} seeds"
-        ),
-    }
+def _over_parts(root: Path, recipe: Recipe, scale: Scale) -> list[str]:
+    """Write the page over all parts that have been run, now or earlier; what became of the claims in them."""
+    claims: dict[str, list[Judged]] = {}
+    results: dict[str, dict[str, Any]] = {}
+    for name in recipe.scales[scale]:
+        file = root / name / "source.json"
+        source = json.loads(file.read_text()) if file.exists() else {}
+        if source.get("scale") == scale:
+            claims[name] = source["claims"]
+            results[name] = json.loads((root / name / "results.json").read_text())
+    sentences = across_parts(claims)
+    trends = judge_trends(recipe.trends, results)
+    sentences += [f"{trend['verdict']}: {trend['text']} [{trend['detail']}]" for trend in trends]
+    title = f"{recipe.title} ({recipe.name}, scale {scale})"
+    write_json(root / "overview.json", {"title": title, "parts": list(results), "claims": sentences})
+    write_overview(root)
+    return sentences

@@ -14,20 +14,34 @@ from typing import Any
 import numpy as np
 
 from lessonplan.lab.config import Comparison
-from lessonplan.lab.job import Job
+from lessonplan.lab.evaluation.comparing import compare_evaluations, flat
+from lessonplan.lab.job import Job, evaluation_row
 from lessonplan.lab.statistics import Difference, bootstrap_interval, compare_paired, t_interval
 from lessonplan.train.files import write_atomically, write_json
+from lessonplan.train.run_folder import read_metrics
 from lessonplan.train.usage import environment
 
-_COUNTERS = ("steps", "epochs", "samples", "raw_samples", "cost", "seconds", "param_norm")
+_COUNTERS = (
+    "steps", "epochs", "samples", "raw_samples", "cost", "forwarded", "backpropagated", "seconds", "param_norm"
+)  # fmt: skip
+_MEASURES = ("test_loss", "test_loss_q90", "test_loss_worst", "train_accuracy", "train_loss", "train_loss_q90",
+             "train_loss_worst")  # fmt: skip
 _COLUMNS = (
     "method",
     "seed",
     "status",
     "test_accuracy",
     "test_loss",
+    "test_loss_q90",
+    "test_loss_worst",
     "val_accuracy",
+    "fluctuation",
+    "train_accuracy",
+    "train_loss",
+    "train_loss_q90",
+    "train_loss_worst",
     *_COUNTERS,
+    "stopped",
     "folder",
     "error",
 )
@@ -47,13 +61,36 @@ def run_row(job: Job, root: Path, error: str | None) -> dict[str, Any]:
         return {**row, "status": "failed" if error else "waiting", **dict.fromkeys(_COLUMNS[3:-2])}
     return {
         **row,
-        "status": "finished",
-        "error": None,
-        "test_accuracy": result.get("test", {}).get("accuracy"),
-        "test_loss": result.get("test", {}).get("loss"),
+        "status": "failed" if error else "finished",
+        **({"evaluation": evaluation_row(job)} if job.evaluation is not None else {}),
+        **_measures(result, "test", "test"),
         "val_accuracy": result.get("val", {}).get("accuracy"),
-        **{name: result[name] for name in _COUNTERS},
+        "fluctuation": fluctuation(job.folder),
+        **_measures(result, "train_set", "train"),
+        **{name: result.get(name) for name in _COUNTERS},
+        "stopped": result.get("stopped"),
     }
+
+
+def _measures(result: dict[str, Any], part: str, prefix: str) -> dict[str, float | None]:
+    """Accuracy and losses of a part of the data, where it was judged."""
+    found = result.get(part) or {}
+    return {f"{prefix}_{name}": found.get(name) for name in ("accuracy", "loss", "loss_q90", "loss_worst")}
+
+
+def fluctuation(folder: Path) -> float | None:
+    """How much a run's validation accuracy changes from one validation to the next, the mean of absolute changes.
+
+    Args:
+        folder: of the run.
+
+    Returns:
+        a share in [0, 1]; None with fewer than two validations.
+    """
+    values = [record["val"]["accuracy"] for record in read_metrics(folder) if record.get("val")]
+    if len(values) < 2:
+        return None
+    return float(np.abs(np.diff(values)).mean())
 
 
 def summarise(
@@ -71,10 +108,13 @@ def summarise(
     others = {name: s for name, s in scores.items() if name != reference}
     differences = compare_paired(scores.get(reference, {}), others, comparison.level)
     descriptions = {job.method.name: job.method.describe() for job in jobs}
+    evaluations = compare_evaluations(rows, reference, comparison.level)
     methods = [
         _method(name, descriptions[name], rows[name], scores[name], differences.get(name), reference, comparison)
         for name in names
     ]
+    for method in methods:
+        method |= {"evaluation": evaluations[method["name"]]} if evaluations else {}
     return {
         "schema": 1,
         "title": title,
@@ -113,7 +153,7 @@ def _method(
         "mean": float(np.mean(values)) if values else None,
         "ci_t": t_interval(values, comparison.level),
         "ci_bootstrap": bootstrap_interval(values, comparison.level),
-        **{key: _mean([r[key] for r in finished]) for key in ("test_loss", *_COUNTERS)},
+        **{key: _mean([r[key] for r in finished]) for key in (*_MEASURES, *_COUNTERS)},
         "difference": asdict(difference) if difference is not None else None,
         "finding": finding(name, values, difference, reference, len(rows)),
     }
@@ -152,8 +192,9 @@ def write_results(root: Path, results: dict[str, Any]) -> None:
     """Write ``results.json`` and ``results.csv``."""
     write_json(root / "results.json", results)
     buffer = io.StringIO()
-    writer = csv.DictWriter(buffer, _COLUMNS, lineterminator="\n")
+    rows = [{"method": method["name"], **flat(row)} for method in results["methods"] for row in method["runs"]]
+    more = sorted({name for row in rows for name in row} - set(_COLUMNS))
+    writer = csv.DictWriter(buffer, [*_COLUMNS[:-2], *more, *_COLUMNS[-2:]], lineterminator="\n")
     writer.writeheader()
-    for method in results["methods"]:
-        writer.writerows({"method": method["name"], **row} for row in method["runs"])
+    writer.writerows(rows)
     write_atomically(root / "results.csv", buffer.getvalue().encode())

@@ -21,13 +21,11 @@ LENGTH_BYTES = 8
 
 def serve(jobs: BinaryIO, answers: BinaryIO) -> None:
     """Do jobs until the input ends."""
-    from lessonplan.lab.job import do_job
-
     while header := jobs.read(LENGTH_BYTES):
         job = pickle.loads(jobs.read(int.from_bytes(header, "big")))
         answer: dict[str, str | None] = {"error": None}
         try:
-            do_job(job)
+            job.do()
         except LessonplanError as error:
             answer["error"] = str(error)
         except Exception as error:

@@ -7,27 +7,16 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from markupsafe import Markup
-
 from lessonplan.report import plots
-from lessonplan.report.bands import Band, mean_band
+from lessonplan.report.axes import COST
+from lessonplan.report.comparison_curves import curve_panels, other_axes_panels
+from lessonplan.report.comparison_evaluation import evaluation_rows
 from lessonplan.report.formatting import count, listing, number
 from lessonplan.report.palette import Style, styles
+from lessonplan.report.panels import Panel, legend_entries, panel
 from lessonplan.report.pictures import read_pictures
 from lessonplan.report.reading import Json, Run, inside, read_json_if_there, read_run
-
-Panel = dict[str, Any]
-
-
-def panel(title: str, caption: str, svg: Markup | None) -> list[Panel]:
-    """A figure for the page, or nothing when there was nothing to draw."""
-    return [] if svg is None else [{"title": title, "caption": caption, "svg": svg}]
-
-
-def _bands(stored: dict[str, list[Run]], level: float, *keys: str) -> dict[str, Band]:
-    """Per method the band of one value, of the methods that have it."""
-    bands = {name: mean_band([run.curve(*keys) for run in runs], level) for name, runs in stored.items()}
-    return {name: band for name, band in bands.items() if band is not None}
+from lessonplan.report.train_test import MEASURES, backward_differs, cells, measured
 
 
 def _stored_runs(folder: Path, methods: Sequence[Json]) -> dict[str, list[Run]]:
@@ -39,34 +28,6 @@ def _stored_runs(folder: Path, methods: Sequence[Json]) -> dict[str, list[Run]]:
         paths = [inside(folder, run.get("folder")) for run in chosen]
         stored[method["name"]] = [read_run(path) for path in paths if path is not None]
     return stored
-
-
-def _curve_panels(stored: dict[str, list[Run]], looks: dict[str, Style], level: float) -> list[Panel]:
-    part = (
-        "val" if any(len(run.curve("val", "accuracy")[0]) for runs in stored.values() for run in runs) else "train"
-    )
-    where = "Validation" if part == "val" else "Training"
-    mixed = "" if part == "val" else " Measured on the samples as they were trained on, mixed ones included."
-    shown = [
-        (
-            f"{where} accuracy",
-            "Mean over seeds." + mixed,
-            (part, "accuracy"),
-            f"{where.lower()} accuracy (%)",
-        ),
-        (f"{where} loss", "Mean over seeds." + mixed, (part, "loss"), f"{where.lower()} loss"),
-        ("Norm of the weights", "L2 norm of all parameters, mean over seeds.", ("param_norm",), "L2 norm"),
-    ]
-    if part == "val":
-        caption = "Measured on mixed samples where a method mixes, so levels are not comparable between methods."
-        shown.insert(2, ("Training loss", caption, ("train", "loss"), "training loss"))
-    panels = []
-    for title, caption, keys, ylabel in shown:
-        bands = _bands(stored, level, *keys)
-        name = "curve-" + "-".join(keys).replace("_", "-")
-        svg = plots.learning_curves(bands, looks, name=name, ylabel=ylabel, as_percent=keys[-1] == "accuracy")
-        panels += panel(title, caption, svg)
-    return panels
 
 
 def _score_panels(methods: Sequence[Json], reference: str | None, looks: dict[str, Style]) -> list[Panel]:
@@ -86,14 +47,29 @@ def _score_panels(methods: Sequence[Json], reference: str | None, looks: dict[st
 
 
 def _cost_panels(methods: Sequence[Json], looks: dict[str, Style]) -> list[Panel]:
-    return panel(
+    panels = panel(
         "Cost per run",
         "Forward pass of one sample 1, backward pass 2. Mean over seeds.",
-        plots.bars(methods, "cost", looks, name="cost", xlabel=plots.COST_LABEL),
+        plots.bars(methods, "cost", looks, name="cost", xlabel=COST.label),
     ) + panel(
         "Time per run",
         "Wall-clock seconds, mean over seeds. Runs that share a machine slow each other down.",
         plots.bars(methods, "seconds", looks, name="seconds", xlabel="seconds"),
+    )
+    if not backward_differs(methods):
+        return panels
+    return (
+        panels
+        + panel(
+            "Samples forwarded",
+            "For scores and for training, mean over seeds.",
+            plots.bars(methods, "forwarded", looks, name="forwarded", xlabel="samples forwarded"),
+        )
+        + panel(
+            "Samples backpropagated",
+            "Those that the network was updated with, mean over seeds.",
+            plots.bars(methods, "backpropagated", looks, name="backpropagated", xlabel="samples backpropagated"),
+        )
     )
 
 
@@ -157,6 +133,7 @@ def comparison_context(folder: Path, results: Json) -> dict[str, Any]:
     failures = [
         {**failure, "link": _link(folder, failure.get("folder"))} for failure in results.get("failures") or []
     ]
+    stored = _stored_runs(folder, methods)
     return {
         "title": str(results.get("title") or "Comparison"),
         "created": str(results.get("created") or ""),
@@ -164,14 +141,23 @@ def comparison_context(folder: Path, results: Json) -> dict[str, Any]:
         "methods": methods,
         "reference": reference,
         "looks": looks,
-        "legend": [{"name": name, "look": look} for name, look in looks.items()],
+        "legend": legend_entries(list(looks.items())),
         "level": f"{100 * level:g}%",
         "alpha": f"{1 - level:.2g}",
         "seeds": sorted({str(run.get("seed")) for run in runs}),
         "runs": runs,
         "failures": failures,
         "source": read_json_if_there(folder / "source.json"),
-        "curves": _curve_panels(_stored_runs(folder, methods), looks, level),
+        "curves": curve_panels(stored, looks, level),
+        "other_axes": other_axes_panels(stored, looks, level),
+        "train_test": {
+            "measures": [title for title, *_ in MEASURES],
+            "rows": [{"name": method["name"], "cells": cells(method)} for method in methods],
+        }
+        if measured(methods)
+        else None,
+        "evaluated": evaluation_rows(methods),
+        "backward_differs": backward_differs(methods),
         "scores": _score_panels(methods, reference, looks),
         "costs": _cost_panels(methods, looks),
         "examples": read_pictures(folder / "examples", names),

@@ -121,7 +121,7 @@ def write_overview(folder: Path) -> Path:
 
 
 def write_pages(folder: Path) -> Path:
-    """Write the pages of any folder of ours again: of several comparisons, of one, or of a run.
+    """Write the pages of any folder of ours again: of several comparisons, of one, of a run, or of an evaluation.
 
     Returns:
         The page to begin with.
@@ -130,6 +130,10 @@ def write_pages(folder: Path) -> Path:
         DataError: the folder holds nothing of ours.
     """
     folder = Path(folder)
+    if (folder / "evaluation.json").exists():
+        from lessonplan.report.evaluation import write_evaluation  # which needs this module
+
+        return write_evaluation(folder)
     if (folder / "overview.json").exists():
         for name in read_json(folder / "overview.json")["parts"]:
             write_pages(folder / name)

@@ -8,13 +8,12 @@ import numpy as np
 from markupsafe import Markup
 from matplotlib.axes import Axes
 
+from lessonplan.report.axes import COST, Axis
 from lessonplan.report.bands import Band
 from lessonplan.report.formatting import compact, listing, number, percent, points, shorten
 from lessonplan.report.palette import INK, MUTED, PAPER, Style
 from lessonplan.report.reading import Json
 from lessonplan.report.svg import compact_axis, drawing, new_figure, to_svg
-
-COST_LABEL = "cost (sample passes)"
 
 
 def _row_height(rows: int) -> float:
@@ -30,9 +29,16 @@ def _method_axis(axes: Axes, names: Sequence[str]) -> None:
 
 
 def learning_curves(
-    bands: Mapping[str, Band], looks: Mapping[str, Style], *, name: str, ylabel: str, as_percent: bool = False
+    bands: Mapping[str, Band],
+    looks: Mapping[str, Style],
+    *,
+    name: str,
+    ylabel: str,
+    as_percent: bool = False,
+    axis: Axis = COST,
+    narrow: bool = False,
 ) -> Markup | None:
-    """Mean curves against cost with their t bands.
+    """Mean curves against cost (or another axis) with their t bands.
 
     The vertical range follows the means; a band that is wider than half that range on either side (two or
     three seeds that disagree) runs out of the picture instead of flattening every curve.
@@ -43,17 +49,19 @@ def learning_curves(
         name: the figure's id.
         ylabel: what is drawn, with its unit.
         as_percent: values are shares, drawn in percent.
+        axis: what they are drawn against.
+        narrow: for three columns.
     """
     if not bands:
         return None
     factor = 100.0 if as_percent else 1.0
     with drawing():
-        figure, axes = new_figure(250)
+        figure, axes = new_figure(215 if narrow else 250, narrow=narrow)
         for method, band in bands.items():
             look = looks[method]
-            alone = len(band.cost) == 1
+            alone = len(band.x) == 1
             axes.plot(
-                band.cost,
+                band.x,
                 band.mean * factor,
                 color=look.color,
                 linestyle=look.linestyle,
@@ -61,7 +69,7 @@ def learning_curves(
             )
             if band.low is not None and band.high is not None:
                 axes.fill_between(
-                    band.cost,
+                    band.x,
                     band.low * factor,
                     band.high * factor,
                     color=look.color,
@@ -76,11 +84,11 @@ def learning_curves(
         top = min(max([high, *(float(edge.max()) for edge in edges)]), high + room)
         margin = 0.04 * ((top - bottom) or 1.0)
         axes.set_ylim(bottom - margin, min(top + margin, 101.0) if as_percent else top + margin)
-        axes.set_xlabel(COST_LABEL)
+        axes.set_xlabel(axis.label)
         axes.set_ylabel(ylabel)
         compact_axis(axes)
         ends = listing([f"{method} {compact(band.mean[-1] * factor)}" for method, band in bands.items()])
-        return to_svg(figure, name, f"Curves of {ylabel} against cost. At the end: {ends}.")
+        return to_svg(figure, name, f"Curves of {ylabel} against {axis.label}. At the end: {ends}.")
 
 
 def _interval(axes: Axes, row: int, bounds: Sequence[float], color: str, limits: tuple[float, float]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import yaml
 from numpy.typing import NDArray
 
 from lessonplan.errors import DataError, LessonplanWarning
+from lessonplan.report.axes import COST, Axis
 from lessonplan.report.formatting import number
 
 Json = dict[str, Any]
@@ -35,22 +37,37 @@ class Run:
     epochs: list[Json] = field(default_factory=list)
     result: Json = field(default_factory=dict)
 
-    def curve(self, *keys: str) -> tuple[Floats, Floats]:
+    def curve(self, *keys: str, against: Axis = COST) -> tuple[Floats, Floats]:
         """Cost and a value per epoch, both of shape ``(E,)``, for the epochs where both are known.
 
         Args:
             keys: the path to the value inside a line, for example ``"val", "accuracy"``.
+            against: what takes the place of cost.
         """
-        pairs: list[tuple[float, float]] = []
-        for line in self.epochs:
-            value: Any = line
-            for key in keys:
-                value = value.get(key) if isinstance(value, dict) else None
-            cost, known = number(line.get("cost")), number(value)
-            if cost is not None and known is not None:
-                pairs.append((cost, known))
-        table = np.array(pairs, dtype=np.float64).reshape(-1, 2)
+        return self.points(lambda line: known_at(line, *keys), against)
+
+    def points(self, value: Callable[[Json], float | None], against: Axis = COST) -> tuple[Floats, Floats]:
+        """As ``curve``, for a value that is made of several in a line."""
+        pairs = [(known_at(line, *against.keys), value(line)) for line in self.epochs]
+        known = [(x, y) for x, y in pairs if x is not None and y is not None]
+        table = np.array(known, dtype=np.float64).reshape(-1, 2)
         return table[:, 0], table[:, 1]
+
+    def has(self, part: str) -> bool:
+        """Whether a line has this part, for example ``"select"``."""
+        return any(isinstance(line.get(part), dict) for line in self.epochs)
+
+
+def known_at(line: Json, *keys: str) -> float | None:
+    """The finite number at a path inside a line, or None.
+
+    >>> known_at({"val": {"loss": 2}}, "val", "loss"), known_at({"train": None}, "train", "loss")
+    (2.0, None)
+    """
+    value: Any = line
+    for key in keys:
+        value = value.get(key) if isinstance(value, dict) else None
+    return number(value)
 
 
 def read_json(path: Path) -> Json:

@@ -8,10 +8,13 @@ import numpy as np
 from markupsafe import Markup
 
 from lessonplan.report import run_plots
-from lessonplan.report.comparison import Panel, panel
 from lessonplan.report.formatting import MISSING, compact, count, duration, fixed, number, percent
 from lessonplan.report.palette import Style, style
+from lessonplan.report.panels import Panel, legend_entries, panel
 from lessonplan.report.reading import Json, Run, read_json_if_there
+from lessonplan.report.run_order import order_panels, order_summary
+from lessonplan.report.run_selection import selection_panels, selection_summary
+from lessonplan.report.run_sets import SETS, set_panels
 
 _PARTS = (("train", "training", 2), ("val", "validation", 1))
 _QUANTILES = (
@@ -22,6 +25,7 @@ _QUANTILES = (
     ("loss_q50", "median"),
     ("loss_best", "best"),
 )
+Legend = list[tuple[str, Style]]
 Single = tuple[str, str, tuple[str, ...], str]  # title, caption, where in a line, axis label
 _SINGLES: tuple[Single, ...] = (
     ("Learning rate", "", ("lr",), "learning rate"),
@@ -32,36 +36,35 @@ _SINGLES: tuple[Single, ...] = (
 )
 
 
-def _legend(entries: list[tuple[str, Style]]) -> list[dict[str, Any]]:
-    return [{"name": name, "look": look} for name, look in entries]
-
-
-def _lines(run: Run, name: str, ylabel: str, key: str, factor: float = 1.0) -> tuple[Markup | None, list[Any]]:
+def _lines(run: Run, name: str, ylabel: str, key: str, factor: float = 1.0) -> tuple[Markup | None, Legend]:
     """Training and validation of one value in one figure, with the legend of those that are there."""
     series = [((word, *run.curve(part, key)), style(look)) for part, word, look in _PARTS]
     shown = [(curve[0], look) for curve, look in series if len(curve[1])]
-    return run_plots.curves(series, name=name, ylabel=ylabel, factor=factor), _legend(shown)
+    return run_plots.curves(series, name=name, ylabel=ylabel, factor=factor), shown
 
 
 def _curve_panels(run: Run) -> list[Panel]:
-    mixed = "Training values are those of the samples as trained on, mixed ones included."
+    seen = "selected ones, which are harder than most" if run.has("select") else "mixed ones included"
+    mixed = f"Training values are those of the samples as trained on, {seen}."
     panels: list[Panel] = []
     for title, name, ylabel, key, factor in (
         ("Loss", "loss", "loss", "loss", 1.0),
         ("Accuracy", "accuracy", "accuracy (%)", "accuracy", 100.0),
     ):
         svg, legend = _lines(run, name, ylabel, key, factor)
-        panels += [{**found, "legend": legend} for found in panel(title, mixed, svg)]
+        panels += panel(title, mixed, svg, legend)
     part = "val" if len(run.curve("val", "loss_q50")[0]) else "train"
     where = "validation" if part == "val" else "training"
     series = [((word, *run.curve(part, key)), style(look)) for look, (key, word) in enumerate(_QUANTILES)]
     spread = run_plots.curves(series, name="quantiles", ylabel=f"{where} loss")
-    legend = _legend([(curve[0], look) for curve, look in series if len(curve[1])])
     text = f"How the {where} loss is spread over samples."
-    panels += [{**found, "legend": legend} for found in panel("Loss quantiles", text, spread)]
+    legend = [(curve[0], look) for curve, look in series if len(curve[1])]
+    panels += panel("Loss quantiles", text, spread, legend)
     for position, (title, text, keys, ylabel) in enumerate([*_SINGLES, *_mix_settings(run)]):
         series = [((title, *run.curve(*keys)), style(1))]
-        svg = run_plots.curves(series, name=f"single-{position}", ylabel=ylabel, steps=keys[0] == "mix")
+        svg = run_plots.curves(
+            series, name=f"single-{position}", ylabel=ylabel, steps=keys[0] == "mix", from_zero=keys[0] == "system"
+        )
         panels += panel(title, text, svg)
     return panels
 
@@ -98,17 +101,23 @@ def _cards(run: Run) -> list[tuple[str, str]]:
     val = run.result.get("val") or {}
     last = run.epochs[-1] if run.epochs else {}
     val = val or last.get("val") or {}
+    trained = run.result.get("train_set") or {}
     totals = {**last, **run.result}
+    forwarded, backpropagated = totals.get("forwarded"), totals.get("backpropagated")
+    differ = forwarded != backpropagated  # otherwise they are the samples again
     cards = [
         ("Test accuracy", f"{percent(test.get('accuracy'))} %"),
         ("Test loss", fixed(test.get("loss"), 3)),
         ("Top-5 accuracy", f"{percent(test.get('top5'))} %"),
         ("Calibration error", fixed(test.get("calibration_error"), 3)),
         ("Validation accuracy", f"{percent(val.get('accuracy'))} %"),
+        ("Training-set accuracy", f"{percent(trained.get('accuracy'))} %"),
         ("Epochs", count(totals.get("epochs", totals.get("epoch")))),
         ("Steps", count(totals.get("steps", totals.get("step")))),
         ("Samples", compact(totals.get("samples"))),
         ("Images drawn", compact(totals.get("raw_samples"))),
+        ("Forward passes", compact(forwarded) if differ else MISSING),
+        ("Backward passes", compact(backpropagated) if differ else MISSING),
         ("Cost (sample passes)", compact(totals.get("cost"))),
         ("Time", duration(totals.get("seconds", (last.get("system") or {}).get("seconds")))),
         ("Norm of the weights", fixed(totals.get("param_norm"), 1)),
@@ -136,8 +145,15 @@ def run_context(run: Run) -> dict[str, Any]:
         "stopped": str(run.result.get("stopped") or ""),
         "error": str(run.result.get("error") or ""),
         "comparison": str(comparison.get("title") or "the comparison") if comparison else "",
+        "evaluated": (run.folder / "evaluation" / "index.html").is_file(),
         "cards": _cards(run),
         "curves": _curve_panels(run),
+        "sets": set_panels(run),
+        "sets_legend": legend_entries([(word, look) for _, word, look in SETS]),
+        "selection": selection_panels(run),
+        "selection_summary": selection_summary(run),
+        "order": order_panels(run),
+        "order_summary": order_summary(run),
         "classes": _class_panels(test, [str(name) for name in run.result.get("class_names") or []]),
         "config": config,
         "environment": environment if isinstance(environment, dict) else {},

@@ -10,9 +10,9 @@ from matplotlib.colors import to_rgba
 from matplotlib.ticker import MaxNLocator, NullFormatter
 from numpy.typing import NDArray
 
+from lessonplan.report.axes import COST, EPOCHS, Axis
 from lessonplan.report.formatting import compact, listing, number, shorten
 from lessonplan.report.palette import ACCENT, INK, MUTED, Style
-from lessonplan.report.plots import COST_LABEL
 from lessonplan.report.reading import Floats
 from lessonplan.report.svg import compact_axis, drawing, new_figure, to_svg
 
@@ -24,9 +24,18 @@ Curve = tuple[str, Floats, Floats]
 
 
 def curves(
-    series: Sequence[tuple[Curve, Style]], *, name: str, ylabel: str, factor: float = 1.0, steps: bool = False
+    series: Sequence[tuple[Curve, Style]],
+    *,
+    name: str,
+    ylabel: str,
+    factor: float = 1.0,
+    steps: bool = False,
+    axis: Axis = COST,
+    narrow: bool = False,
+    line_at: float | None = None,
+    from_zero: bool = False,
 ) -> Markup | None:
-    """Lines against cost, each ``((label, cost, value), style)``; the label is for the legend outside.
+    """Lines against cost (or another axis), each ``((label, x, value), style)``; labels go to the legend.
 
     Args:
         series: lines in drawing order; empty ones are left out.
@@ -34,12 +43,18 @@ def curves(
         ylabel: what is drawn, with its unit.
         factor: multiplies the values (100 for percent).
         steps: hold a value until the next one (settings that change at once).
+        axis: what they are drawn against.
+        narrow: for three columns.
+        line_at: a value to which a thin line is drawn, such as 1 for ratios.
+        from_zero: show 0 too, and never a logarithmic scale (counts).
     """
     filled = [(curve, look) for curve, look in series if len(curve[1])]
     if not filled:
         return None
     with drawing():
-        figure, axes = new_figure(235)
+        figure, axes = new_figure(205 if narrow else 235, narrow=narrow)
+        if line_at is not None:
+            axes.axhline(line_at, color=MUTED, linewidth=1.0)
         for (_, cost, value), look in filled:
             axes.plot(
                 cost,
@@ -51,17 +66,21 @@ def curves(
             )
         values = np.concatenate([value for (_, _, value), _ in filled])
         smallest, largest = float(values.min()), float(values.max())
-        if smallest > 0 and largest > 200 * smallest:
+        if smallest > 0 and largest > 200 * smallest and not from_zero:
             axes.set_yscale("log")
             axes.yaxis.set_minor_formatter(NullFormatter())
         elif steps and np.array_equal(values, values.round()):
             axes.yaxis.set_major_locator(MaxNLocator(integer=True))
+        if from_zero:
+            axes.set_ylim(min(0.0, 1.06 * smallest * factor), max(1.06 * largest * factor, 1e-9))
+        if axis is EPOCHS:
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
         compact_axis(axes, "y")
-        axes.set_xlabel(COST_LABEL)
+        axes.set_xlabel(axis.label)
         axes.set_ylabel(ylabel)
         compact_axis(axes)
         ends = listing([f"{curve[0]} {compact(curve[2][-1] * factor)}" for curve, _ in filled])
-        return to_svg(figure, name, f"Curves of {ylabel} against cost. At the end: {ends}.")
+        return to_svg(figure, name, f"Curves of {ylabel} against {axis.label}. At the end: {ends}.")
 
 
 def class_accuracy(values: Sequence[float | None], names: Sequence[str]) -> Markup | None:

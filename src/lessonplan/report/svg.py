@@ -19,6 +19,7 @@ from lessonplan.report.formatting import compact
 from lessonplan.report.palette import INK, LINE, MUTED, VARIABLES
 
 WIDTH = 380  # SVG units; a column of the page on a desk, the whole width of a phone
+NARROW = 300  # of three columns
 
 _SETTINGS: Any = {
     "svg.fonttype": "none",
@@ -64,9 +65,15 @@ def drawing() -> Iterator[None]:
         yield
 
 
-def new_figure(height: float) -> tuple[Figure, Axes]:
-    """An empty figure of the page's standard width; ``height`` in SVG units. Call inside `drawing`."""
-    figure = Figure(figsize=(WIDTH / 72, height / 72), layout="constrained")
+def new_figure(height: float, *, narrow: bool = False) -> tuple[Figure, Axes]:
+    """An empty figure as wide as a column of two, or of three (narrow). Call inside `drawing`.
+
+    Args:
+        height: in SVG units.
+        narrow: for ``panels`` of three columns, where letters would otherwise shrink.
+    """
+    width = NARROW if narrow else WIDTH
+    figure = Figure(figsize=(width / 72, height / 72), layout="constrained")
     return figure, figure.subplots()
 
 

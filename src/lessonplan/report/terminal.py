@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from lessonplan.report.comparison_evaluation import evaluation_table
 from lessonplan.report.formatting import MISSING, compact, duration, interval, p_value, percent, points
+from lessonplan.report.train_test import MEASURES, backward_differs, cells, measured
 
 _FILE_WIDTH = 140
 
@@ -25,7 +28,8 @@ def print_table(results: dict[str, Any], console: Console | None = None) -> None
     table = Table(title=escape(results["title"]), title_justify="left")
     columns = ("method", "n", "test %", "95% interval", f"minus {reference}", "interval", "Holm p", "verdict")
     level = f"{100 * results['level']:g}% interval"
-    for column in (*columns[:3], level, *columns[4:], "passes", "time"):
+    backward = ("backward",) if backward_differs(results["methods"]) else ()
+    for column in (*columns[:3], level, *columns[4:], "passes", *backward, "time"):
         table.add_column(escape(column), justify="left" if column in ("method", "verdict") else "right")
     for method in results["methods"]:
         difference = method["difference"] or {}
@@ -39,15 +43,33 @@ def print_table(results: dict[str, Any], console: Console | None = None) -> None
             p_value(difference.get("p_holm")),
             difference.get("verdict", "reference" if method["name"] == reference else ""),
             compact(method["samples"]),
+            *([compact(method["backpropagated"])] if backward else []),
             duration(method["seconds"]),
         )
     console.print(table)
+    if measured(results["methods"]):
+        console.print(_train_test_table(results["methods"]))
+    evaluated = evaluation_table(results["methods"])
+    if evaluated is not None:
+        console.print(evaluated)
     for method in results["methods"]:
         console.print(escape(method["finding"]))
     for failure in results["failures"]:
         console.print(
             escape(f"FAILED {failure['method']}, seed {failure['seed']}: {failure['error']} ({failure['folder']})")
         )
+
+
+def _train_test_table(methods: Sequence[dict[str, Any]]) -> Table:
+    """Training and test data side by side, a measure a column."""
+    table = Table(title="train / test (ratio)", title_justify="left")
+    table.add_column("method")
+    for title, *_ in MEASURES:
+        table.add_column(title.replace("90% quantile of the loss", "q=.9 loss"), justify="right")
+    for method in methods:
+        row = [f"{cell.train} / {cell.test} ({cell.ratio})" for cell in cells(method)]
+        table.add_row(escape(method["name"]), *row)
+    return table
 
 
 def _console() -> Console:

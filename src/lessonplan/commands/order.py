@@ -1,0 +1,99 @@
+"""``lessonplan order``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class Order:
+    """Options of ``lessonplan order``."""
+
+    data: str
+    """digits, npz:PATH, folder:PATH, parquet:PATH, idx:PATH, cifar:PATH, or a path whose kind is guessed"""
+    out: Path
+    """folder for runs.csv, ordering.json and index.html; the same command again goes on where it stopped"""
+    classes: str | None = None
+    """names of the classes that take part, separated by commas; all if not given"""
+    per_class: int = 24
+    """training samples of each class"""
+    batch: int = 8
+    """samples of a batch; 48 samples in batches of 8 have 720 orders"""
+    epochs: int = 13
+    """passes over the training samples"""
+    survivors: int = 12
+    """runs of an epoch that the next one starts from, chosen by k-means on their loss"""
+    max_permutations: int | None = None
+    """orders drawn at random for each start where there are more; all if not given"""
+    keep_split: bool = False
+    """one split into batches for all epochs (the thesis' text); a new one each epoch if not given (algorithm 1)"""
+    evaluate: int | None = 2048
+    """samples for evaluation; None takes all others"""
+    evaluate_on: Literal["val", "test"] = "val"
+    """samples that nothing else uses, or test data, as the thesis did"""
+    test: str | None = None
+    """test data of their own, written like --data"""
+    model: str = "small-conv"
+    """small-conv, or another network without batch norm: lenet, fcnet-100"""
+    outputs: int | None = None
+    """outputs of the network; one for every class of the data if not given, also those that take no part"""
+    optimizer: Literal["sgd", "adam", "adamw"] = "sgd"
+    """update rule, made anew for every epoch"""
+    lr: float | None = None
+    """learning rate; 0.004 for sgd, 0.001 for adam and adamw if not given"""
+    momentum: float | None = None
+    """momentum of sgd; 0.9 if not given"""
+    nesterov: bool = False
+    """Nesterov's form of the momentum"""
+    weight_decay: float = 0.0
+    """weight decay"""
+    seed: int = 0
+    """of samples, weights, splits, draws and clusters"""
+    jobs: int | None = None
+    """trees trained at a time; one a core on the CPU if not given"""
+    run_on: Literal["local", "ray", "slurm"] = "local"
+    """processes of this machine, a Ray cluster, or SLURM (their packages are extras)"""
+    chunk: int | None = None
+    """most networks trained together; bounds the memory"""
+    max_hours: float = 48.0
+    """a search that would take longer is refused"""
+    device: str = "auto"
+    """auto, cpu, cuda"""
+
+    def run(self) -> int:
+        """Search, print the table, name the page."""
+        from lessonplan.lab.ordering import search_orderings
+        from lessonplan.report.ordering import print_ordering
+
+        summary = search_orderings(
+            self.data,
+            out=self.out,
+            epochs=self.epochs,
+            model=self.model,
+            jobs=self.jobs,
+            executor=None if self.run_on == "local" else self.run_on,
+            chunk=self.chunk,
+            device=self.device,
+            max_hours=self.max_hours,
+            test=self.test,
+            classes=tuple(self.classes.split(",")) if self.classes is not None else None,
+            per_class=self.per_class,
+            evaluate=self.evaluate,
+            evaluate_on=self.evaluate_on,
+            outputs=self.outputs,
+            batch_size=self.batch,
+            optimizer=self.optimizer,
+            lr=self.lr,
+            momentum=self.momentum,
+            nesterov=self.nesterov,
+            weight_decay=self.weight_decay,
+            redraw=not self.keep_split,
+            max_permutations=self.max_permutations,
+            survivors=self.survivors,
+            seed=self.seed,
+        )
+        print_ordering(summary)
+        print(f"page: {self.out / 'index.html'}")
+        return 0

@@ -1,0 +1,173 @@
+"""``evaluate``: the parts one after the other, each stored as it is finished."""
+
+from __future__ import annotations
+
+import json
+import time
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lessonplan.errors import ConfigError
+from lessonplan.lab.config import content_hash
+from lessonplan.lab.evaluation.localisation import localisation
+from lessonplan.lab.evaluation.options import Evaluation
+from lessonplan.lab.evaluation.parts import (
+    Part,
+    Work,
+    between,
+    check_subject,
+    classification,
+    label_noise,
+    out_of_distribution,
+    test_time,
+)
+from lessonplan.lab.evaluation.pictures import Picture
+from lessonplan.lab.evaluation.progress import Steps
+from lessonplan.lab.evaluation.robustness import attacks
+from lessonplan.lab.evaluation.subject import Subject
+from lessonplan.report import file_stem, save_png
+from lessonplan.report.evaluation import write_evaluation
+from lessonplan.train.files import write_json
+from lessonplan.train.lock import sole_user
+from lessonplan.train.usage import environment
+
+FILE = "evaluation.json"
+SCHEMA = 1
+_FORMAT = 1  # raised when a change of the code makes stored parts incomparable with new ones
+
+
+def evaluate(
+    subject: Subject, options: Evaluation | None = None, *, out: str | Path, page: bool = True, quiet: bool = False
+) -> dict[str, Any]:
+    """Judge a network; called again with the same network and options, it does only what is not stored yet.
+
+    Args:
+        subject: what ``run_subject``, ``model_subject`` or ``subject_of`` gave.
+        options: what to do; classification alone if not given.
+        out: folder for ``evaluation.json``, ``index.html`` and ``pictures/``.
+        page: write the page, whenever a part is finished.
+        quiet: show no progress.
+
+    Returns:
+        What ``evaluation.json`` holds; ``["measures"]`` are its numbers by name.
+
+    Raises:
+        ConfigError, DataError: something cannot be evaluated; what was finished before is stored.
+    """
+    options = options or Evaluation()
+    root = Path(out)
+    if root.exists() and not root.is_dir():
+        raise ConfigError(f"{root} is a file: give a folder for the evaluation")
+    check_subject(subject, options)
+    parts = _chosen(subject, options)
+    identity = subject.fingerprint()
+    with sole_user(root), Steps(quiet) as steps:
+        stored = _stored(root)
+        results = _header(subject, options, list(parts))
+        for name, (part, uses) in parts.items():
+            key = content_hash([_FORMAT, identity, name, {use: getattr(options, use) for use in sorted(uses)}])
+            before = stored.get("parts", {}).get(name, {})
+            if before.get("key") == key:
+                results["parts"][name] = before
+            else:
+                results["parts"][name] = {"key": key, **_do(part, Work(subject, options, steps), root, name)}
+            results["measures"] |= results["parts"][name]["measures"]
+            write_json(root / FILE, results)
+            if page:
+                write_evaluation(root)
+    return results
+
+
+_SHARED = frozenset({"on", "limit", "seed"})
+_TEST_TIME = frozenset({"ttsa", "mixup_inference", "pool"})
+
+
+def _chosen(subject: Subject, options: Evaluation) -> dict[str, tuple[Part, frozenset[str]]]:
+    """The parts to do, with the options that each of them depends on."""
+    parts: dict[str, tuple[Part, frozenset[str]]] = {"classification": (classification, frozenset({"on"}))}
+    if subject.data.train.noise is not None:
+        parts["label_noise"] = (label_noise, frozenset())
+    if options.ttsa is not None:
+        parts["test_time"] = (test_time, _SHARED | _TEST_TIME | {"curve_limit"})
+    if options.attacks:
+        more = _TEST_TIME | {"adaptive_limit"} if options.ttsa is not None else frozenset()
+        parts["attacks"] = (attacks, _SHARED | more | {"attacks", "eps", "curve_limit"})
+    if options.ood:
+        parts["ood"] = (out_of_distribution, _SHARED | {"ood"})
+    if options.localise:
+        parts["localisation"] = (localisation, _SHARED | {"curve_limit"})
+    if options.between:
+        parts["between"] = (between, _SHARED)
+    return parts
+
+
+def _do(part: Part, work: Work, root: Path, name: str) -> dict[str, Any]:
+    """A part's result with its time; its pictures go into files."""
+    started = time.perf_counter()
+    result = part(work)
+    if work.subject.device.type == "cuda":
+        torch.cuda.synchronize(work.subject.device)
+    pictures: list[Picture] = result.pop("pictures", [])
+    for figure, title, caption in pictures:
+        stem = root / "pictures" / name / file_stem(title)
+        write_json(stem.with_suffix(".json"), {"title": title, "caption": caption})
+        save_png(figure, stem.with_suffix(".png"))
+    return {**result, "seconds": time.perf_counter() - started}
+
+
+def _header(subject: Subject, options: Evaluation, planned: list[str]) -> dict[str, Any]:
+    return {
+        "schema": SCHEMA,
+        "title": f"{subject.name} on {options.on} data",
+        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "subject": {
+            "name": subject.name,
+            "run": subject.folder is not None,
+            "data": subject.data.description,
+            "classes": list(subject.data.class_names),
+            "note": subject.note,
+        },
+        "options": evaluated_options(options),
+        "planned": planned,
+        "parts": {},
+        "measures": {},
+        "environment": environment(subject.device.type),
+    }
+
+
+def evaluated_options(options: Evaluation) -> dict[str, Any]:
+    """Options as ``evaluation.json`` holds them."""
+    found: dict[str, Any] = options.model_dump(mode="json")
+    return found
+
+
+def read_evaluation(folder: Path) -> dict[str, Any] | None:
+    """What a folder's ``evaluation.json`` holds; None where there is none."""
+    file = folder / FILE
+    if not file.exists():
+        return None
+    found: dict[str, Any] = json.loads(file.read_text())
+    return found
+
+
+def is_complete(folder: Path, options: Evaluation) -> bool:
+    """Whether an evaluation with these options was finished in a folder."""
+    found = read_evaluation(folder)
+    return (
+        found is not None
+        and found.get("schema") == SCHEMA
+        and found["options"] == evaluated_options(options)
+        and set(found["parts"]) == set(found["planned"])
+    )
+
+
+def _stored(root: Path) -> dict[str, Any]:
+    """What an earlier evaluation left; nothing where it cannot be read."""
+    try:
+        found = read_evaluation(root)
+    except ValueError:
+        return {}
+    return found if found is not None and found.get("schema") == SCHEMA else {}
