@@ -36,7 +36,11 @@ from lessonplan.order.lookahead import Exact
 from timing import interleaved, ratio, show, spread
 
 K, BATCH, EXTERNAL = 8, 128, 512
-METHODS = ("exact", "first-order", "last-layers", "cached")
+METHODS: dict[str, dict[str, Any]] = {
+    "first-order": {"method": "first-order"},
+    "last-layers": {"method": "last-layers"},
+    "cached": {"method": "cached"},
+}
 STAGES = {"early": 40, "middle": 300, "late": 900}
 
 
@@ -108,16 +112,15 @@ class Timed(LossDelta):
 
 
 def follow(
-    setting: Setting, learner: Learner, method: str, updates: int, seed: int
-) -> tuple[Timed, list[float], int]:
-    """Train by a method's own winners and measure each choice; seconds and cost of the updates."""
-    options: dict[str, Any] = {} if method == "exact" else {"fidelity": 1}
-    order = Timed(candidates=K, on="external", external=EXTERNAL, method=method, pool=K, **options)
+    setting: Setting, learner: Learner, options: dict[str, Any], updates: int, seed: int
+) -> tuple[Timed, list[float]]:
+    """Train by a method's own winners and measure each choice; the seconds of each update."""
+    order = Timed(candidates=K, on="external", external=EXTERNAL, pool=K, fidelity=1, **options)
     order.setup(seed=seed, data=setting.data.train, validation=setting.data.val)
     order.final_updates = True
     order.attach(learner)
     order.start_epoch(0, 0.0, 0.0)
-    seconds, began = [], time.perf_counter()
+    seconds: list[float] = []
     for batch in order.batches(setting.batches(1000 + seed)):
         assert batch is not None
         before = time.perf_counter()
@@ -126,8 +129,7 @@ def follow(
         seconds.append(order.seconds[-1] + time.perf_counter() - before)
         if len(seconds) == updates:
             break
-    del began
-    return order, seconds, order.take_passes().cost
+    return order, seconds
 
 
 def fidelity(setting: Setting, updates: int, plain_seconds: Callable[[], float]) -> None:
@@ -138,9 +140,9 @@ def fidelity(setting: Setting, updates: int, plain_seconds: Callable[[], float])
         while done < start:
             plain(trunk, next(source), setting)
             done += 1
-        for method in METHODS[1:]:
+        for method, options in METHODS.items():
             learner = setting.around(copy.deepcopy(trunk.model), trunk.optimizer)
-            order, seconds, _ = follow(setting, learner, method, updates, done)
+            order, seconds = follow(setting, learner, options, updates, done)
             found, unit = order.describe(), plain_seconds()
             rows.append(
                 [

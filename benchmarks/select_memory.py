@@ -1,9 +1,9 @@
 """Claim: epochwise selection of a million samples grows the process by less than 50 MB.
 
-The samples are made when they are asked for, so that memory is that of the selection: kept indices, scores, and what
-the choice among them takes. Each row is a fresh process; growth is that of its largest resident size (as the kernel
-counts it), from just before the first chunk is scored to the epoch's last batch. Before that, 20,000 samples have
-gone through, so that what libraries allocate once is not counted.
+The samples are made when they are asked for, so that memory is that of the selection: kept indices, scores,
+and what the choice among them takes. Each row is a fresh process; growth is that of its largest resident size
+(as the kernel counts it), from just before the first chunk is scored to the epoch's last batch. Before that,
+20,000 samples have gone through, so that what libraries allocate once is not counted.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ def main() -> None:
         f"Memory that epochwise selection of {SAMPLES:,} samples takes",
         ["selection", "kept", "growth, MB"],
         rows,
-        ["to reach: below 50 MB; 8 MB are an index for each sample"],
+        ["to reach: below 50 MB for filters; 8 MB are an index for each sample"],
     )
 
 

@@ -142,7 +142,7 @@ class Snapshot:
             for number, parameter in enumerate(p for group in self.optimizer.param_groups for p in group["params"])
         }
         state = {
-            key: keep(value, "state", numbers.get(id(key), str(key)))
+            key: keep(value, "state", numbers.get(id(key), key))  # some keep more than parameters' states
             for key, value in self.optimizer.state.items()
         }
         groups = [
@@ -191,7 +191,7 @@ class Snapshot:
             if isinstance(value, Tensor):
                 return _Kept(value, self._place((*owner, *path), value))
             if isinstance(value, MutableMapping):
-                return _Rebuilt(value, {key: keep(item, *path, str(key)) for key, item in value.items()})
+                return _Rebuilt(value, {key: keep(item, *path, key) for key, item in value.items()})
             if isinstance(value, (list, deque)):
                 return _Rebuilt(value, [keep(item, *path, number) for number, item in enumerate(value)])
             if isinstance(value, tuple):

@@ -19,10 +19,13 @@ from lessonplan.errors import ConfigError, DataError
 from lessonplan.lab.ordering import OrderingConfig, reproduce_ordering, search_orderings
 from lessonplan.lab.ordering import job as ordering_job
 from lessonplan.lab.ordering.network import search_network
+from lessonplan.lab.ordering.recipe import SearchOutcome, search_recipes
 from lessonplan.lab.ordering.samples import load_samples
 from lessonplan.lab.ordering.search import is_thesis
 from lessonplan.lab.ordering.summary import THESIS_TABLE, describe, judge_claims, summarise_epoch, thesis_epochs
+from lessonplan.lab.reproduction import reproduce
 from lessonplan.order.perfect import Engine, Tree, perfect_ordering
+from lessonplan.report import write_pages
 from lessonplan.seeds import fold_seed
 
 SMALL: dict[str, Any] = {
@@ -283,23 +286,29 @@ def test_diverged_runs_are_counted_and_left_out() -> None:
 
 
 def test_recipe_at_smoke_scale(tmp_path: Path) -> None:
-    summary = reproduce_ordering("smoke", out=tmp_path / "out")
-    assert summary["runs"] == 24 * (1 + 3 + 3)
-    assert (tmp_path / "out" / "index.html").exists()
+    outcome = reproduce("thesis-2.1", "smoke", out=tmp_path / "out")
+    assert isinstance(outcome, SearchOutcome)
+    assert outcome.summary["runs"] == 24 * (1 + 3 + 3)
+    page = tmp_path / "out" / "index.html"
+    before = page.read_text()
+    page.unlink()
+    assert write_pages(tmp_path / "out") == page
+    assert page.read_text() == before
     with pytest.raises(DataError, match="needs MNIST"):
-        reproduce_ordering("cpu", out=tmp_path / "none")
+        reproduce_ordering(scale="cpu", out=tmp_path / "none")
     with pytest.raises(ConfigError, match="no scale"):
-        reproduce_ordering("huge", out=tmp_path / "none")
+        reproduce_ordering(scale="huge", out=tmp_path / "none")
+    with pytest.raises(ConfigError, match="takes no seeds"):
+        reproduce("thesis-2.1", "smoke", out=tmp_path / "none", seeds=3)
 
 
 def test_the_full_recipe_is_the_thesis_experiment() -> None:
-    from lessonplan.lab.ordering.recipe import SCALES
-
+    scales = search_recipes()["thesis-2.1"].scales
     for scale in ("cpu", "gpu", "paper"):
-        given = {key: value for key, value in SCALES[scale].items() if key != "epochs"}
-        config = OrderingConfig.make(data="digits", **given)
+        given = {key: value for key, value in scales[scale].items() if key != "epochs"}
+        config = OrderingConfig.make(data="digits", **{**given, "classes": tuple(given["classes"])})
         assert is_thesis(config, 2)
-        assert config.runs(48, SCALES[scale]["epochs"]) == 104_400
+        assert config.runs(48, scales[scale]["epochs"]) == 104_400
         assert config.redraw
 
 

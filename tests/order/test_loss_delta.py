@@ -230,6 +230,14 @@ def test_last_layers_by_hand(loop):
         torch.testing.assert_close(look.scores, expected, rtol=1e-4, atol=1e-7)
 
 
+def test_what_requires_gradients_is_as_before(loop):
+    run = loop(None).run(stop=1)
+    run.model[0].bias.requires_grad_(False)
+    before = [p.requires_grad for p in run.model.parameters()]
+    looking(run, "last-layers", layers=1).look(candidates(run), "external", run.validation.fetch(torch.arange(20)))
+    assert [p.requires_grad for p in run.model.parameters()] == before
+
+
 def test_cached_by_hand(loop):
     """Two looks with an update in between and one candidate replaced: what is kept, and what is renewed."""
     run = loop(None, norm="group", optimizer="sgd").run(stop=3)
@@ -240,22 +248,27 @@ def test_cached_by_hand(loop):
 
     old = [grad(run, *pair, parameters) for pair in read[:4]]
     mean = [torch.stack(parts).mean(0) for parts in zip(*old, strict=True)]
-    there = at(run, stepped(run, mean), lambda: grad(run, *halves[0], parameters))
+
+    def point(fresh, kept):  # half-way between what is new and the mean of all
+        every = [torch.stack(parts).mean(0) for parts in zip(*kept, strict=True)]
+        return stepped(run, [(a + b) / 2 for a, b in zip(fresh, every, strict=True)])
+
+    there = at(run, point(mean, old), lambda: grad(run, *halves[0], parameters))
     look = looks.look(first[:4], "external", outside)
     torch.testing.assert_close(look.scores, torch.stack([0.1 * dot(g, there) for g in old]), rtol=1e-4, atol=1e-7)
 
     run.update(first[0])
     new = grad(run, *read[4], parameters)
-    then = at(run, stepped(run, new), lambda: grad(run, *halves[1], parameters))
-    blend = [(a + b) / 2 for a, b in zip(there, then, strict=True)]
+    then = at(run, point(new, [*old[1:], new]), lambda: grad(run, *halves[1], parameters))
+    blend = [0.7 * a + 0.3 * b for a, b in zip(there, then, strict=True)]
     look = looks.look(first[1:], "external", outside)
     expected = torch.stack([0.1 * dot(g, blend) for g in [*old[1:], new]])
     torch.testing.assert_close(look.scores, expected, rtol=1e-4, atol=1e-7)
 
     run.update(first[4])  # nobody joins: the oldest is renewed
     renewed = grad(run, *read[1], parameters)
-    again = at(run, stepped(run, renewed), lambda: grad(run, *halves[0], parameters))
-    blend = [(a + b) / 2 for a, b in zip(blend, again, strict=True)]
+    again = at(run, point(renewed, [renewed, *old[2:]]), lambda: grad(run, *halves[0], parameters))
+    blend = [0.7 * a + 0.3 * b for a, b in zip(blend, again, strict=True)]
     look = looks.look(first[1:4], "external", outside)
     expected = torch.stack([0.1 * dot(g, blend) for g in (renewed, *old[2:])])
     torch.testing.assert_close(look.scores, expected, rtol=1e-4, atol=1e-7)
@@ -371,15 +384,17 @@ def test_it_switches_itself_off(loop):
     assert always.order.active
 
 
-@pytest.mark.parametrize("method", ["exact", *CHEAP])
-@pytest.mark.parametrize("final", [False, True])
+@pytest.mark.parametrize(
+    ("method", "final"),
+    [("exact", False), ("exact", True), ("first-order", False), ("cached", False), ("cached", True)],
+)
 def test_it_goes_on_from_any_update(loop, same, method, final):
     def start():
         options = {} if method == "exact" else {"fidelity": 2}
         return loop(make(method=method, on="external", **options), dropout=0.3, final=final)
 
     whole = start().run(2)
-    for stop in (1, 4, 8, 11):
+    for stop in (1, 11):
         begun = start().run(2, stop=stop)
         rest = start().resume(begun.state(), 2)
         assert begun.indices + rest.indices == whole.indices
@@ -432,6 +447,7 @@ def test_views_of_one_source_are_told_apart_by_their_rows():
         ({"method": "magic"}, "method='magic': give one of exact"),
         ({"method": "cached", "on": "same"}, "method=cached needs an external batch: give on=external"),
         ({"external": 0}, "external=0"),
+        ({"layers": 0}, "layers=0: give 1 or more"),
         ({"fidelity": 5}, "fidelity=5 with method=exact"),
         ({"method": "cached", "fidelity": 0}, "fidelity=0 with method=cached"),
         ({"method": "cached", "until_gain_below": 1.0}, "until_gain_below needs measured gains"),

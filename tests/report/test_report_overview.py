@@ -40,3 +40,10 @@ def test_every_page_is_written_again(several):
 def test_a_folder_of_something_else(tmp_path):
     with pytest.raises(DataError, match="is no run"):
         write_pages(tmp_path)
+
+
+def test_claims_over_all_comparisons_are_shown(tmp_path):
+    (tmp_path / "overview.json").write_text(
+        '{"title": "T", "parts": [], "claims": ["held in 2 of 2 parts: A < B."]}'
+    )
+    assert "<li>held in 2 of 2 parts: A &lt; B.</li>" in write_overview(tmp_path).read_text()

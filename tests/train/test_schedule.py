@@ -134,3 +134,8 @@ def test_fit_halves_on_stagnation(quick) -> None:
 
 def _constant_loss(logits, target):
     return logits.sum(1) * 0 + 1
+
+
+def test_steps_in_parts_that_are_no_whole_number_lower_the_rate_at_whole_steps():
+    schedule = Schedule("step:gamma=0.5,parts=2.5")
+    assert [schedule.factor(share) for share in (0.0, 0.39, 0.41, 0.79, 0.81, 1.0)] == [1, 1, 0.5, 0.5, 0.25, 0.25]

@@ -7,6 +7,7 @@ from typing import Any
 
 from lessonplan.commands.common import DataOptions
 from lessonplan.commands.compare import Compare
+from lessonplan.commands.order import Order
 from lessonplan.commands.predict import Predict
 from lessonplan.commands.preview import Preview
 from lessonplan.commands.recipes import Recipes, Reproduce
@@ -22,6 +23,7 @@ COMMAND_TYPES: dict[str, Any] = {
     "compare": Compare,
     "train": Train,
     "preview": Preview,
+    "order": Order,
     "predict": Predict,
     "recipes": Recipes,
     "reproduce": Reproduce,

@@ -17,10 +17,13 @@ class Recipes:
 
     def run(self) -> int:
         """List the recipes."""
+        from lessonplan.lab.ordering.recipe import search_recipes
         from lessonplan.lab.recipe import all_recipes
 
-        for recipe in all_recipes():
-            print(f"{recipe.name:<24} {recipe.title}  [{', '.join(recipe.scales)}]")
+        recipes = {r.name: (r.title, list(r.scales)) for r in all_recipes()}
+        recipes |= {r.name: (r.title, list(r.scales)) for r in search_recipes().values()}
+        for name, (title, scales) in sorted(recipes.items()):
+            print(f"{name:<24} {title}  [{', '.join(scales)}]")
         return 0
 
 

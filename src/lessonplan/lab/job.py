@@ -91,7 +91,7 @@ class Job:
             device=data.train.device,
             folder=self.folder,
         )
-        evaluate(subject, self.evaluation, out=self.folder / EVALUATED, quiet=True)
+        evaluate(subject, self.evaluation, out=self.folder / EVALUATED, live=False)
 
 
 def check_job(job: Job, data: Data) -> None:

@@ -14,6 +14,7 @@ from lessonplan.lab.claims import Judged, across_parts, judge, judge_trends
 from lessonplan.lab.comparison import compare
 from lessonplan.lab.datasets import KNOWN, missing
 from lessonplan.lab.figures import write_figures
+from lessonplan.lab.ordering.recipe import SearchOutcome, reproduce_ordering, search_recipes
 from lessonplan.lab.recipe import Part, Recipe, Scale, find_recipe
 from lessonplan.lab.source_tables import tables_of_part
 from lessonplan.report import write_comparison, write_overview
@@ -61,7 +62,7 @@ def reproduce(
     budget: str | None = None,
     jobs: int | None = None,
     only: str | None = None,
-) -> Outcome:
+) -> Outcome | SearchOutcome:
     """Run a recipe; called again it goes on where it stopped.
 
     Args:
@@ -79,6 +80,13 @@ def reproduce(
         ConfigError: recipe, scale or part are unknown, or the parts need several data sets.
         DataError: the data set was not named or cannot be read.
     """
+    if name in search_recipes():
+        refused = [
+            flag for flag, value in (("seeds", seeds), ("budget", budget), ("only", only)) if value is not None
+        ]
+        if refused:
+            raise ConfigError(f"{name} is a search, which takes no {' and no '.join(refused)}: leave them out")
+        return reproduce_ordering(name, scale, out=out, data=data, jobs=jobs)
     recipe = find_recipe(name)
     if scale not in recipe.scales:
         raise ConfigError(f"{name} has no scale {scale!r}: give one of {', '.join(recipe.scales)}")

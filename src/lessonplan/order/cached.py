@@ -11,12 +11,12 @@ from torch import Tensor
 from lessonplan.batches import Batch, Samples, Step
 from lessonplan.learner import Learner, weighted_mean
 from lessonplan.mix.network import Passes
-from lessonplan.order.inner_products import inner, step_along, step_scales
+from lessonplan.order.inner_products import inner, mean_of, step_along, step_scales
 from lessonplan.order.lookahead import External, Look, On, best_of
 from lessonplan.order.measure import gradients, pieces, untouched
 from lessonplan.snapshot import Snapshot
 
-_NEWEST = 0.5  # weight of the newest external gradient in the running mean
+_NEWEST = 0.3  # weight of the newest external gradient in the running mean
 
 
 class Cached:
@@ -24,9 +24,9 @@ class Cached:
 
     What tells candidates apart ages slowly: a gradient that is a few updates old still orders them nearly as a new
     one does. The external gradient ages at once. So a candidate's gradient is taken when it joins the candidates
-    (the oldest one's is renewed where nobody joins), and the external gradient at each look, by turns on pieces
-    of the external batch of a training batch's size, at the point where an update with the newest candidate leads.
-    Pieces are averaged over looks, the newest with weight 1/2.
+    (the oldest one's is renewed where nobody joins), and the external gradient at each look, by turns on pieces of
+    the external batch of a training batch's size. The look-ahead point is where an update with the mean of the
+    newest gradient and of all kept ones' mean leads. Pieces are averaged over looks, the newest with weight .3.
 
     A look costs two training batches, whatever K is, and the first one K + 1; where the newest candidate wins, its
     update is made already. Memory is that of K + 1 gradients, also in a checkpoint.
@@ -97,9 +97,9 @@ class Cached:
         return parts, Step(step.logits.detach(), step.losses.detach())
 
     def _look_outside(self, fresh: list[list[Tensor]], newest: Batch, external: External) -> int:
-        """Renew the external gradient behind a step with the fresh gradients; says how many samples it took."""
-        mean = [torch.stack(parts).mean(0) for parts in zip(*fresh, strict=True)]
-        step_along(self.learner, self._trained, mean)
+        """Renew the external gradient at the look-ahead point; says how many samples it took."""
+        both = zip(mean_of(fresh), mean_of(list(self._kept.values())), strict=True)
+        step_along(self.learner, self._trained, [(new + every) / 2 for new, every in both])
         parts = list(pieces(*external, len(newest)))
         x, y = parts[self._turn % len(parts)]
         self._turn += 1

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -53,8 +54,7 @@ class FirstOrder:
                 gradients(self.learner, *batch.read(self.data), self._trained, weights=batch.weights)
                 for batch in candidates
             ]
-            mean = [torch.stack(parts).mean(0) for parts in zip(*each, strict=True)]
-            step_along(self.learner, self._trained, mean)
+            step_along(self.learner, self._trained, mean_of(each))
             there = gradients(self.learner, *external, self._trained, size=max(len(batch) for batch in candidates))
         self._before.restore()
         scales = step_scales(self.learner.optimizer, self._trained)
@@ -87,6 +87,11 @@ def step_scales(optimizer: torch.optim.Optimizer, parameters: Sequence[nn.Parame
     return scales
 
 
+def mean_of(gradients: Sequence[Sequence[Tensor]]) -> list[Tensor]:
+    """The mean of several gradients, parameter by parameter."""
+    return [torch.stack(parts).mean(0) for parts in zip(*gradients, strict=True)]
+
+
 def inner(a: Sequence[Tensor], b: Sequence[Tensor]) -> Tensor:
     """The inner product ``()`` of two lists of tensors."""
     return torch.stack([(x * y).sum() for x, y in zip(a, b, strict=True)]).sum()
@@ -95,8 +100,8 @@ def inner(a: Sequence[Tensor], b: Sequence[Tensor]) -> Tensor:
 class LastLayers:
     """The same over the last layers alone, where an update with a few samples of every candidate leads.
 
-    Backward passes end where the last layers begin. The look-ahead point costs the passes of one batch, put
-    together of equal parts of all candidates.
+    Nothing is kept of the layers before, and backward passes end there. The look-ahead point costs the passes of
+    one batch, put together of equal parts of all candidates.
 
     Args:
         learner: the network, loss and optimizer.
@@ -129,17 +134,34 @@ class LastLayers:
         self._before.take()
         with untouched(self.learner.model):
             step_along(self.learner, self._trained, gradients(self.learner, x, y, self._trained))
-            there = gradients(self.learner, *external, self._last, size=size)
-            self._before.restore()
-            scales = step_scales(self.learner.optimizer, self._last)
-            along = [g * s for g, s in zip(there, scales, strict=True)]
-            scores = [
-                inner(gradients(self.learner, a, b, self._last, weights=batch.weights), along)
-                for batch, (a, b) in zip(candidates, read, strict=True)
-            ]
+            with self._only_last():
+                there = gradients(self.learner, *external, self._last, size=size)
+                self._before.restore()
+                scales = step_scales(self.learner.optimizer, self._last)
+                along = [g * s for g, s in zip(there, scales, strict=True)]
+                scores = [
+                    inner(gradients(self.learner, a, b, self._last, weights=batch.weights), along)
+                    for batch, (a, b) in zip(candidates, read, strict=True)
+                ]
         self._before.restore()
         rows = sum(len(batch) for batch in candidates) + len(external[0])
-        return Look(torch.stack(scores).cpu(), passes=Passes.both(len(x)).plus(Passes(rows, 2 * rows, rows, rows)))
+        partly = Passes(
+            rows, 2 * rows, rows, rows
+        )  # a backward pass that ends early counts as one of its two halves
+        return Look(torch.stack(scores).cpu(), passes=Passes.both(len(x)).plus(partly))
+
+    @contextmanager
+    def _only_last(self) -> Iterator[None]:
+        """No graph through the layers before the last ones."""
+        last = {id(p) for p in self._last}
+        others = [p for p in self._trained if id(p) not in last]
+        for parameter in others:
+            parameter.requires_grad_(False)
+        try:
+            yield
+        finally:
+            for parameter in others:
+                parameter.requires_grad_(True)
 
 
 def last_parameters(model: nn.Module, layers: int) -> list[nn.Parameter]:

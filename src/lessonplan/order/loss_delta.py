@@ -67,7 +67,7 @@ class LossDelta(Orderer):
     on: On = "same"
     method: Method = "exact"
     external: int = 512
-    layers: int = 6
+    layers: int = 7
     until_gain_below: float | None = None
     fidelity: int | None = None
 

@@ -8,15 +8,24 @@ from typing import Any
 from rich.markup import escape
 from rich.table import Table
 
-from lessonplan.report.formatting import MISSING, fixed, interval, percent, points
+from lessonplan.report.formatting import MINUS, MISSING, fixed, interval, percent, points
 from lessonplan.report.reading import Json
 
-_NO_SHARES = ("calibration_error", "between_gradient_norm")
+NO_SHARES = ("calibration_error", "between_gradient_norm")
 _WORDS = {
     "fgsm": "FGSM", "bim": "BIM", "mim": "MIM", "pgd": "PGD", "autoattack": "AutoAttack", "ttsa": "test-time sums",
     "mi": "Mixup Inference", "ood": "other data", "tnr": "TNR", "tpr95": "TPR 95%", "auroc": "AUROC",
     "val": "validation", "train": "training",
 }  # fmt: skip
+
+
+def is_share(measure: str) -> bool:
+    """Whether a number of an evaluation is a share in [0, 1], which people read in per cent.
+
+    >>> is_share("pgd_accuracy"), is_share("between_gradient_norm")
+    (True, False)
+    """
+    return measure not in NO_SHARES
 
 
 def measure_words(name: str) -> str:
@@ -35,16 +44,14 @@ def evaluation_rows(methods: Sequence[Json]) -> list[dict[str, Any]]:
         methods: of ``results.json``.
 
     Returns:
-        rows with ``name`` and ``cells``; a cell has ``value``, ``interval``, ``difference`` (to the reference, with
-        its interval) and ``verdict``, all text. Nothing where no run was evaluated.
+        rows with ``name`` and ``cells``; a cell has ``value``, ``interval``, ``difference`` (to the reference) and
+        ``verdict``, all text. Nothing where no run was evaluated.
     """
     names = dict.fromkeys(name for method in methods for name in method.get("evaluation") or {})
     return [
         {
             "name": measure_words(name),
-            "cells": [
-                _cell((method.get("evaluation") or {}).get(name), name not in _NO_SHARES) for method in methods
-            ],
+            "cells": [_cell((method.get("evaluation") or {}).get(name), is_share(name)) for method in methods],
         }
         for name in names
         if any(_known(method, name) for method in methods)
@@ -79,7 +86,7 @@ def _cell(found: Json | None, share: bool) -> dict[str, str]:
     bounds = found.get("ci_t")
     text = ""
     if difference is not None:
-        text = points(difference["mean"]) if share else fixed(difference["mean"], 3)
+        text = points(difference["mean"]) if share else f"{difference['mean']:+.3f}".replace("-", MINUS)
     return {
         "value": percent(found["mean"]) if share else fixed(found["mean"], 3),
         "interval": _interval(bounds, share),

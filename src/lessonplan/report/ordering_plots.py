@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from markupsafe import Markup
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 from lessonplan.report.formatting import compact, fixed, listing
 from lessonplan.report.palette import INK, style
@@ -76,6 +76,9 @@ def by_epoch(ours: Sequence[Json], theirs: Sequence[Json], key: str, *, name: st
                 axes.plot(epochs, means, color=look.color, linestyle=look.linestyle, marker="o", markersize=3)
         if key == "loss":
             axes.set_yscale("log")
+            axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axes.yaxis.set_minor_formatter(NullFormatter())
+            compact_axis(axes, "y")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_xlabel("epoch")
         axes.set_ylabel(ylabel)

@@ -102,7 +102,8 @@ def write_overview(folder: Path) -> Path:
     """Write ``index.html`` over several comparisons from ``overview.json``.
 
     Args:
-        folder: ``overview.json`` in it holds ``title`` and ``parts``, the names of its comparisons' folders.
+        folder: ``overview.json`` in it holds ``title``, ``parts``, the names of its comparisons' folders, and
+            perhaps ``claims``, sentences on all of them.
 
     Returns:
         The path of the page.
@@ -117,11 +118,13 @@ def write_overview(folder: Path) -> Path:
         results = read_results(folder / name)
         findings = [method["finding"] for method in results["methods"]]
         entries.append({"name": name, "link": f"{quote(name)}/index.html", "findings": findings})
-    return _write(folder / "index.html", _render("overview.html", {"title": about["title"], "entries": entries}))
+    content = {"title": about["title"], "entries": entries, "claims": about.get("claims", [])}
+    return _write(folder / "index.html", _render("overview.html", content))
 
 
 def write_pages(folder: Path) -> Path:
-    """Write the pages of any folder of ours again: of several comparisons, of one, of a run, or of an evaluation.
+    """Write the pages of any folder of ours again: of several comparisons, of one, of a run,
+    of a search, or of an evaluation.
 
     Returns:
         The page to begin with.
@@ -134,6 +137,10 @@ def write_pages(folder: Path) -> Path:
         from lessonplan.report.evaluation import write_evaluation  # which needs this module
 
         return write_evaluation(folder)
+    if (folder / "ordering.json").exists():
+        from lessonplan.report.ordering import write_ordering  # which needs this module
+
+        return write_ordering(folder)
     if (folder / "overview.json").exists():
         for name in read_json(folder / "overview.json")["parts"]:
             write_pages(folder / name)

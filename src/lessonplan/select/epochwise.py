@@ -50,8 +50,7 @@ class Epochwise:
         self.selection, self.every, self.resample = Selection.of(selection), every, resample
         self.scoring = scoring or Scoring()
         self._position = 0
-        self._passing: list[Tensor] = []
-        self._scores: list[list[Tensor]] = []
+        self._passing, self._scores = _Gathered(), [_Gathered() for _ in self.selection.selectors]
         self.kept: Tensor | None = None
         self.weights: Tensor | None = None
 
@@ -61,7 +60,8 @@ class Epochwise:
 
     def restart(self) -> None:
         """Forget what was kept."""
-        self._position, self._passing, self._scores = 0, [], [[] for _ in self.selection.selectors]
+        self._position, self._passing = 0, _Gathered()
+        self._scores = [_Gathered() for _ in self.selection.selectors]
         self.kept = self.weights = None
 
     def score(
@@ -85,10 +85,10 @@ class Epochwise:
             close = getattr(read, "close", None)
             if close is not None:
                 close()
-        passing = torch.cat(self._passing)
-        chosen = self.selection.select(passing, [torch.cat(s) for s in self._scores], len(data), generator)
-        self._passing, self._scores = [], []
-        self.kept, self.weights = chosen.positions, chosen.weights
+        scores = [gathered.values for gathered in self._scores]
+        chosen = self.selection.select(self._passing.values, scores, len(data), generator)
+        self.kept, self.weights = chosen.positions.clone(), chosen.weights
+        self._passing, self._scores = _Gathered(), []
         tally.kept = len(chosen.positions)
 
     def _score_chunks(
@@ -110,8 +110,8 @@ class Epochwise:
             passing = self.selection.passing(scored, generator)
             left = scored.rows(passing)
             for scores, part in zip(self._scores, self.selection.selectors, strict=True):
-                scores.append(part.score(left).cpu())
-            self._passing.append(indices[passing])
+                scores.add(part.score(left).cpu(), len(data))
+            self._passing.add(indices[passing], len(data))
             self._position += len(indices)
             yield
 
@@ -129,8 +129,8 @@ class Epochwise:
         return {
             "selection": self.selection.state_dict(),
             "position": self._position,
-            "passing": list(self._passing),
-            "scores": [list(scores) for scores in self._scores],
+            "passing": self._passing.values.clone(),
+            "scores": [gathered.values.clone() for gathered in self._scores],
             "kept": self.kept,
             "weights": self.weights,
         }
@@ -139,6 +139,30 @@ class Epochwise:
         """Take back what ``state_dict`` gave."""
         self.selection.load_state_dict(state["selection"])
         self._position = state["position"]
-        self._passing = list(state["passing"])
-        self._scores = [list(scores) for scores in state["scores"]]
+        self._passing, self._scores = _Gathered(), [_Gathered() for _ in state["scores"]]
+        for gathered, values in zip(
+            [self._passing, *self._scores], [state["passing"], *state["scores"]], strict=True
+        ):
+            gathered.add(values, len(values))
         self.kept, self.weights = state["kept"], state["weights"]
+
+
+class _Gathered:
+    """Values that come in pieces, in one tensor, so that they are not held twice when they are put together."""
+
+    def __init__(self) -> None:
+        self._room, self._count = torch.empty(0, dtype=torch.int64), 0
+
+    @property
+    def values(self) -> Tensor:
+        """What has come so far."""
+        return self._room[: self._count]
+
+    def add(self, piece: Tensor, most: int) -> None:
+        """Take a piece, of ``most`` values in all."""
+        if len(self._room) < most:
+            room = torch.empty(most, dtype=piece.dtype)  # memory is taken where it is written to
+            room[: self._count] = self.values
+            self._room = room
+        self._room[self._count : self._count + len(piece)] = piece
+        self._count += len(piece)

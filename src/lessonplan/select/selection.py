@@ -127,21 +127,23 @@ class Selection:
         Returns:
             positions among all candidates.
         """
-        chosen, weights = torch.arange(len(kept)), None
+        # None is all of them: of a large set, each copy counts.
+        chosen, weights, left = None, None, len(kept)
         for part, given in zip(self.selectors, scores, strict=True):
-            if len(chosen) == 0:
+            if left == 0:
                 break
-            narrowed = given[chosen.to(given.device)]
+            narrowed = given if chosen is None else given[chosen.to(given.device)]
             if not bool(torch.isfinite(narrowed).all()):
                 raise ConfigError(f"selector {part.name} got scores that are NaN or infinite: see the losses")
-            picked, factors = part(narrowed, part.number(len(chosen)), generator)
+            picked, factors = part(narrowed, part.number(left), generator)
             picked = picked.cpu()
-            chosen = chosen[picked]
+            chosen = picked if chosen is None else chosen[picked]
+            left = len(chosen)
             weights = weights[picked] if weights is not None else None
             if factors is not None:
                 factors = factors.float().cpu()
                 weights = factors if weights is None else weights * factors
-        positions = kept[chosen]
+        positions = kept if chosen is None else kept[chosen]
         wanted = self.fixed_size
         if self.fill == "random" and wanted is not None and len(positions) < min(wanted, candidates):
             rest = torch.ones(candidates, dtype=torch.bool)

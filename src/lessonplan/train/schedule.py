@@ -83,9 +83,8 @@ class Schedule:
             end = self.options["end"]
             return end + (1.0 - end) * (1.0 + math.cos(math.pi * share)) / 2.0
         if self.kind == "step":
-            return float(
-                self.options["gamma"] ** min(int(share * self.options["parts"]), self.options["parts"] - 1)
-            )
+            parts = self.options["parts"]
+            return float(self.options["gamma"] ** min(int(share * parts), math.ceil(parts) - 1))
         if self.kind == "exponential":
             return float(self.options["end"] ** share)
         return self._level

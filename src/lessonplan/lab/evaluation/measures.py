@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 EvaluationMeasure = Literal[
-    "judged_accuracy", "top5_accuracy", "calibration_error", "clean_accuracy",
+    "top5_accuracy", "calibration_error", "clean_accuracy",
     "ttsa_accuracy", "mi_predicted_accuracy", "mi_other_accuracy",
     "fgsm_accuracy", "bim_accuracy", "mim_accuracy", "pgd_accuracy", "autoattack_accuracy",
     "fgsm_top5_accuracy", "bim_top5_accuracy", "mim_top5_accuracy", "pgd_top5_accuracy",
@@ -26,18 +26,7 @@ EvaluationMeasure = Literal[
 the table of defences, on fewer images, the last one the smaller of the two before it."""
 
 EvaluationError = Literal[
-    "test_error", "clean_error", "ttsa_error", "fgsm_error", "bim_error", "mim_error", "pgd_error",
+    "test_error", "val_error", "clean_error", "ttsa_error", "fgsm_error", "bim_error", "mim_error", "pgd_error",
     "fgsm_top5_error", "bim_top5_error", "mim_top5_error", "pgd_top5_error",
 ]  # fmt: skip
 """1 minus the accuracy of the same name."""
-
-_NO_SHARES = ("calibration_error", "between_gradient_norm")
-
-
-def is_share(measure: str) -> bool:
-    """Whether a number of an evaluation is a share in [0, 1], which people read in per cent.
-
-    >>> is_share("pgd_accuracy"), is_share("between_gradient_norm")
-    (True, False)
-    """
-    return measure not in _NO_SHARES

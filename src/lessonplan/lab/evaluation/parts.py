@@ -115,7 +115,6 @@ def classification(work: Work) -> dict[str, Any]:
     bins = reliability(logits.double().softmax(1), view.labels)
     norm = parameter_norm(subject.model)
     measures = {
-        "judged_accuracy": found["accuracy"],
         "top5_accuracy": found["top5"],
         "calibration_error": found["calibration_error"],
     }

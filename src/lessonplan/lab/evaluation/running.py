@@ -40,7 +40,7 @@ _FORMAT = 1  # raised when a change of the code makes stored parts incomparable 
 
 
 def evaluate(
-    subject: Subject, options: Evaluation | None = None, *, out: str | Path, page: bool = True, quiet: bool = False
+    subject: Subject, options: Evaluation | None = None, *, out: str | Path, live: bool = True
 ) -> dict[str, Any]:
     """Judge a network; called again with the same network and options, it does only what is not stored yet.
 
@@ -48,8 +48,7 @@ def evaluate(
         subject: what ``run_subject``, ``model_subject`` or ``subject_of`` gave.
         options: what to do; classification alone if not given.
         out: folder for ``evaluation.json``, ``index.html`` and ``pictures/``.
-        page: write the page, whenever a part is finished.
-        quiet: show no progress.
+        live: show progress, and write the page whenever a part is finished; otherwise once, at the end.
 
     Returns:
         What ``evaluation.json`` holds; ``["measures"]`` are its numbers by name.
@@ -64,7 +63,7 @@ def evaluate(
     check_subject(subject, options)
     parts = _chosen(subject, options)
     identity = subject.fingerprint()
-    with sole_user(root), Steps(quiet) as steps:
+    with sole_user(root), Steps(quiet=not live) as steps:
         stored = _stored(root)
         results = _header(subject, options, list(parts))
         for name, (part, uses) in parts.items():
@@ -76,8 +75,10 @@ def evaluate(
                 results["parts"][name] = {"key": key, **_do(part, Work(subject, options, steps), root, name)}
             results["measures"] |= results["parts"][name]["measures"]
             write_json(root / FILE, results)
-            if page:
+            if live:
                 write_evaluation(root)
+        if not live:
+            write_evaluation(root)
     return results
 
 

@@ -1,33 +1,68 @@
-"""The thesis' experiment at four scales."""
+"""Recipes of searches for the best order, as files that a person can read."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from lessonplan.errors import ConfigError, DataError
+import yaml
+from pydantic import BaseModel, ConfigDict, Field
+
+from lessonplan.errors import ConfigError
+from lessonplan.lab.datasets import missing
 from lessonplan.lab.ordering.search import search_orderings
 from lessonplan.lab.recipe import Scale
+from lessonplan.report.ordering import print_ordering
 
-_FULL: dict[str, Any] = {"classes": ("0", "1"), "per_class": 24, "evaluate": 2048, "epochs": 13}
-SCALES: dict[str, dict[str, Any]] = {
-    "smoke": {
-        "data": "digits",
-        "classes": ("0", "1"),
-        "per_class": 8,
-        "evaluate": 100,
-        "batch_size": 4,
-        "epochs": 3,
-        "survivors": 3,
-    },
-    "cpu": _FULL,
-    "gpu": _FULL,
-    "paper": {**_FULL, "evaluate_on": "test"},
-}
-"""What each scale gives to ``search_orderings``; ``paper`` evaluates on test data, as the thesis did."""
+
+class SearchRecipe(BaseModel):
+    """A search of a source, at several scales."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    """how it is called for"""
+    title: str
+    """one line"""
+    citation: str
+    """where the source has it"""
+    needs: str
+    """the data set of the source, a key of ``lessonplan.lab.datasets``"""
+    scales: dict[Scale, dict[str, Any]]
+    """for each scale the arguments of ``search_orderings``"""
+    notes: list[str] = Field(default_factory=list)
+    """how ours differs from the source's, and why"""
+
+
+@dataclass
+class SearchOutcome:
+    """What such a recipe gave.
+
+    Attributes:
+        recipe: what was run.
+        summary: see ``search_orderings``.
+    """
+
+    recipe: SearchRecipe
+    summary: dict[str, Any]
+    failures: int = 0
+
+    def show(self) -> None:
+        """Print the table and what became of the claims."""
+        print_ordering(self.summary)
+
+
+def search_recipes() -> dict[str, SearchRecipe]:
+    """Every recipe of a search that is shipped, by name."""
+    folder = resources.files("lessonplan.lab.ordering") / "recipes"
+    found = [SearchRecipe(**yaml.safe_load(f.read_text())) for f in folder.iterdir() if f.name.endswith(".yaml")]
+    return {recipe.name: recipe for recipe in sorted(found, key=lambda recipe: recipe.name)}
 
 
 def reproduce_ordering(
+    name: str = "thesis-2.1",
     scale: Scale = "smoke",
     *,
     out: str | Path,
@@ -35,10 +70,11 @@ def reproduce_ordering(
     test: str | None = None,
     jobs: int | None = None,
     device: str = "auto",
-) -> dict[str, Any]:
-    """Run the thesis' perfect ordering; called again it goes on where it stopped.
+) -> SearchOutcome:
+    """Run a search of a source; called again it goes on where it stopped.
 
     Args:
+        name: of the recipe.
         scale: ``"smoke"`` (seconds, on embedded digits), ``"cpu"`` (in full, at most 15 minutes on 2 cores),
             ``"gpu"`` (the same on one GPU), ``"paper"`` (the same, evaluated on test data).
         out: folder of the results.
@@ -47,20 +83,19 @@ def reproduce_ordering(
         jobs: trees at a time.
         device: ``"auto"``, ``"cpu"``, ``"cuda"``.
 
-    Returns:
-        The summary, see ``search_orderings``.
-
     Raises:
-        ConfigError: unknown scale. DataError: the data were not named, or cannot be read.
+        ConfigError: unknown recipe or scale. DataError: the data were not named, or cannot be read.
     """
-    if scale not in SCALES:
-        raise ConfigError(f"thesis-2.1 has no scale {scale!r}: give one of {', '.join(SCALES)}")
-    given = {key: value for key, value in SCALES[scale].items() if key != "data"}
-    source = data or SCALES[scale].get("data")
+    recipes = search_recipes()
+    recipe = recipes.get(name)
+    if recipe is None or scale not in recipe.scales:
+        raise ConfigError(f"{name} has no scale {scale!r}: give smoke, cpu, gpu or paper of {', '.join(recipes)}")
+    given = dict(recipe.scales[scale])
+    source = given.pop("data", None) if data is None else data
+    given.pop("data", None)
     if source is None:
-        raise DataError(
-            f"thesis-2.1 at scale {scale} needs MNIST (its 10,000 test digits are enough): give for example"
-            " --data idx:PATH"
-        )
-    title = f"Perfect ordering (thesis-2.1, scale {scale})"
-    return search_orderings(source, out=out, title=title, test=test, jobs=jobs, device=device, **given)
+        raise missing(recipe.needs, name, scale)
+    given["classes"] = tuple(given["classes"])
+    title = f"{recipe.title} ({name}, scale {scale})"
+    summary = search_orderings(source, out=out, title=title, test=test, jobs=jobs, device=device, **given)
+    return SearchOutcome(recipe, summary)
