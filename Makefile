@@ -6,6 +6,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 CONSTRAINTS := constraints.txt
 STAMP := $(VENV)/.installed
+# what the tests compare with; their own requirements would replace torch
+ORACLES := torchattacks==3.5.1 captum==0.9.0
 # compiled tests are kept, or a second "make test" would take seconds longer to start
 export PYTHONDONTWRITEBYTECODE :=
 
@@ -26,7 +28,7 @@ test-browser: $(STAMP)
 
 # on a machine with nothing else to do
 bench: $(STAMP)
-	for name in sum_speed fit_overhead streaming resume_cost puzzle_step; do $(BIN)/python benchmarks/$$name.py; done
+	for name in sum_speed fit_overhead streaming resume_cost puzzle_step evaluate_speed evaluate_line ideas; do $(BIN)/python benchmarks/$$name.py; done
 
 lint: $(STAMP)
 	$(BIN)/ruff check --fix .
@@ -41,4 +43,5 @@ $(STAMP): pyproject.toml $(CONSTRAINTS)
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check "$$(grep '^torch==' $(CONSTRAINTS))"
 	$(BIN)/pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS) -e ".[dev]"
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps $(ORACLES)
 	touch $(STAMP)

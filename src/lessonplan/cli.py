@@ -18,6 +18,7 @@ COMMANDS = {
     "preview": "Draw mixed images with their labels.",
     "order": "Search the best order of a few batches: every permutation, epoch after epoch.",
     "predict": "Classify images or recordings with a trained network.",
+    "evaluate": "Judge a trained network: attacks, test-time sums, out-of-distribution, localisation.",
     "recipes": "List the experiments that can be reproduced.",
     "reproduce": "Run an experiment of the sources, beside the sources' numbers.",
     "report": "Write the pages of a folder again.",

@@ -320,7 +320,9 @@ def test_a_network_of_ones_own(own, capsys) -> None:
     right = ((x @ weight.T).argmax(1) == data.test.labels).double().mean().item()
     found = json.loads(Path("out/evaluation.json").read_text())
     assert found["parts"]["classification"]["accuracy"] == pytest.approx(right)
+    before = torch.get_rng_state()
     by_file = model_subject("my_networks_of_this_test.py:linear", own / "w.safetensors", "digits")
+    assert torch.equal(torch.get_rng_state(), before)
     assert torch.equal(by_file.model.model[1].weight, weight)
     assert "training part" in by_file.note
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,6 @@ import pytest
 from lessonplan.errors import ConfigError
 from lessonplan.lab import comparison
 from lessonplan.lab.config import Comparison, content_hash
-from lessonplan.lab.executor import Report
 from lessonplan.lab.job import Job
 
 
@@ -57,7 +56,7 @@ class Listing:
     def __init__(self) -> None:
         self.names: list[str] = []
 
-    def run(self, jobs: Iterable[Job], report: Report) -> None:
+    def run(self, jobs: Iterable[Job], report: Callable[[Job, str | None], None]) -> None:
         self.names += [job.folder.name for job in jobs]
 
 

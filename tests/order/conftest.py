@@ -65,6 +65,7 @@ class Loop:
     weights: Tensor | None = None
     loss: LossFunction = soft_cross_entropy
     trained: list[Batch] = field(default_factory=list)
+    made: list[bool] = field(default_factory=list)
     passes: list[Passes] = field(default_factory=list)
     described: list[dict[str, Any]] = field(default_factory=list)
     position: int = 0
@@ -116,6 +117,7 @@ class Loop:
         """What the trainer does with a batch."""
         x, y = batch.read(self.data)
         step = batch.step
+        self.made.append(step is not None)
         if step is None:
             step = self.learner.losses(x, y)
             self.learner.update(step, batch.weights)

@@ -244,7 +244,7 @@ def test_cached_by_hand(loop):
     first, outside = candidates(run, 5), run.validation.fetch(torch.arange(12))
     parameters, looks = list(run.model.parameters()), looking(run, "cached")
     read = [run.data.fetch(b.indices) for b in first]
-    halves = [(outside[0][:6], outside[1][:6]), (outside[0][6:], outside[1][6:])]
+    thirds = [(outside[0][i : i + 4], outside[1][i : i + 4]) for i in (0, 4, 8)]
 
     old = [grad(run, *pair, parameters) for pair in read[:4]]
     mean = [torch.stack(parts).mean(0) for parts in zip(*old, strict=True)]
@@ -253,22 +253,22 @@ def test_cached_by_hand(loop):
         every = [torch.stack(parts).mean(0) for parts in zip(*kept, strict=True)]
         return stepped(run, [(a + b) / 2 for a, b in zip(fresh, every, strict=True)])
 
-    there = at(run, point(mean, old), lambda: grad(run, *halves[0], parameters))
+    there = at(run, point(mean, old), lambda: grad(run, *thirds[0], parameters))
     look = looks.look(first[:4], "external", outside)
     torch.testing.assert_close(look.scores, torch.stack([0.1 * dot(g, there) for g in old]), rtol=1e-4, atol=1e-7)
 
     run.update(first[0])
     new = grad(run, *read[4], parameters)
-    then = at(run, point(new, [*old[1:], new]), lambda: grad(run, *halves[1], parameters))
-    blend = [0.7 * a + 0.3 * b for a, b in zip(there, then, strict=True)]
+    then = at(run, point(new, [*old[1:], new]), lambda: grad(run, *thirds[1], parameters))
+    blend = [0.75 * a + 0.25 * b for a, b in zip(there, then, strict=True)]
     look = looks.look(first[1:], "external", outside)
     expected = torch.stack([0.1 * dot(g, blend) for g in [*old[1:], new]])
     torch.testing.assert_close(look.scores, expected, rtol=1e-4, atol=1e-7)
 
     run.update(first[4])  # nobody joins: the oldest is renewed
     renewed = grad(run, *read[1], parameters)
-    again = at(run, point(renewed, [renewed, *old[2:]]), lambda: grad(run, *halves[0], parameters))
-    blend = [0.7 * a + 0.3 * b for a, b in zip(blend, again, strict=True)]
+    again = at(run, point(renewed, [renewed, *old[2:]]), lambda: grad(run, *thirds[2], parameters))
+    blend = [0.75 * a + 0.25 * b for a, b in zip(blend, again, strict=True)]
     look = looks.look(first[1:4], "external", outside)
     expected = torch.stack([0.1 * dot(g, blend) for g in (renewed, *old[2:])])
     torch.testing.assert_close(look.scores, expected, rtol=1e-4, atol=1e-7)
@@ -328,6 +328,15 @@ def test_what_it_costs(loop):
     assert loop(make(method="first-order")).run(1, stop=1).passes[0].cost == 3 * (24 + 20)
     cached = loop(make(method="cached")).run(1, stop=3).passes
     assert [p.cost for p in cached] == [3 * (24 + 5), 3 * (6 + 5), 3 * (6 + 5)]
+
+
+def test_an_update_that_cached_saves_pays_for_renewing_the_oldest_gradient(loop):
+    run = loop(make(method="cached"), final=True, train=240).run(1, stop=30)
+    assert 3 < sum(run.made) < 27
+    before = [False, *run.made[:-1]]
+    looks = [18 * (4 if i == 0 else 1) + 15 for i in range(30)]  # those that join, a piece of 5 external samples
+    expected = [look + 18 * (saved - now) for look, saved, now in zip(looks, before, run.made, strict=True)]
+    assert [p.cost for p in run.passes] == expected
 
 
 def test_the_known_loss_before_is_the_measured_one(loop):

@@ -17,7 +17,8 @@ from rich.console import Console
 from lessonplan.errors import DataError
 from lessonplan.report import write_comparison, write_pages
 from lessonplan.report.comparison_evaluation import evaluation_rows, evaluation_table
-from lessonplan.report.evaluation import findings, print_evaluation, write_evaluation
+from lessonplan.report.evaluation import findings, write_evaluation
+from lessonplan.report.evaluation_terminal import print_evaluation
 
 NASTY = "<script>alert(1)</script>"
 

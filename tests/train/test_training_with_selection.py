@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import lessonplan as lp
+from lessonplan.errors import ConfigError
 from lessonplan.select import Filter, Selector, epochwise
 from lessonplan.supply import HANDLED
 
@@ -304,3 +305,11 @@ def test_killed_in_any_pass(quick, alone, same_run, tmp_path, text: str) -> None
             stops += 1
     assert stops >= 2
     same_run(whole, run)
+
+
+def test_weights_through_a_mix_need_a_loss_that_is_linear_in_the_target():
+    data = lp.data.load("digits", per_class=10)
+    plan = "select:weighted:0.5,importance=true + sum:k=2"
+    with pytest.raises(ConfigError, match="cross-entropy alone"):
+        lp.fit("fcnet-8", data, plan, budget="1ep", loss="sum-bce")
+    lp.fit("fcnet-8", data, plan, budget="1ep")

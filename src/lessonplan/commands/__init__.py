@@ -7,6 +7,7 @@ from typing import Any
 
 from lessonplan.commands.common import DataOptions
 from lessonplan.commands.compare import Compare
+from lessonplan.commands.evaluate import Evaluate
 from lessonplan.commands.order import Order
 from lessonplan.commands.predict import Predict
 from lessonplan.commands.preview import Preview
@@ -23,6 +24,7 @@ COMMAND_TYPES: dict[str, Any] = {
     "compare": Compare,
     "train": Train,
     "preview": Preview,
+    "evaluate": Evaluate,
     "order": Order,
     "predict": Predict,
     "recipes": Recipes,

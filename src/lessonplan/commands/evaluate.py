@@ -67,7 +67,7 @@ class Evaluate:
         import torch
 
         from lessonplan.lab.evaluation import evaluate
-        from lessonplan.report.evaluation import print_evaluation
+        from lessonplan.report.evaluation_terminal import print_evaluation
 
         out = self._out()
         options = self._options()

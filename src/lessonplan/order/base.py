@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
-from typing import Any, ClassVar, Literal, TypeVar
+from typing import Any, ClassVar, Literal
 
 import torch
 
@@ -15,12 +14,11 @@ from lessonplan.batches import Batch, Samples, Step
 from lessonplan.errors import ConfigError
 from lessonplan.learner import Learner
 from lessonplan.mix.network import Passes
+from lessonplan.order.options import Amount, check_amount, given, read_warmup
 from lessonplan.seeds import fold_seed
 
-Amount = int | Literal["all"]
 _NEVER_SENT = ("_learner", "_data", "_validation")
 _END: Any = object()
-T = TypeVar("T")
 
 
 @dataclass
@@ -329,34 +327,3 @@ class Orderer(ABC):
             ConfigError: there are none yet.
         """
         return given(self._data, f"{self.name} reads samples: call setup(seed=..., data=...), or train with fit")
-
-
-def read_warmup(text: str | None) -> tuple[float, str]:
-    """How long ordering is on: an amount, and "ep", "%" or "steps".
-
-    >>> read_warmup("5ep"), read_warmup("20%")
-    ((5.0, 'ep'), (20.0, '%'))
-    """
-    if text is None:
-        return float("inf"), "ep"
-    match = re.fullmatch(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*(ep|%|steps)\s*", text)
-    if match is None or float(match[1]) <= 0:
-        raise ConfigError(f"warmup={text!r} cannot be read: give '5ep', '20%' or '500 steps', above 0, or none")
-    return float(match[1]), match[2]
-
-
-def check_amount(name: str, option: str, value: Amount) -> None:
-    """A number of 1 or more, or "all".
-
-    Raises:
-        ConfigError: it is neither.
-    """
-    if value != "all" and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
-        raise ConfigError(f"{name}: {option}={value!r}: give a number of 1 or more, or 'all'")
-
-
-def given(value: T | None, otherwise: str) -> T:
-    """The value, or a ``ConfigError`` that says what is missing."""
-    if value is None:
-        raise ConfigError(otherwise)
-    return value

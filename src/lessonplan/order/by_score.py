@@ -12,8 +12,9 @@ from torch import Tensor
 from lessonplan.batches import Batch
 from lessonplan.errors import ConfigError
 from lessonplan.mix.network import Passes
-from lessonplan.order.base import Amount, Choice, Orderer, check_amount
+from lessonplan.order.base import Choice, Orderer
 from lessonplan.order.measure import sample_losses
+from lessonplan.order.options import Amount, check_amount
 from lessonplan.order.strategies import SAMPLINGS, Strategy, check_strategy, pick
 
 Score = Callable[[Tensor, Tensor], Tensor]

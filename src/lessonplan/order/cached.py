@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,20 +17,23 @@ from lessonplan.order.lookahead import External, Look, On, best_of
 from lessonplan.order.measure import gradients, pieces, untouched
 from lessonplan.snapshot import Snapshot
 
-_NEWEST = 0.3  # weight of the newest external gradient in the running mean
+_NEWEST = 0.25  # weight of the newest external gradient in the running mean
+_PIECE = 0.75  # samples of a piece of the external batch, in training batches
 
 
 class Cached:
     """First-order scores whose two parts are paid for at different times.
 
-    What tells candidates apart ages slowly: a gradient that is a few updates old still orders them nearly as a new
-    one does. The external gradient ages at once. So a candidate's gradient is taken when it joins the candidates
-    (the oldest one's is renewed where nobody joins), and the external gradient at each look, by turns on pieces of
-    the external batch of a training batch's size. The look-ahead point is where an update with the mean of the
-    newest gradient and of all kept ones' mean leads. Pieces are averaged over looks, the newest with weight .3.
+    What tells candidates apart ages slowly: a gradient that is a few updates old still orders them nearly as a
+    new one does. So a candidate's gradient is taken when it joins the candidates, and the oldest one's is renewed
+    where nobody joins or where the look before has saved an update. The external gradient swings from update to
+    update, and its mean over some of them says more than a single one: each look takes it on another piece of the
+    external batch (3/4 of a training batch), behind a step with the mean of the newest gradient and of all kept
+    ones' mean, and averages it with those before (the newest has weight 1/4).
 
-    A look costs two training batches, whatever K is, and the first one K + 1; where the newest candidate wins, its
-    update is made already. Memory is that of K + 1 gradients, also in a checkpoint.
+    Looks and updates together cost 2.75 training batches an update, whatever K is; the first look costs K + 0.75.
+    An update is saved where the newest candidate wins: it has been made already. Memory is that of K + 1
+    gradients, also in a checkpoint.
 
     Args:
         learner: the network, loss and optimizer.
@@ -44,6 +48,7 @@ class Cached:
         self._kept: dict[bytes, list[Tensor]] = {}  # the oldest first
         self._external: list[Tensor] | None = None
         self._turn = 0
+        self._saved = False  # whether the last winner's update was made here
 
     def look(
         self,
@@ -62,21 +67,23 @@ class Cached:
         keys = [batch.indices.numpy().tobytes() + batch.epochs.numpy().tobytes() for batch in candidates]
         self._kept = {key: kept for key, kept in self._kept.items() if key in keys}
         fresh = [place for place, key in enumerate(keys) if key not in self._kept]
-        fresh = fresh or [keys.index(next(iter(self._kept)))]
+        if self._kept and (self._saved or not fresh):
+            fresh.insert(0, keys.index(next(iter(self._kept))))
         self._before.take()
         for place in fresh:
             self._kept.pop(keys[place], None)
             self._kept[keys[place]], step = self._training_pass(candidates[place])
             self._passed.take()
             self._before.restore()
-        rows = self._look_outside([self._kept[keys[place]] for place in fresh], candidates[fresh[0]], external)
+        rows = self._look_outside([self._kept[keys[place]] for place in fresh], candidates[fresh[-1]], external)
         self._before.restore()
         assert self._external is not None
         scales = step_scales(self.learner.optimizer, self._trained)
         along = [part * scale for part, scale in zip(self._external, scales, strict=True)]
         scores = torch.stack([inner(self._kept[key], along) for key in keys]).cpu()
         rows += sum(len(candidates[place]) for place in fresh)
-        if keep and best_of(scores) == fresh[-1]:
+        self._saved = keep and best_of(scores) == fresh[-1]
+        if self._saved:
             self._passed.restore()
             step_along(self.learner, self._trained, self._kept[keys[fresh[-1]]])
             return Look(scores, step=step, passes=Passes.both(rows - len(step.logits)))
@@ -100,7 +107,7 @@ class Cached:
         """Renew the external gradient at the look-ahead point; says how many samples it took."""
         both = zip(mean_of(fresh), mean_of(list(self._kept.values())), strict=True)
         step_along(self.learner, self._trained, [(new + every) / 2 for new, every in both])
-        parts = list(pieces(*external, len(newest)))
+        parts = list(pieces(*external, math.ceil(_PIECE * len(newest))))
         x, y = parts[self._turn % len(parts)]
         self._turn += 1
         with untouched(self.learner.model):
@@ -118,6 +125,7 @@ class Cached:
             "gradients": list(self._kept.values()),
             "external": self._external,
             "turn": self._turn,
+            "saved": self._saved,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -128,4 +136,4 @@ class Cached:
 
         self._kept = {key: here(parts) for key, parts in zip(state["keys"], state["gradients"], strict=True)}
         self._external = here(state["external"]) if state["external"] is not None else None
-        self._turn = state["turn"]
+        self._turn, self._saved = state["turn"], state["saved"]

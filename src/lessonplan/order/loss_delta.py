@@ -13,12 +13,13 @@ from torch import Tensor
 from lessonplan.batches import Batch, Samples
 from lessonplan.errors import ConfigError
 from lessonplan.learner import Learner
-from lessonplan.order.base import Amount, Choice, Orderer, check_amount, given
+from lessonplan.order.base import Choice, Orderer
 from lessonplan.order.cached import Cached
 from lessonplan.order.external import External, check_apart
 from lessonplan.order.fidelity import Fidelity
 from lessonplan.order.inner_products import FirstOrder, LastLayers
 from lessonplan.order.lookahead import Exact, On
+from lessonplan.order.options import Amount, check_amount, given
 from lessonplan.order.stacked import Stacked
 from lessonplan.order.strategies import pick
 from lessonplan.seeds import fold_seed
@@ -228,7 +229,7 @@ class LossDelta(Orderer):
             "fidelity": self._fidelity.state_dict(),
             "window": [list(entry) for entry in self._window],
             "sums": self._sums,
-            "cache": self._looks.state_dict() if isinstance(self._looks, Cached) else self._stored,
+            "cache": self._cache(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -242,6 +243,9 @@ class LossDelta(Orderer):
         if state["cache"] is not None:
             self._restore_cache(state["cache"])
 
+    def _cache(self) -> dict[str, Any] | None:
+        return self._looks.state_dict() if isinstance(self._looks, Cached) else self._stored
+
     def _restore_cache(self, state: dict[str, Any]) -> None:
         """Kept gradients go to the method, which begins with ``attach``."""
         self._stored = state
@@ -250,4 +254,4 @@ class LossDelta(Orderer):
             self._stored = None
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**super().__getstate__(), "_looks": None, "_exact": None}
+        return {**super().__getstate__(), "_looks": None, "_exact": None, "_stored": self._cache()}

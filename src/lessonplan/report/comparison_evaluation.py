@@ -15,7 +15,7 @@ NO_SHARES = ("calibration_error", "between_gradient_norm")
 _WORDS = {
     "fgsm": "FGSM", "bim": "BIM", "mim": "MIM", "pgd": "PGD", "autoattack": "AutoAttack", "ttsa": "test-time sums",
     "mi": "Mixup Inference", "ood": "other data", "tnr": "TNR", "tpr95": "TPR 95%", "auroc": "AUROC",
-    "val": "validation", "train": "training",
+    "top5": "top-5", "val": "validation", "train": "training",
 }  # fmt: skip
 
 

@@ -6,9 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
 from lessonplan.errors import DataError
 from lessonplan.report import run_plots
@@ -26,7 +23,6 @@ NAMES = {
     "mi_other": "Mixup Inference, other classes",
 }
 ATTACKS = {"none": "none", "fgsm": "FGSM", "bim": "BIM", "mim": "MIM", "pgd": "PGD", "autoattack": "AutoAttack"}
-_FILE_WIDTH = 140
 
 
 def write_evaluation(folder: Path) -> Path:
@@ -59,7 +55,7 @@ def evaluation_context(folder: Path) -> dict[str, Any]:
         "of_run": (folder.parent / "result.json").is_file(),
         "on": results["options"]["on"],
         "waiting": [name.replace("_", " ") for name in results["planned"] if name not in parts],
-        "cards": _cards(results),
+        "cards": cards(results),
         "findings": findings(results),
         "classification": parts.get("classification"),
         "classes": _class_panels(parts.get("classification") or {}, names),
@@ -70,7 +66,7 @@ def evaluation_context(folder: Path) -> dict[str, Any]:
         "attacks": parts.get("attacks"),
         "attack_names": ATTACKS,
         "defence_names": NAMES,
-        "eps": _eps(parts["attacks"]["eps"]) if "attacks" in parts else "",
+        "eps": eps_words(parts["attacks"]["eps"]) if "attacks" in parts else "",
         "attack_panels": _attack_panels(parts.get("attacks") or {}),
         "ood": parts.get("ood"),
         "ood_panels": _ood_panels(parts.get("ood") or {}),
@@ -106,7 +102,7 @@ def findings(results: Json) -> list[str]:
         worst = min(attacked["rows"][1:], key=lambda row: row["accuracy"])
         on = " on the margin" if worst["loss"] == "margin" else ""
         said.append(
-            f"Of the attacks at eps {_eps(attacked['eps'])}, {ATTACKS[worst['attack']]}{on} leaves the least:"
+            f"Of the attacks at eps {eps_words(attacked['eps'])}, {ATTACKS[worst['attack']]}{on} leaves the least:"
             f" {percent(worst['accuracy'])}% of {count(attacked['samples'])} images are still right"
             f" ({percent(attacked['rows'][0]['accuracy'])}% without)."
         )
@@ -140,7 +136,8 @@ def _verdict(name: str, rows: list[Json], samples: int) -> str:
     return f"{text}."
 
 
-def _cards(results: Json) -> list[tuple[str, str]]:
+def cards(results: Json) -> list[tuple[str, str]]:
+    """The headline numbers that are known, as names and text."""
     found, measures = results["parts"].get("classification") or {}, results["measures"]
     share = [
         ("Accuracy", found.get("accuracy")),
@@ -152,7 +149,7 @@ def _cards(results: Json) -> list[tuple[str, str]]:
         ("Error between samples", measures.get("between_miss")),
         ("Training error, corrupted", measures.get("train_error_corrupted")),
     ]
-    cards = [(name, f"{percent(value)} %") for name, value in share if number(value) is not None]
+    known = [(name, f"{percent(value)} %") for name, value in share if number(value) is not None]
     rest = (
         ("Loss", fixed(found.get("loss"), 3)),
         ("Calibration error", fixed(found.get("calibration_error"), 3)),
@@ -160,7 +157,7 @@ def _cards(results: Json) -> list[tuple[str, str]]:
         ("Norm of the weights", fixed(found.get("param_norm"), 1)),
         ("Time", duration(sum(part["seconds"] for part in results["parts"].values()))),
     )
-    return cards + [(name, value) for name, value in rest if value != MISSING]
+    return known + [(name, value) for name, value in rest if value != MISSING]
 
 
 def _class_panels(found: Json, names: list[str]) -> list[Panel]:
@@ -261,63 +258,11 @@ def _between_panels(found: Json) -> list[Panel]:
     )
 
 
-def _eps(eps: float) -> str:
+def eps_words(eps: float) -> str:
     """A budget as people write it.
 
-    >>> _eps(8 / 255), _eps(0.03)
+    >>> eps_words(8 / 255), eps_words(0.03)
     ('8/255', '0.03')
     """
     scaled = 255 * eps
     return f"{scaled:.0f}/255" if abs(scaled - round(scaled)) < 1e-6 and scaled >= 0.5 else f"{eps:g}"
-
-
-def print_evaluation(results: Json, console: Console | None = None) -> None:
-    """Print the numbers, the table of attacks and what was found.
-
-    Args:
-        results: what ``evaluation.json`` holds.
-        console: where to; standard output if not given.
-    """
-    if console is None:
-        console = Console(soft_wrap=True)
-        console = console if console.is_terminal else Console(soft_wrap=True, width=_FILE_WIDTH)
-    table = Table(title=escape(str(results["title"])), title_justify="left")
-    table.add_column("measure")
-    table.add_column("value", justify="right")
-    for name, value in _cards(results):
-        table.add_row(escape(name), value)
-    console.print(table)
-    attacked = results["parts"].get("attacks")
-    if attacked is not None:
-        console.print(_attack_table(attacked))
-        for name, rows in (attacked.get("defences") or {}).get("tables", {}).items():
-            console.print(_defence_table(NAMES[name], rows, attacked["defences"]))
-    for sentence in findings(results):
-        console.print(escape(sentence))
-
-
-def _attack_table(found: Json) -> Table:
-    title = f"attacks on the network, eps {_eps(found['eps'])}, {count(found['samples'])} images"
-    table = Table(title=title, title_justify="left")
-    for column in ("attack", "loss", "accuracy %", "top-5 %", "no gradient %"):
-        table.add_column(column, justify="left" if column in ("attack", "loss") else "right")
-    for row in found["rows"]:
-        table.add_row(
-            ATTACKS[row["attack"]],
-            row["loss"] or "",
-            percent(row["accuracy"]),
-            percent(row["top5"]),
-            percent(row["no_gradient"]),
-        )
-    return table
-
-
-def _defence_table(name: str, rows: list[Json], about: Json) -> Table:
-    title = f"{name}, {about['samples']} images, gradients over {about['draws']} draws"
-    table = Table(title=title, title_justify="left")
-    for column in ("attack", "undefended %", "transfer %", "adaptive %", "robust %"):
-        table.add_column(column, justify="left" if column == "attack" else "right")
-    for row in rows:
-        cells = [percent(row[key]) for key in ("undefended", "transfer", "adaptive", "robust")]
-        table.add_row(ATTACKS[row["attack"]], *cells)
-    return table

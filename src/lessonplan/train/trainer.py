@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from lessonplan.batches import Batch, Step
 from lessonplan.data import Data, View
-from lessonplan.errors import LessonplanError
+from lessonplan.errors import ConfigError, LessonplanError
 from lessonplan.evaluate.classification import classification_metrics, parameter_norm
 from lessonplan.learner import Learner, soft
 from lessonplan.mix import Network
@@ -211,6 +211,11 @@ class Trainer:
             step = batch.step
         else:
             if mix is not None:
+                if weights is not None and self.settings.loss != "ce":
+                    raise ConfigError(
+                        "the selection weighs losses and the mix blends samples, which goes together for"
+                        " cross-entropy alone: give loss='ce', a selection without weights, or no mix"
+                    )
                 x, target = mix(x, y if weights is None else target * weights.to(y.device)[:, None])
                 weights = None  # losses are linear in the target: each partner's part has its weight
             if batch.logits is not None:  # the scoring pass is the training pass

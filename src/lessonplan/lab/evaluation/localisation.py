@@ -23,6 +23,7 @@ from lessonplan.lab.evaluation.pictures import FOUND_COLOUR, TRUE_COLOUR, map_pi
 from lessonplan.lab.evaluation.subject import Subject
 
 _KNOWN = "the true boxes of the data"
+_WORDS = {"cam": "CAM", "grad-cam": "Grad-CAM"}
 
 
 def localisation(work: Work) -> dict[str, Any]:
@@ -55,7 +56,7 @@ def localisation(work: Work) -> dict[str, Any]:
         maps,
         [names[label] for label in labels.tolist()],
         "Where the network looks",
-        f"Each image, and the map of its true class ({method}); the true box is red, the one found is green.",
+        f"Each image, and the map of its true class ({_WORDS[method]}); true box red, found one green.",
         [(boxes, TRUE_COLOUR), (boxes_from_maps(maps, threshold), FOUND_COLOUR)],
     )
     return {

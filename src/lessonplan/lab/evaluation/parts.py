@@ -131,10 +131,8 @@ def label_noise(work: Work) -> dict[str, Any]:
     work.steps.begin("training samples", len(train))
     wrong = (_predict_view(work, "train").argmax(1) != train.labels).double()
     errors = [1 - line["val"]["accuracy"] for line in work.subject.history if isinstance(line.get("val"), dict)]
-    measures = {
-        "train_error_real": wrong[~train.corrupted].mean().item(),
-        "train_error_corrupted": wrong[train.corrupted].mean().item(),
-    }
+    parts = {"real": wrong[~train.corrupted], "corrupted": wrong[train.corrupted]}
+    measures = {f"train_error_{name}": part.mean().item() for name, part in parts.items() if len(part)}
     if errors:
         measures |= {"val_error_best": min(errors), "val_error_last": errors[-1]}
     return {"corrupted": int(train.corrupted.sum()), "samples": len(train), "measures": measures}
