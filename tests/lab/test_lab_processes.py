@@ -78,6 +78,11 @@ def test_a_killed_process_costs_one_run(
     assert [method["n"] for method in again["methods"]] == [2, 2]
 
 
+def heed_interrupts() -> None:
+    """A shell's background jobs ignore Ctrl-C, and so would all that these tests start."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 class CommandLine:
     """A ``lessonplan compare`` that would go on for hours, in a process of its own."""
 
@@ -98,6 +103,7 @@ class CommandLine:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            preexec_fn=heed_interrupts,
         )
 
     def wait_for_training(self, epochs: int) -> list[psutil.Process]:
