@@ -16,7 +16,12 @@ from lessonplan.commands import COMMAND_TYPES, option_names
 
 README = Path(__file__).parents[1] / "README.md"
 BLOCKS = re.findall(r"```(\w+)\n(.*?)```", README.read_text(), flags=re.DOTALL)
-SMALLER = {'"wrn-16-1"': '"fcnet-16"', "30k samples": "200 samples", "seeds=5": "seeds=1, jobs=1"}
+SMALLER = {
+    "300k cost": "3k cost",
+    '"wrn-16-1"': '"fcnet-16"',
+    "30k samples": "200 samples",
+    "seeds=5": "seeds=1, jobs=1",
+}
 
 
 def test_python_runs(tmp_path, monkeypatch):
