@@ -26,6 +26,8 @@ SELECTIONS = (
     "accuracy:margin=0.2 >> topk:0.5 >> epochwise",
     "topk:0.5 >> epochwise",
     "weighted:0.5,importance=true >> epochwise",
+    "weighted:0.5 >> epochwise",
+    "weighted:0.5,replacement=false >> epochwise",
     "qsplit:0.5,q=4 >> epochwise",
     "random:0.5 >> epochwise",
 )

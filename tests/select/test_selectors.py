@@ -113,21 +113,32 @@ def test_taking_all_without_replacement_weighs_nothing():
 # -- q-split -----------------------------------------------------------------------------------------
 
 
+def bucket_of_each(losses: torch.Tensor, q: int, power: float) -> torch.Tensor:
+    """The bucket of every sample; each is in one."""
+    buckets = F.equal_mass_buckets(losses, q, power)
+    assert len(buckets) == q
+    assert torch.cat(buckets).sort().values.tolist() == list(range(len(losses)))
+    labels = torch.empty(len(losses), dtype=torch.int64)
+    for number, positions in enumerate(buckets):
+        labels[positions] = number
+    return labels
+
+
 def test_one_loss_that_spans_several_buckets():
     """Sum 16, buckets of 4: the printed algorithm would put 9 into the first, at the wrong position."""
     losses = torch.tensor([1.0, 9.0, 1.0, 1.0, 4.0])
-    assert F.equal_mass_buckets(losses, 4, 1.0).tolist() == [0, 1, 0, 0, 0]
-    assert F.equal_mass_buckets(torch.tensor([9.0, 9.0, 1.0, 1.0]), 4, 1.0).tolist() == [0, 2, 0, 0]
+    assert bucket_of_each(losses, 4, 1.0).tolist() == [0, 1, 0, 0, 0]
+    assert bucket_of_each(torch.tensor([9.0, 9.0, 1.0, 1.0]), 4, 1.0).tolist() == [0, 2, 0, 0]
 
 
 def test_a_bucket_that_is_exactly_full_is_closed():
-    assert F.equal_mass_buckets(torch.ones(6), 3, 2.0).tolist() == [0, 0, 1, 1, 2, 2]
+    assert bucket_of_each(torch.ones(6), 3, 2.0).tolist() == [0, 0, 1, 1, 2, 2]
 
 
 @given(st.lists(st.floats(0.01, 10), min_size=1, max_size=40), st.integers(2, 6), st.floats(0.5, 4))
 def test_buckets_rise_with_the_losses_and_hold_equal_mass(losses, q, power):
     values = torch.tensor(losses, dtype=torch.float64)
-    buckets = F.equal_mass_buckets(values, q, power)
+    buckets = bucket_of_each(values, q, power)
     order = values.argsort(stable=True)
     assert (buckets[order].diff() >= 0).all()
     assert 0 <= buckets.min() <= buckets.max() < q

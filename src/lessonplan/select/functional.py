@@ -124,7 +124,7 @@ def power_at(power: tuple[float, float], progress: float) -> float:
 
 def log_powers(losses: Tensor, power: float) -> Tensor:
     """Logarithm of ``loss^power``, so that no power overflows; ``(N,)`` float64."""
-    return power * losses.double().clamp(min=FLOOR).log()
+    return losses.double().clamp(min=FLOOR).log_().mul_(power)
 
 
 def draw_with_replacement(log_weights: Tensor, size: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -138,11 +138,13 @@ def draw_with_replacement(log_weights: Tensor, size: int, generator: torch.Gener
     Returns:
         positions ``(size,)`` and the probability of each, float64.
     """
-    p = log_weights.softmax(0)
-    edges = p.cumsum(0)
-    drawn = torch.rand(size, generator=generator, dtype=torch.float64)
-    positions = torch.searchsorted(edges / edges[-1], drawn, right=True).clamp(max=len(p) - 1)
-    return positions, p[positions]
+    largest = log_weights.max()
+    edges = (log_weights - largest).exp_().cumsum_(0)
+    total = float(edges[-1])
+    drawn = torch.rand(size, generator=generator, dtype=torch.float64).mul_(total)
+    positions = torch.searchsorted(edges, drawn, right=True).clamp_(max=len(edges) - 1)
+    del edges, drawn
+    return positions, (log_weights[positions] - largest).exp_().div_(total)
 
 
 def draw_without_replacement(log_weights: Tensor, size: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -161,15 +163,15 @@ def draw_without_replacement(log_weights: Tensor, size: int, generator: torch.Ge
         positions ``(size,)``, ascending, and the probability of each, float64.
     """
     clocks = torch.empty(len(log_weights), dtype=torch.float64).exponential_(generator=generator)
-    ringing = clocks.log() - log_weights
-    order = ringing.argsort(stable=True)
-    positions = order[:size].sort().values
-    if size >= len(order):
-        return positions, torch.ones(len(positions), dtype=torch.float64)
-    return positions, -torch.expm1(-torch.exp(log_weights[positions] + ringing[order[size]]))
+    ringing = clocks.log_().sub_(log_weights)
+    if size >= len(ringing):
+        return torch.arange(len(ringing)), torch.ones(len(ringing), dtype=torch.float64)
+    following = ringing.kthvalue(size + 1).values
+    positions = (ringing < following).nonzero().squeeze(1)
+    return positions, -torch.expm1(-torch.exp(log_weights[positions] + following))
 
 
-def equal_mass_buckets(losses: Tensor, q: int, power: float) -> Tensor:
+def equal_mass_buckets(losses: Tensor, q: int, power: float) -> list[Tensor]:
     """Cut the sorted losses into q buckets of equal cumulative ``loss^power`` (ASSIST algorithm 4).
 
     A sample belongs to bucket b if the mass of all smaller losses has reached b q-ths of the whole and not
@@ -182,19 +184,19 @@ def equal_mass_buckets(losses: Tensor, q: int, power: float) -> Tensor:
         power: above 0.
 
     Returns:
-        ``(N,)`` int64 in [0, q): 0 holds the lowest losses.
+        the positions in each bucket, int64; the first holds the lowest losses.
 
     >>> equal_mass_buckets(torch.tensor([3.0, 1.0, 2.0, 1.0]), q=2, power=1.0)
-    tensor([1, 0, 0, 0])
+    [tensor([1, 3, 2]), tensor([0])]
     """
-    order = losses.argsort(stable=True)
-    logs = log_powers(losses, power)[order]
-    reached = (logs - logs[-1]).exp().cumsum(0)
+    ordered, order = losses.sort(stable=True)
+    reached = log_powers(ordered, power)
+    del ordered  # of a million samples each of these takes up to 8 MB
+    reached = reached.sub_(float(reached[-1])).exp_().cumsum_(0)
     edges = reached[-1] / q * torch.arange(1, q, dtype=torch.float64)
-    before = torch.cat([reached.new_zeros(1), reached[:-1]])
-    buckets = torch.empty_like(order)
-    buckets[order] = torch.searchsorted(edges, before, right=True)
-    return buckets
+    # The first of a bucket comes right after the sample whose mass reaches the edge.
+    starts = torch.searchsorted(reached, edges).add_(1).clamp_(max=len(order))
+    return list(order.tensor_split(starts))
 
 
 def bucket_shares(held: list[int], size: int) -> list[int]:
@@ -222,20 +224,19 @@ def bucket_shares(held: list[int], size: int) -> list[int]:
     return taken
 
 
-def draw_shares(buckets: Tensor, shares: list[int], generator: torch.Generator) -> Tensor:
+def draw_shares(buckets: list[Tensor], shares: list[int], generator: torch.Generator) -> Tensor:
     """Draw so many from each bucket, without replacement; positions ascending.
 
     Args:
-        buckets: ``(N,)`` int64, the bucket of each sample.
+        buckets: the positions in each bucket.
         shares: how many from each, at most what it holds.
         generator: on the CPU.
     """
-    shuffled = torch.rand(len(buckets), generator=generator, dtype=torch.float64).argsort(stable=True)
-    grouped = shuffled[buckets[shuffled].argsort(stable=True)]
-    starts = torch.bincount(buckets, minlength=len(shares)).cumsum(0).roll(1)
-    starts[0] = 0
-    place = torch.arange(len(grouped)) - starts[buckets[grouped]]
-    return grouped[place < torch.tensor(shares)[buckets[grouped]]].sort().values
+    keys = torch.rand(sum(len(bucket) for bucket in buckets), generator=generator, dtype=torch.float64)
+    drawn = [
+        bucket[keys[bucket].topk(share, largest=False).indices] for bucket, share in zip(buckets, shares, strict=True)
+    ]
+    return torch.cat(drawn).sort().values
 
 
 def rounds(indices: Tensor) -> Iterator[Tensor]:

@@ -129,12 +129,12 @@ class QSplit(Selector):
 
     def __call__(self, scores: Tensor, size: int, generator: torch.Generator) -> Choice:
         """Choose; see ``Selector``. Positions ascend."""
-        losses = F.checked_losses(self.name, scores)
-        if not len(losses):
+        F.checked_losses(self.name, scores)
+        if not len(scores):
             return torch.zeros(0, dtype=torch.int64, device=scores.device), None
-        buckets = F.equal_mass_buckets(losses, self.q, F.power_at(self._power, self.progress))
-        held = torch.bincount(buckets, minlength=self.q).tolist()
-        return F.draw_shares(buckets, F.bucket_shares(held, size), generator).to(scores.device), None
+        buckets = F.equal_mass_buckets(scores.detach().cpu(), self.q, F.power_at(self._power, self.progress))
+        shares = F.bucket_shares([len(bucket) for bucket in buckets], size)
+        return F.draw_shares(buckets, shares, generator).to(scores.device), None
 
 
 @dataclass(eq=False)
@@ -203,6 +203,6 @@ def draw(log_weights: Tensor, size: int, generator: torch.Generator, replacement
         return torch.zeros(0, dtype=torch.int64), torch.zeros(0)
     if replacement:
         positions, p = F.draw_with_replacement(log_weights, size, generator)
-        return positions, (1.0 / (candidates * p)).float()
+        return positions, p.mul_(candidates).reciprocal_().float()
     positions, p = F.draw_without_replacement(log_weights, size, generator)
-    return positions, (size / (candidates * p)).float()
+    return positions, p.mul_(candidates / size).reciprocal_().float()
