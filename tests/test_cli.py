@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import re
 import resource
 import subprocess
@@ -349,3 +350,18 @@ def test_ctrl_c_within_a_process_exits_with_130(
     monkeypatch.setattr(cli, "_dispatch", interrupted)
     assert run_main("recipes") == 130
     assert "run the same command again" in capsys.readouterr().err
+
+
+def test_output_that_nobody_reads_to_the_end():
+    """`lessonplan recipes | head -1`: no traceback."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run(
+        [sys.executable, "-m", "lessonplan", "--help"],
+        stdout=writing,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (141, "")

@@ -23,14 +23,19 @@ COMMANDS = {
     "reproduce": "Run an experiment of the sources, beside the sources' numbers.",
     "report": "Write the pages of a folder again.",
 }
-INTERRUPTED = 130
+INTERRUPTED, BROKEN_PIPE = 130, 141
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Entry point: exit code 0, 1 if runs failed, 2 for a user's mistake, 130 after Ctrl-C."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
-        sys.exit(_dispatch(arguments))
+        code = _dispatch(arguments)
+        sys.stdout.flush()
+        sys.exit(code)
+    except BrokenPipeError:  # whoever read the output, head for example, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(BROKEN_PIPE)
     except LessonplanError as error:
         print(f"lessonplan: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(2)

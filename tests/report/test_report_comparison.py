@@ -157,7 +157,7 @@ def test_answer_names_the_verdicts(written):
         word = method["difference"]["verdict"]
         clause = next(part for part in re.split("[;:.] ", answer) if method["name"] in part)
         assert word in clause
-    assert "the same cost (90,000 sample passes per run)" in answer
+    assert "the same cost (90,000 forward passes per run)" in answer
 
 
 def test_curves_of_failed_runs_do_not_cut_the_others_short(written):

@@ -79,7 +79,7 @@ def answer(methods: Sequence[Json], reference: str | None) -> str:
     >>> erm = {"name": "erm", "n": 5, "cost": 9e4, "difference": None}
     >>> mixup = {"name": "mixup", "n": 5, "cost": 9e4, "difference": {"verdict": "better"}}
     >>> answer([erm, mixup], "erm")
-    'Against erm, mixup did better. Every method had the same cost (90,000 sample passes per run).'
+    'Against erm, mixup did better. Every method had the same cost (90,000 forward passes per run).'
     """
     groups: dict[str, list[str]] = {"better": [], "worse": [], "undecided": []}
     for method in methods:
@@ -94,13 +94,14 @@ def answer(methods: Sequence[Json], reference: str | None) -> str:
         text = f"Against {reference}, {'; '.join(clauses)}."
     else:
         text = "Nothing can be decided yet: that takes two finished seeds of a method and of the reference."
+    unit = "forward passes per run"
     costs = [cost for method in methods if (cost := number(method.get("cost"))) is not None]
     if len(costs) > 1 and max(costs) > 0:
         if max(costs) <= 1.01 * min(costs):
             exact = "the same" if max(costs) == min(costs) else "nearly the same"
-            text += f" Every method had {exact} cost ({count(sum(costs) / len(costs))} sample passes per run)."
+            text += f" Every method had {exact} cost ({count(sum(costs) / len(costs))} {unit})."
         else:
-            text += f" Costs differ: from {count(min(costs))} to {count(max(costs))} sample passes per run."
+            text += f" Costs differ: from {count(min(costs))} to {count(max(costs))} {unit}."
     return text
 
 

@@ -118,7 +118,7 @@ def _cards(run: Run) -> list[tuple[str, str]]:
         ("Images drawn", compact(totals.get("raw_samples"))),
         ("Forward passes", compact(forwarded) if differ else MISSING),
         ("Backward passes", compact(backpropagated) if differ else MISSING),
-        ("Cost (sample passes)", compact(totals.get("cost"))),
+        ("Cost (forward passes)", compact(totals.get("cost"))),
         ("Time", duration(totals.get("seconds", (last.get("system") or {}).get("seconds")))),
         ("Norm of the weights", fixed(totals.get("param_norm"), 1)),
     ]

@@ -234,7 +234,8 @@ def draw_shares(buckets: list[Tensor], shares: list[int], generator: torch.Gener
     """
     keys = torch.rand(sum(len(bucket) for bucket in buckets), generator=generator, dtype=torch.float64)
     drawn = [
-        bucket[keys[bucket].topk(share, largest=False).indices] for bucket, share in zip(buckets, shares, strict=True)
+        bucket[keys[bucket].topk(share, largest=False).indices]
+        for bucket, share in zip(buckets, shares, strict=True)
     ]
     return torch.cat(drawn).sort().values
 

@@ -29,6 +29,7 @@ class SelectionCost:
         waiting: share of the time that goes into finding the samples of an update, in [0, 1].
         asks: whether candidates are scored by the network.
         one_pass: whether most scoring passes are the training pass.
+        filled: whether a batch was filled.
     """
 
     acceptance: float | None
@@ -37,6 +38,7 @@ class SelectionCost:
     waiting: float | None = None
     asks: bool = True
     one_pass: bool = False
+    filled: bool = True
 
     def sentence(self) -> str:
         """One line for a person.
@@ -47,8 +49,10 @@ class SelectionCost:
         if self.acceptance is None:
             return "selection has seen no candidates in the first epoch"
         kept = f"selection keeps {self.acceptance:.1%} of the candidates so far".replace(".0%", "%")
-        if self.update is None:
+        if not self.filled:
             return f"{kept}, which filled no batch in the first epoch: its passes only gave scores"
+        if self.update is None:
+            return f"{kept}; what an update costs does not tell selection's part from that of ordering and mixing"
         if not self.asks:
             text = f"{kept} without asking the network: an update costs as much as a plain one"
         else:
@@ -155,7 +159,7 @@ def selection_cost(trainer: Trainer, clock: _Clock | None = None) -> SelectionCo
     tally, counters, plan = trainer.supply.tally, trainer.counters, trainer.plan
     asks = tally.scored + tally.reused > 0
     if plan.select is None or not tally.trained or (plan.order is not None and plan.mix is not None):
-        return SelectionCost(tally.acceptance, asks=asks)
+        return SelectionCost(tally.acceptance, asks=asks, filled=tally.trained > 0)
     if plan.order is not None:  # what looking ahead takes is not selection's, and batches are held
         plain = 3 * tally.trained
         total = plain + tally.scored
