@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import sklearn.datasets
 import torch
 from sklearn.datasets import load_digits
 
@@ -276,3 +277,25 @@ def test_real_mnist():
     data = load(REAL / "mnist-t10k", test_fraction=0)
     assert data.shape == (1, 28, 28)
     assert int((data.train.labels < 2).sum()) == 2115
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "classes"), [("iris", (4,), 3), ("wine", (13,), 3), ("breast-cancer", (30,), 2)]
+)
+def test_tables_are_scikit_learns(name, shape, classes):
+    data = load(f"table:{name}", test_fraction=0)
+    bunch = getattr(sklearn.datasets, f"load_{name.replace('-', '_')}")()
+    assert (data.shape, data.num_classes, len(data.train)) == (shape, classes, len(bunch.data))
+    x, y = data.train.fetch(torch.arange(len(data.train)))
+    assert x.dtype == torch.float32
+    # Normalised columns, and the rows of scikit-learn behind them.
+    torch.testing.assert_close(x.mean(0), torch.zeros(shape), atol=1e-4, rtol=0)
+    rows = {tuple(np.float32(row)): label for row, label in zip(bunch.data, bunch.target, strict=True)}
+    mean, deviation = (np.asarray(v) for v in (data.preprocessing.mean, data.preprocessing.std))
+    near = np.array(list(rows))
+    for row, label in zip(x[:20].numpy() * deviation + mean, y[:20].tolist(), strict=True):
+        distance = np.abs(near - row).max(1)
+        assert distance.min() < 1e-3
+        assert rows[tuple(near[distance.argmin()])] == label
+    with pytest.raises(ConfigError, match="did you mean 'iris'"):
+        load("table:irs")

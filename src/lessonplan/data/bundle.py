@@ -81,7 +81,8 @@ def load(
     """Open, split and measure data.
 
     Args:
-        spec: ``"digits"``; ``"npz:PATH"``, ``"folder:PATH"``, ``"parquet:PATH"``, ``"idx:PATH"``,
+        spec: ``"digits"``; ``"table:iris"`` (wine, breast-cancer); ``"npz:PATH"``,
+            ``"folder:PATH"``, ``"parquet:PATH"``, ``"idx:PATH"``,
             ``"cifar:PATH"``, ``"wav:PATH"``; an existing path; arrays ``(x, y)``; a :class:`Source`; or a data
             set object with ``__getitem__`` and ``__len__`` (torchvision, Hugging Face), without random
             transforms.

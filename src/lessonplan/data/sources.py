@@ -16,9 +16,9 @@ def open_parts(spec: Any, options: Options) -> Parts:
     """Open data of any kind.
 
     Args:
-        spec: ``"digits"``, ``"KIND:PATH"`` with KIND npz, folder, parquet, idx, cifar or wav, an existing path
-            (its kind is found from what is there), a :class:`Source`, a pair of arrays ``(x, y)``, or a data
-            set object with ``__getitem__`` and ``__len__``.
+        spec: ``"digits"``, ``"table:NAME"``, ``"KIND:PATH"`` with KIND npz, folder, parquet, idx, cifar or
+            wav, an existing path (its kind is found from what is there), a :class:`Source`, a pair of arrays
+            ``(x, y)``, or a data set object with ``__getitem__`` and ``__len__``.
         options: image size, what to do with bad files, memory.
 
     Raises:
@@ -33,6 +33,10 @@ def open_parts(spec: Any, options: Options) -> Parts:
             from lessonplan.data.arrays import digits
 
             return digits()
+        if colon and kind == "table":
+            from lessonplan.data.tables import table
+
+            return table(where)
         if colon and kind in KINDS and kind != "digits" and where:
             return _open_path(kind, Path(where).expanduser(), options)
         path = Path(spec).expanduser()
@@ -40,7 +44,8 @@ def open_parts(spec: Any, options: Options) -> Parts:
             return _open_path(guess(path), path, options)
         if not colon and ("/" in spec or path.suffix):
             raise DataError(f"{spec} does not exist")
-        raise unknown("data", kind if colon else spec, ["digits", *(f"{k}:PATH" for k in KINDS[1:])])
+        known = ["digits", "table:NAME", *(f"{k}:PATH" for k in KINDS[1:])]
+        raise unknown("data", kind if colon else spec, known)
     if isinstance(spec, Source):
         return Parts(spec)
     if isinstance(spec, tuple):

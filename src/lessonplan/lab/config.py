@@ -21,7 +21,7 @@ class Comparison(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     data: str = "digits"
-    """Data source: digits, npz:PATH, folder:PATH, parquet:PATH, idx:PATH, cifar:PATH, wav:PATH."""
+    """Data source: digits, table:NAME, npz:PATH, folder:PATH, parquet:PATH, idx:PATH, cifar:PATH, wav:PATH."""
     model: str = "tiny"
     """Name of the network."""
     budget: str = "20ep"

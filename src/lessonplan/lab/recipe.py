@@ -114,8 +114,8 @@ class Recipe(_Strict):
     """one line"""
     citation: str
     """where the source has it"""
-    needs: str
-    """the data set of the source, a key of ``lessonplan.lab.datasets``"""
+    needs: str | None = None
+    """the data set of the source, a key of ``lessonplan.lab.datasets``; None: every part names its own data"""
     methods: dict[str, Any]
     """named plans, see ``lessonplan.lab.methods``"""
     reference: str = "erm"

@@ -123,7 +123,8 @@ def _chosen(recipe: Recipe, scale: Scale, only: str | None) -> dict[str, Part]:
 
 def _check_data(recipe: Recipe, parts: Mapping[str, Part], scale: Scale, data: str | None) -> None:
     """See that the data the user is to name were named, one set at a time."""
-    needed = list(dict.fromkeys(part.needs or recipe.needs for part in parts.values() if part.data is None))
+    open_parts = [part.needs or recipe.needs for part in parts.values() if part.data is None]
+    needed = [key for key in dict.fromkeys(open_parts) if key is not None]
     if needed and data is None:
         raise missing(needed[0], recipe.name, scale)
     if len(needed) > 1:
