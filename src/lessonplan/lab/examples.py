@@ -85,16 +85,21 @@ def label_text(target: torch.Tensor, names: Sequence[str]) -> str:
 
 
 def write_examples(root: Path, methods: Sequence[Method], data: Data, seed: int) -> None:
-    """Write ``examples/METHOD.png`` with a caption for each method; those of other methods go."""
+    """Write ``examples/METHOD.png`` with a caption for each mix, one for all methods without; older ones go."""
     folder = root / "examples"
-    stems = {file_stem(method.name) for method in methods}
+    mixes = {method.name: method.fresh_plan().mix for method in methods}
+    plain = [name for name, mix in mixes.items() if mix is None]
+    shown = [method for method in methods if method.name not in plain[1:]]
+    stems = {file_stem(method.name) for method in shown}
     for old in folder.glob("*.*"):
         if old.name.removesuffix(".png").removesuffix(".json") not in stems:
             old.unlink()
-    for method in methods:
-        figure = mixed_images(method.fresh_plan().mix, data, seed=seed)
+    for method in shown:
+        mix = mixes[method.name]
+        figure = mixed_images(mix, data, seed=seed)
         if figure is None:
             continue
-        caption = f"{method.name}: {method.describe()}; training samples as the network sees them at the start"
+        what = f"{method.name}: {method.describe()}" if mix is not None else f"{', '.join(plain)}: not mixed"
+        caption = f"{what}; training samples as the network sees them at the start"
         write_json(folder / f"{file_stem(method.name)}.json", {"method": method.name, "caption": caption})
         save_png(figure, folder / f"{file_stem(method.name)}.png")
