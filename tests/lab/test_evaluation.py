@@ -139,6 +139,19 @@ def test_a_sample_that_counts_for_all_is_the_plain_prediction(run, tmp_path) -> 
     assert measures["ttsa_accuracy"] == measures["clean_accuracy"]
 
 
+def test_the_plain_prediction_beside_the_curve_of_lambda_is_of_its_samples(run, tmp_path) -> None:
+    few, all_ = (
+        evaluate(
+            run_subject(run),
+            Evaluation(ttsa=TestTime(k=2, copies=1), limit=n, curve_limit=12),
+            out=tmp_path / str(n),
+        )
+        for n in (12, 100)
+    )
+    assert few["measures"]["clean_accuracy"] != all_["measures"]["clean_accuracy"]
+    assert all_["parts"]["test_time"]["weight_clean_accuracy"] == few["measures"]["clean_accuracy"]
+
+
 def test_other_data_by_hand(run, tmp_path) -> None:
     """Confidence on a folder of black images, beside the network's own answer for one."""
     folder = tmp_path / "black"

@@ -59,7 +59,7 @@ def evaluation() -> dict[str, Any]:
         "label_noise": {**done, "corrupted": 20, "samples": 100,
                         "measures": {"train_error_real": 0.0512, "train_error_corrupted": 0.7345}},
         "test_time": {**done, "k": 2, "copies": 4, "weight": 1.0, "of": "probabilities", "samples": 200,
-                      "weight_samples": 50, "by_copies": {"ttsa": [[1, 0.6], [2, 0.7], [4, 0.87]]},
+                      "weight_samples": 50, "weight_clean_accuracy": 0.94, "by_copies": {"ttsa": [[1, 0.6], [2, 0.7], [4, 0.87]]},
                       "by_weight": [[0.5, 0.5], [1.0, 0.87], [2.0, 0.9]],
                       "measures": {"clean_accuracy": 0.9, "ttsa_accuracy": 0.87}},
         "attacks": attacks(),

@@ -189,7 +189,7 @@ def _test_time_panels(found: Json) -> list[Panel]:
         return []
     clean = found["measures"]["clean_accuracy"]
     series = {NAMES[name]: (points, style(i + 1)) for i, (name, points) in enumerate(found["by_copies"].items())}
-    dashed = "The dashed line is the plain prediction."
+    dashed = "The dashed line is the plain prediction of the same samples."
     panels = panel(
         "Accuracy against copies",
         f"Predictions averaged over so many sums, on {count(found['samples'])} samples. {dashed}",
@@ -200,8 +200,9 @@ def _test_time_panels(found: Json) -> list[Panel]:
     text = (
         f"How much the tested sample counts in a sum of {found['k']}; on {count(found['weight_samples'])} samples."
     )
-    svg = curve(weights, name="weights", xlabel="lambda", ylabel="accuracy (%)", doubling=True, line_at=clean)
-    return panels + panel("Accuracy against lambda", f"{text} {dashed}", svg)
+    few = found.get("weight_clean_accuracy")  # evaluations of before have none
+    svg = curve(weights, name="weights", xlabel="lambda", ylabel="accuracy (%)", doubling=True, line_at=few)
+    return panels + panel("Accuracy against lambda", text if few is None else f"{text} {dashed}", svg)
 
 
 def _attack_panels(found: Json) -> list[Panel]:

@@ -147,7 +147,7 @@ def test_time(work: Work) -> dict[str, Any]:
     few = min(len(x), work.options.curve_limit)
     work.steps.begin("plain predictions", len(x))
     plain = predict_logits(work.subject.model, x, batch_size=BATCH, progress=work.steps.advance)
-    clean = (plain.argmax(1) == y).double().mean().item()
+    right = (plain.argmax(1) == y).double()
     by_copies, by_weight = {}, []
     for name, defence in work.defences("test time").items():
         work.steps.begin(f"{name}, {copies} copies", len(x) * copies)
@@ -159,11 +159,13 @@ def test_time(work: Work) -> dict[str, Any]:
                 defence, x[:few].to(work.subject.device), y[:few], _WEIGHTS, progress=work.steps.advance
             )
             by_weight = [[weight, value] for weight, value in curves.items()]
+    clean = right.mean().item()
     measures = {"clean_accuracy": clean, **{f"{name}_accuracy": c[-1][1] for name, c in by_copies.items()}}
     return {
         **work.options.ttsa.model_dump(),
         "samples": len(x),
         "weight_samples": few,
+        "weight_clean_accuracy": right[:few].mean().item(),
         "by_copies": by_copies,
         "by_weight": by_weight,
         "measures": measures,
