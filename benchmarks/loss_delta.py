@@ -8,8 +8,9 @@ of 4, the winner's update once more); ours keeps the winner's state and knows th
 
 Fidelity: at each of three stages of one training, networks are trained on by each method's own winners for
 `--updates` updates, and every candidate's gain is measured by exact look-ahead. "share of gain" is what winners
-gained over their candidates' mean, as a share of what the exact winners would have gained; "plain steps" is the
-time of an update (the measurement excluded) in plain steps.
+gained over their candidates' mean, as a share of what the exact winners would have gained; "steps by passes" is
+the mean cost of an update by the passes counted (first look and update included), "plain steps" the time of one
+(the measurement excluded), both in plain steps.
 """
 
 from __future__ import annotations
@@ -39,9 +40,9 @@ K, BATCH, EXTERNAL = 8, 128, 512
 METHODS: dict[str, dict[str, Any]] = {
     "first-order": {"method": "first-order"},
     "last-layers": {"method": "last-layers"},
-    "cached": {"method": "cached"},
+    "kept-gradients": {"method": "kept-gradients"},
 }
-STAGES = {"early": 40, "middle": 300, "late": 900}
+STAGES = {"early": 60, "middle": 300, "late": 900}
 
 
 @dataclass
@@ -96,18 +97,21 @@ class Timed(LossDelta):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.seconds: list[float] = []
-        self.measured = 0.0
+        self.steps: list[float] = []
+        self.measured, self.extra = 0.0, 0
 
     def choose(self, candidates: list[Batch], count: int) -> Any:
         began, self.measured = time.perf_counter(), 0.0
+        before, self.extra = self._passes.cost, 0
         choice = super().choose(candidates, count)
         self.seconds.append(time.perf_counter() - began - self.measured)
+        self.steps.append(1 + (self._passes.cost - before - self.extra) / (3 * BATCH))
         return choice
 
     def _measure(self, candidates: list[Batch]) -> Tensor:
-        began = time.perf_counter()
+        began, before = time.perf_counter(), self._passes.cost
         gains = super()._measure(candidates)
-        self.measured = time.perf_counter() - began
+        self.measured, self.extra = time.perf_counter() - began, self._passes.cost - before
         return gains
 
 
@@ -151,11 +155,20 @@ def fidelity(setting: Setting, updates: int, plain_seconds: Callable[[], float])
                     str(found["measured"]),
                     f"{found['rank_correlation']:.2f}",
                     f"{found['share_of_gain']:.2f}",
+                    f"{sum(order.steps) / len(order.steps):.2f}",
                     spread([s / unit for s in seconds[1:]]),
                 ]
             )
             print(*rows[-1], sep="  ", flush=True)
-    columns = ["stage (updates)", "method", "updates", "rank correlation", "share of gain", "plain steps"]
+    columns = [
+        "stage (updates)",
+        "method",
+        "updates",
+        "rank correlation",
+        "share of gain",
+        "steps by passes",
+        "plain steps",
+    ]
     show(f"Fidelity, {setting.model} at {setting.size} x {setting.size}, K = {K}", columns, rows)
 
 

@@ -12,11 +12,12 @@ from lessonplan.errors import ConfigError, DataError
 from lessonplan.learner import Learner
 from lessonplan.mix.network import Network, soft_cross_entropy
 from lessonplan.order import LossDelta
+from lessonplan.order.anchor import Anchor
 from lessonplan.order.fidelity import Fidelity, rank_correlation
 from lessonplan.order.lookahead import Exact
 from lessonplan.order.stacked import Stacked
 
-CHEAP = ("first-order", "last-layers", "cached")
+CHEAP = ("first-order", "last-layers", "kept-gradients")
 
 
 def make(**options):
@@ -238,40 +239,74 @@ def test_what_requires_gradients_is_as_before(loop):
     assert [p.requires_grad for p in run.model.parameters()] == before
 
 
-def test_cached_by_hand(loop):
+def test_kept_gradients_by_hand(loop):
     """Two looks with an update in between and one candidate replaced: what is kept, and what is renewed."""
     run = loop(None, norm="group", optimizer="sgd").run(stop=3)
     first, outside = candidates(run, 5), run.validation.fetch(torch.arange(12))
-    parameters, looks = list(run.model.parameters()), looking(run, "cached")
+    parameters, looks = list(run.model.parameters()), looking(run, "kept-gradients")
     read = [run.data.fetch(b.indices) for b in first]
-    thirds = [(outside[0][i : i + 4], outside[1][i : i + 4]) for i in (0, 4, 8)]
 
-    old = [grad(run, *pair, parameters) for pair in read[:4]]
-    mean = [torch.stack(parts).mean(0) for parts in zip(*old, strict=True)]
+    def mean(gradients):
+        return [torch.stack(parts).mean(0) for parts in zip(*gradients, strict=True)]
 
-    def point(fresh, kept):  # half-way between what is new and the mean of all
-        every = [torch.stack(parts).mean(0) for parts in zip(*kept, strict=True)]
-        return stepped(run, [(a + b) / 2 for a, b in zip(fresh, every, strict=True)])
+    def plus(a, b, sign=1):
+        return [x + sign * y for x, y in zip(a, b, strict=True)]
 
-    there = at(run, point(mean, old), lambda: grad(run, *thirds[0], parameters))
+    def scores(own, along):
+        return torch.stack([0.1 * dot(part, along) for part in own])
+
+    then = [grad(run, *pair, parameters) for pair in read[:4]]
+    own = [plus(g, mean(then), -1) for g in then]
+    anchored = stepped(run, mean(then))
+    whole = at(run, anchored, lambda: grad(run, *outside, parameters))
     look = looks.look(first[:4], "external", outside)
-    torch.testing.assert_close(look.scores, torch.stack([0.1 * dot(g, there) for g in old]), rtol=1e-4, atol=1e-7)
+    torch.testing.assert_close(look.scores, scores(own, whole), rtol=1e-4, atol=1e-7)
 
     run.update(first[0])
-    new = grad(run, *read[4], parameters)
-    then = at(run, point(new, [*old[1:], new]), lambda: grad(run, *thirds[1], parameters))
-    blend = [0.75 * a + 0.25 * b for a, b in zip(there, then, strict=True)]
+    # The newcomer's gradient, less the common part of now, which is the external gradient of the look before.
+    own = [*own[1:], plus(grad(run, *read[4], parameters), whole, -1)]
+    piece = outside[0][3:6], outside[1][3:6]  # half a batch; the second one of four
+    ahead = stepped(run, plus(whole, mean(own)))
+    now, before = (at(run, place, lambda: grad(run, *piece, parameters)) for place in (ahead, anchored))
+    along = plus(whole, plus(now, before, -1))
+    expected = scores(own, along)
+    front = int(expected[:3].argmax())
+    renewed = plus(grad(run, *read[1 + front], parameters), whole, -1)
+    assert not torch.isclose(scores([renewed], along)[0], expected[front], rtol=1e-2)
+    expected[front] = scores([renewed], along)[0]
     look = looks.look(first[1:], "external", outside)
-    expected = torch.stack([0.1 * dot(g, blend) for g in [*old[1:], new]])
     torch.testing.assert_close(look.scores, expected, rtol=1e-4, atol=1e-7)
 
-    run.update(first[4])  # nobody joins: the oldest is renewed
-    renewed = grad(run, *read[1], parameters)
-    again = at(run, point(renewed, [renewed, *old[2:]]), lambda: grad(run, *thirds[2], parameters))
-    blend = [0.75 * a + 0.25 * b for a, b in zip(blend, again, strict=True)]
-    look = looks.look(first[1:4], "external", outside)
-    expected = torch.stack([0.1 * dot(g, blend) for g in (renewed, *old[2:])])
-    torch.testing.assert_close(look.scores, expected, rtol=1e-4, atol=1e-7)
+
+def test_an_anchored_gradient_follows_the_whole_one(loop):
+    """Pieces of 3, 3 and 2: exact at the anchor, and nearer to the whole one than theirs behind it."""
+    run = loop(None, norm="group", optimizer="sgd").run(stop=3)
+    parameters = list(run.model.parameters())
+    outside, other = (run.validation.fetch(torch.arange(i, i + 8)) for i in (0, 8))
+    anchor = Anchor(run.learner, parameters)
+    found, samples = anchor.gradient(outside, 3)
+    assert samples == 8
+    for a, b in zip(found, grad(run, *outside, parameters), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
+    before = [p.detach().clone() for p in parameters]
+    counts, errors, plain = [], [], []
+    for part in (slice(3, 6), slice(6, 8), slice(0, 3), slice(3, 6), slice(6, 8)):
+        run.update(candidates(run)[len(counts) % 4])
+        found, samples = anchor.gradient(outside, 3)
+        counts.append(samples)
+        whole, piece = (grad(run, outside[0][i], outside[1][i], parameters) for i in (slice(None), part))
+        then = at(run, before, lambda part=part: grad(run, outside[0][part], outside[1][part], parameters))
+        old = at(run, before, lambda: grad(run, *outside, parameters))
+        for a, b, c, d in zip(found, old, piece, then, strict=True):
+            torch.testing.assert_close(a, b + c - d, rtol=1e-4, atol=1e-6)
+        errors.append(sum(((a - b) ** 2).sum() for a, b in zip(found, whole, strict=True)))
+        plain.append(sum(((a - b) ** 2).sum() for a, b in zip(piece, whole, strict=True)))
+    assert counts == [3, 2, 3, 3, 2]
+    assert sum(errors) < 0.2 * sum(plain)
+    assert anchor.gradient(outside, 3)[1] == 8  # each has been read twice
+    assert anchor.gradient(outside, 3)[1] == 3
+    assert anchor.gradient(other, 3)[1] == 8
+    assert anchor.gradient(other, 3)[1] == 3
 
 
 def test_small_steps_are_ranked_rightly_to_first_order(loop):
@@ -326,17 +361,36 @@ def test_what_it_costs(loop):
     assert [p.cost for p in kept.passes] == [4 * 38 - 18 + 20, 4 * 38 - 18, 4 * 38 - 18]
     assert [p.cost for p in loop(make()).run(1, stop=2).passes] == [4 * 24] * 2
     assert loop(make(method="first-order")).run(1, stop=1).passes[0].cost == 3 * (24 + 20)
-    cached = loop(make(method="cached")).run(1, stop=3).passes
-    assert [p.cost for p in cached] == [3 * (24 + 5), 3 * (6 + 5), 3 * (6 + 5)]
+    kept = loop(make(method="kept-gradients")).run(1, stop=3).passes
+    assert [p.cost for p in kept] == [3 * (24 + 20), 3 * (12 + 3), 3 * (12 + 3)]
 
 
-def test_an_update_that_cached_saves_pays_for_renewing_the_oldest_gradient(loop):
-    run = loop(make(method="cached"), final=True, train=240).run(1, stop=30)
-    assert 3 < sum(run.made) < 27
-    before = [False, *run.made[:-1]]
-    looks = [18 * (4 if i == 0 else 1) + 15 for i in range(30)]  # those that join, a piece of 5 external samples
-    expected = [look + 18 * (saved - now) for look, saved, now in zip(looks, before, run.made, strict=True)]
-    assert [p.cost for p in run.passes] == expected
+@pytest.mark.parametrize("final", [False, True])
+def test_what_kept_gradients_cost(loop, final):
+    """The passes that are counted are those that are made, and saved updates are taken off."""
+    run = loop(make(method="kept-gradients"), final=final, train=240)
+    rows = {"forward": 0, "backward": 0}
+
+    def count(kind):
+        def hook(module, *args):
+            rows[kind] += len(args[-1] if kind == "forward" else args[-1][0])
+
+        return hook
+
+    run.model[-1].register_forward_hook(count("forward"))
+    run.model[-1].register_full_backward_hook(count("backward"))
+    run.run(1, stop=30)
+    assert sum(p.samples for p in run.passes) + 30 * 6 == rows["forward"] == rows["backward"]
+    made = sum(run.made)
+    assert (made > 20) if final else (made == 0)
+    # The first look takes all 4 candidates and 20 external samples; then 2 and a piece, 7 of which are 20 samples,
+    # and all 20 again at the 15th and 29th.
+    expected = [24 + 20] + [12 + 3] * 29
+    for place in (14, 28):
+        expected[place] = 12 + 20
+    for place in (6, 13, 20, 27):
+        expected[place] = 12 + 2
+    assert [p.cost for p in run.passes] == [3 * (e - 6 * m) for e, m in zip(expected, run.made, strict=True)]
 
 
 def test_the_known_loss_before_is_the_measured_one(loop):
@@ -352,7 +406,7 @@ def test_the_known_loss_before_is_the_measured_one(loop):
 
 @pytest.mark.parametrize("method", CHEAP)
 def test_measuring_fidelity_does_not_change_the_training(loop, same, method):
-    options = {"method": method, "winners": 2 if method != "cached" else 1}
+    options = {"method": method, "winners": 2 if method != "kept-gradients" else 1}
     plain, measured = (
         loop(make(**options), dropout=0.3).run(2),
         loop(make(**options, fidelity=1), dropout=0.3).run(2),
@@ -366,6 +420,20 @@ def test_measuring_fidelity_does_not_change_the_training(loop, same, method):
     assert "measured" not in plain.described[0]
     rarely = loop(make(**options, fidelity=4)).run(1)
     assert rarely.described[0]["measured"] <= 2
+
+
+def test_gains_are_measured_before_the_winner_is_trained_on(loop):
+    """A look that keeps its winner's update leaves the network behind it; measured gains must not show that."""
+    kept, plain = (
+        loop(make(method="kept-gradients", fidelity=1), dropout=0.3, final=final).run(2) for final in (True, False)
+    )
+    assert any(kept.made)
+    assert not any(plain.made)
+    assert kept.indices == plain.indices
+    for a, b in zip(kept.described, plain.described, strict=True):
+        assert a["rank_correlation"] == pytest.approx(b["rank_correlation"], abs=1e-6)
+        assert a["share_of_gain"] == pytest.approx(b["share_of_gain"], abs=1e-4)
+        assert a["gain"] == pytest.approx(b["gain"], abs=1e-6)
 
 
 def test_fidelity_by_hand():
@@ -395,7 +463,13 @@ def test_it_switches_itself_off(loop):
 
 @pytest.mark.parametrize(
     ("method", "final"),
-    [("exact", False), ("exact", True), ("first-order", False), ("cached", False), ("cached", True)],
+    [
+        ("exact", False),
+        ("exact", True),
+        ("first-order", False),
+        ("kept-gradients", False),
+        ("kept-gradients", True),
+    ],
 )
 def test_it_goes_on_from_any_update(loop, same, method, final):
     def start():
@@ -454,14 +528,17 @@ def test_views_of_one_source_are_told_apart_by_their_rows():
         ({"candidates": 0}, "candidates=0"),
         ({"on": "test"}, "on='test': give one of same, external, relative"),
         ({"method": "magic"}, "method='magic': give one of exact"),
-        ({"method": "cached", "on": "same"}, "method=cached needs an external batch: give on=external"),
+        (
+            {"method": "kept-gradients", "on": "same"},
+            "method=kept-gradients needs an external batch",
+        ),
         ({"external": 0}, "external=0"),
         ({"layers": 0}, "layers=0: give 1 or more"),
         ({"fidelity": 5}, "fidelity=5 with method=exact"),
-        ({"method": "cached", "fidelity": 0}, "fidelity=0 with method=cached"),
-        ({"method": "cached", "until_gain_below": 1.0}, "until_gain_below needs measured gains"),
+        ({"method": "kept-gradients", "fidelity": 0}, "fidelity=0 with method=kept-gradients"),
+        ({"method": "kept-gradients", "until_gain_below": 1.0}, "until_gain_below needs measured gains"),
         ({"until_gain_below": 0.0}, "until_gain_below=0.0: give a factor above 0"),
-        ({"method": "cached", "pool": 9}, "method=cached holds its candidates: leave pool=9 out"),
+        ({"method": "kept-gradients", "pool": 9}, "method=kept-gradients holds its candidates: leave pool=9 out"),
     ],
 )
 def test_errors(options, message):

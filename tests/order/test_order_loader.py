@@ -27,7 +27,7 @@ def world(seed=0):
 ORDERS = [
     "multi-attempt:k=3",
     "loss-delta:candidates=3,on=external,external=10",
-    "loss-delta:candidates=3,on=external,method=cached",
+    "loss-delta:candidates=3,on=external,method=kept-gradients",
     "loss-delta:candidates=3,warmup=4 steps",
     "by-score:k=4,score=label,order=uniform",
 ]

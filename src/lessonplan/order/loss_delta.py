@@ -14,26 +14,26 @@ from lessonplan.batches import Batch, Samples
 from lessonplan.errors import ConfigError
 from lessonplan.learner import Learner
 from lessonplan.order.base import Choice, Orderer
-from lessonplan.order.cached import Cached
 from lessonplan.order.external import External, check_apart
 from lessonplan.order.fidelity import Fidelity
 from lessonplan.order.inner_products import FirstOrder, LastLayers
+from lessonplan.order.kept_gradients import KeptGradients
 from lessonplan.order.lookahead import Exact, On
 from lessonplan.order.options import Amount, check_amount, given
 from lessonplan.order.stacked import Stacked
 from lessonplan.order.strategies import pick
 from lessonplan.seeds import fold_seed
 
-Method = Literal["exact", "stacked", "first-order", "last-layers", "cached"]
+Method = Literal["exact", "stacked", "first-order", "last-layers", "kept-gradients"]
 _WINDOW = 32  # looks over which gains are averaged before ordering may be switched off
 
 
-_Looks = Exact | Stacked | FirstOrder | LastLayers | Cached
-_METHODS: dict[str, type[Exact | Stacked | FirstOrder | Cached]] = {
+_Looks = Exact | Stacked | FirstOrder | LastLayers | KeptGradients
+_METHODS: dict[str, type[Exact | Stacked | FirstOrder | KeptGradients]] = {
     "exact": Exact,
     "stacked": Stacked,
     "first-order": FirstOrder,
-    "cached": Cached,
+    "kept-gradients": KeptGradients,
 }
 _TRUE = ("exact", "stacked")
 
@@ -48,8 +48,8 @@ class LossDelta(Orderer):
             of validation samples drawn at each epoch's start ("external").
         method: "exact" makes and undoes an update with each candidate; "stacked" makes them side by side (no batch
             norm). The others compare gradients with the external batch's and need ``on="external"``:
-            "first-order" all of them, "last-layers" those of the last layers, "cached" keeps the candidates'
-            from look to look. See the method's card for cost and fidelity.
+            "first-order" all of them, "last-layers" those of the last layers, "kept-gradients" all of them,
+            most of which are kept from looks before. See the method's card for cost and fidelity.
         external: validation samples, at most as many as there are.
         layers: how many of the last layers (modules with parameters) "last-layers" looks at.
         until_gain_below: switch ordering off for good when the measured drop of the loss per cost, averaged over
@@ -89,9 +89,11 @@ class LossDelta(Orderer):
             raise ConfigError(f"{self.name}: until_gain_below needs measured gains: give fidelity=10, say, too")
         if self.until_gain_below is not None and not self.until_gain_below > 0:
             raise ConfigError(f"{self.name}: until_gain_below={self.until_gain_below}: give a factor above 0")
-        if self.method == "cached":
+        if self.method == "kept-gradients":
             if self.pool not in ("all", self.candidates):
-                raise ConfigError(f"{self.name}: method=cached holds its candidates: leave pool={self.pool} out")
+                raise ConfigError(
+                    f"{self.name}: method=kept-gradients holds its candidates: leave pool={self.pool} out"
+                )
             self.pool = self.candidates
         if self.layers < 1:
             raise ConfigError(f"{self.name}: layers={self.layers}: give 1 or more")
@@ -145,9 +147,11 @@ class LossDelta(Orderer):
 
     def choose(self, candidates: list[Batch], count: int) -> Choice:
         """Look ahead with every candidate; the largest drops of the loss win."""
-        keep = self.final_updates and self.method in (*_TRUE, "cached")
+        keep = self.final_updates and self.method in (*_TRUE, "kept-gradients")
         if self._looks is None:
             raise ConfigError(f"{self.name} looks at the network: call attach(learner), or train with fit")
+        # Measured first: a look that keeps its winner's update leaves the network behind it.
+        measured = self._measure(candidates) if self._measurement_due() else None
         look = self._looks.look(candidates, self.on, self._read_external(), base=self._external_loss, keep=keep)
         self._passes = self._passes.plus(look.passes)
         # The next look starts where this one ends only if its winner is the one update in between.
@@ -155,10 +159,9 @@ class LossDelta(Orderer):
         order = pick(look.scores, "descending", len(candidates), self.generator).tolist()
         winners = [candidates[place] for place in order[:count]]
         winners[0].step = look.step
-        gains = look.gains
-        if self._measurement_due():
-            gains = self._measure(candidates)
-            self._fidelity.add(gains, order[0], look.scores)
+        gains = look.gains if measured is None else measured
+        if measured is not None:
+            self._fidelity.add(measured, order[0], look.scores)
         if gains is not None:
             own = sum(3 * len(batch) for batch in winners)
             self._record(gains[order[:count]].mean().item(), gains.mean().item(), (look.passes.cost + own) / own)
@@ -244,12 +247,12 @@ class LossDelta(Orderer):
             self._restore_cache(state["cache"])
 
     def _cache(self) -> dict[str, Any] | None:
-        return self._looks.state_dict() if isinstance(self._looks, Cached) else self._stored
+        return self._looks.state_dict() if isinstance(self._looks, KeptGradients) else self._stored
 
     def _restore_cache(self, state: dict[str, Any]) -> None:
         """Kept gradients go to the method, which begins with ``attach``."""
         self._stored = state
-        if isinstance(self._looks, Cached):
+        if isinstance(self._looks, KeptGradients):
             self._looks.load_state_dict(state)
             self._stored = None
 
