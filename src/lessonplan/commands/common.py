@@ -27,8 +27,7 @@ class DataOptions:
     """Where samples come from and how they are split."""
 
     data: str = "digits"
-    """digits, table:iris (wine, breast-cancer), npz:PATH, folder:PATH, parquet:PATH, idx:PATH, cifar:PATH, wav:PATH,
-    or a path to guess from"""
+    """digits, table:NAME, npz:PATH, folder:PATH, parquet:PATH, idx:PATH, cifar:PATH, wav:PATH, or a path"""
     test: str | None = None
     """test data of their own, written like --data"""
     per_class: int | None = None
