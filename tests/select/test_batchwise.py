@@ -166,7 +166,7 @@ def test_carried_overflow(case, index_samples, table_network):
                 draw = smallest_raw_batch(need, acceptance, 16 * size * refresh) if raw == "auto" else raw
                 candidates, left = left[:draw], left[draw:]
                 kept = [index for index in candidates if accept(index, updates)]
-                acceptance += 0.2 * (len(kept) / len(candidates) - acceptance)
+                acceptance += 0.2 * min(1, len(candidates) / size) * (len(kept) / len(candidates) - acceptance)
                 pool += [(index, updates) for index in kept]
             assert driver.epoch(epoch, order, size) == expected
             tally = driver.tallies[-1]

@@ -31,7 +31,7 @@ SINGLE_PASS_ABOVE = 2 / 3
 
 _CONFIDENCE_Z = 1.2816  # of probability .9
 _LARGEST_RAW = 16  # times the batch size
-_MEMORY = 0.2  # of the newest raw batch in the running acceptance
+_MEMORY = 0.2  # of the newest raw batch in the running acceptance, less where it is smaller than a batch
 
 
 @dataclass(eq=False)
@@ -151,7 +151,9 @@ class Batchwise:
                 return
             if graph is None and reusable and self._single_pass(raw, wanted, reader.data, network, tally):
                 graph = SinglePass(network, [kept.batch for kept in self._pool])
-            self._filter(raw, reader.data, network, graph, generator, tally)
+            kept = self._filter(raw, reader.data, network, graph, generator, tally)
+            memory = _MEMORY * min(1.0, len(raw) / (wanted or size))
+            self.acceptance += memory * (kept / len(raw) - self.acceptance)
             if graph is None and self._waiting < (wanted or 1):
                 yield None
 
@@ -163,8 +165,8 @@ class Batchwise:
         graph: SinglePass | None,
         generator: torch.Generator,
         tally: Tally,
-    ) -> None:
-        """Score a raw batch; what is kept waits."""
+    ) -> int:
+        """Score a raw batch; what is kept waits, and how much that is."""
         if self.selection.needs != "forward":
             scored = Scored(raw.indices, data.labels[raw.indices])
         elif graph is not None:
@@ -179,13 +181,12 @@ class Batchwise:
         tally.raw_batches += 1
         tally.candidates += len(raw)
         tally.accepted += len(chosen.positions)
-        share = len(chosen.positions) / len(raw)
-        self.acceptance += _MEMORY * (share - self.acceptance)
         kept = raw.rows(chosen.positions)
         if chosen.weights is not None:
             kept.weights = chosen.weights if kept.weights is None else kept.weights * chosen.weights
         if len(kept):
             self._pool.append(_Kept(kept, self._updates))
+        return len(kept)
 
     def _raw_size(self, wanted: int | None, size: int) -> int:
         if isinstance(self.raw_batch_size, int):
