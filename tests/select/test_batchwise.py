@@ -29,6 +29,7 @@ from lessonplan.select import (
     smallest_raw_batch,
 )
 from lessonplan.select.base import Filter
+from lessonplan.select.scoring import pieces
 from lessonplan.select.tally import Tally
 
 Accept = Callable[[int, int], bool]
@@ -429,6 +430,24 @@ def test_not_where_it_costs_more():
     assert (tally.reused, tally.scored) == (0, 40)
     batches, _ = two_batches(model, data, "always", raw_batch_size=20)
     assert batches[0].logits is not None
+
+
+@pytest.mark.parametrize(
+    ("norm", "reuse", "largest"),
+    [(lambda: nn.GroupNorm(2, 8), "auto", 8), (lambda: nn.BatchNorm2d(8), "always", 40)],
+)
+def test_a_single_pass_is_cut_where_samples_do_not_depend_on_each_other(monkeypatch, norm, reuse, largest):
+    """Pieces that fit a cache give the same gradients; with batch norm candidates stay together."""
+    data, model, passes = Images(), GroupNet(norm).train(), []
+    whole, _ = two_batches(GroupNet(norm).train(), data, reuse)
+    monkeypatch.setitem(pieces.__globals__, "_CHUNK_ON_CPU", 8)
+    model.register_forward_hook(lambda module, args, out: passes.append(len(out)) if out.requires_grad else None)
+    cut, _ = two_batches(model, data, reuse)
+    assert max(passes) <= largest
+    assert (max(passes) > 8) == (largest > 8)
+    for ours, other in zip(cut, whole, strict=True):
+        assert ours.indices.tolist() == other.indices.tolist()
+        assert torch.allclose(ours.logits, other.logits, atol=1e-5)
 
 
 def test_a_pass_that_fills_no_batch_is_forgotten_and_counted():

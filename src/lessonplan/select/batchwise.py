@@ -150,7 +150,7 @@ class Batchwise:
                 tally.carried = self._waiting
                 return
             if graph is None and reusable and self._single_pass(raw, wanted, reader.data, network, tally):
-                graph = SinglePass(network, [kept.batch for kept in self._pool])
+                graph = SinglePass(network, [kept.batch for kept in self._pool], whole=not self._modes_agree)
             kept = self._filter(raw, reader.data, network, graph, generator, tally)
             memory = _MEMORY * min(1.0, len(raw) / (wanted or size))
             self.acceptance += memory * (kept / len(raw) - self.acceptance)

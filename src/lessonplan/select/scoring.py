@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -103,8 +104,7 @@ class Scoring:
         mode: Mode = self.mode if len(x) > 1 else "eval"
         with scoring(network.module, mode):
             # Batch statistics need the whole batch; otherwise chunks bound the memory.
-            chunk = _CHUNK_ON_CPU if x.device.type == "cpu" else _CHUNK
-            parts = [x] if mode == "train" else list(x.split(chunk))
+            parts = [x] if mode == "train" else pieces(x)
             logits = torch.cat([self._logits(network, part) for part in parts])
             return logits, per_sample(network, logits, y)
 
@@ -116,6 +116,12 @@ class Scoring:
         with torch.autocast(x.device.type, dtype=torch.bfloat16):
             logits: Tensor = network.module(x).float()
             return logits
+
+
+def pieces(x: Tensor) -> list[Tensor]:
+    """Nearly equal parts of samples ``(N, ...)``, as large as their device takes them best."""
+    largest = _CHUNK_ON_CPU if x.device.type == "cpu" else _CHUNK
+    return list(x.tensor_split(math.ceil(len(x) / largest)))
 
 
 def per_sample(network: Network, logits: Tensor, y: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from torch import Tensor
 from lessonplan.batches import Batch, Samples
 from lessonplan.mix.network import Network
 from lessonplan.select.base import Scored
-from lessonplan.select.scoring import per_sample
+from lessonplan.select.scoring import per_sample, pieces
 from lessonplan.select.tally import Tally
 
 
@@ -21,13 +21,16 @@ class SinglePass:
     Args:
         network: without layers that look at the whole batch, or the accepted ones are normalised with the others.
         waiting: accepted samples of before, which pass with the first candidates.
+        whole: candidates pass together, as layers that look at the whole batch ask for; else in pieces as large as
+            a device takes them best.
 
     Attributes:
         forwarded: samples that passed.
     """
 
-    def __init__(self, network: Network, waiting: list[Batch]) -> None:
+    def __init__(self, network: Network, waiting: list[Batch], *, whole: bool) -> None:
         self.forwarded = 0
+        self._whole = whole
         self._network, self._waiting = network, waiting
         self._buffers = [(buffer, buffer.clone()) for buffer in network.module.buffers()]
         self._kept: list[Tensor] = []
@@ -37,7 +40,7 @@ class SinglePass:
         """What the network says of candidates; what waits passes with the first of them."""
         joined = Batch.joined([*self._waiting, raw], data)
         x, y = joined.read(data)
-        logits = self._network.logits(x)
+        logits = torch.cat([self._network.logits(part) for part in ([x] if self._whole else pieces(x))])
         self.forwarded += len(joined)
         waited = len(joined) - len(raw)
         if waited:
