@@ -17,7 +17,7 @@ from lessonplan.order.fidelity import Fidelity, rank_correlation
 from lessonplan.order.lookahead import Exact
 from lessonplan.order.stacked import Stacked
 
-CHEAP = ("first-order", "last-layers", "kept-gradients")
+CHEAP = ("first-order", "last-layers", "kept-gradients", "per-sample")
 
 
 def make(**options):
@@ -229,6 +229,100 @@ def test_last_layers_by_hand(loop):
         expected = torch.stack([0.1 * dot(grad(run, *pair, last), there) for pair in read])
         look = looking(run, "last-layers", layers=layers).look(batches, "external", outside)
         torch.testing.assert_close(look.scores, expected, rtol=1e-4, atol=1e-7)
+
+
+@pytest.mark.parametrize("norm", ["group", "batch"])
+def test_per_sample_by_hand(loop, norm):
+    """Two looks with an update in between: losses to both sides of the look-ahead point, half an update away."""
+    run = loop(None, norm=norm, optimizer="sgd").run(stop=3)
+    batches, outside = candidates(run, 3), run.validation.fetch(torch.arange(8))
+    parameters, looks = list(run.model.parameters()), looking(run, "per-sample")
+    read = [run.data.fetch(b.indices) for b in batches]
+
+    def losses():
+        return torch.cat([nn.functional.cross_entropy(run.model(x), y, reduction="none") for x, y in read])
+
+    def gradient(rows):
+        return grad(run, outside[0][rows], outside[1][rows], parameters)
+
+    def expected(step, along):
+        ahead = stepped(run, step)
+        half = 0.5 * (0.1 * dot(step, step).sqrt()) / dot(along, along).sqrt()
+        sides = [[p + sign * half * g for p, g in zip(ahead, along, strict=True)] for sign in (1, -1)]
+        if norm == "group":  # the difference is the derivative, sample by sample
+            own = [at(run, ahead, lambda x=x, y=y: grad(run, x[None], y[None], parameters)) for x, y in rows]
+            products = torch.stack([dot(g, along) * 2 * half for g in own])
+            found = at(run, sides[0], losses) - at(run, sides[1], losses)
+            torch.testing.assert_close(found, products, rtol=0.05, atol=2e-3)
+            assert products.abs().max() > 0.05
+        return (at(run, sides[0], losses) - at(run, sides[1], losses)).detach()
+
+    rows = [(x, y) for a, b in read for x, y in zip(a, b, strict=True)]
+    step = grad(run, *read[0], parameters)
+    pieces = [torch.arange(n, n + 2) for n in range(0, 8, 2)]  # a quarter of 6, rounded up
+    anchors = [at(run, stepped(run, step), lambda p=p: gradient(p)) for p in pieces]
+    whole = [torch.stack(parts).mean(0) for parts in zip(*anchors, strict=True)]
+    scores, passes = looks.scores(batches, outside)
+    torch.testing.assert_close(scores, expected(step, whole), rtol=1e-3, atol=1e-5)
+    assert (passes.samples, passes.cost) == (6 + 8 + 2 * 18, 3 * (6 + 8) + 2 * 18)
+
+    run.update(batches[0])
+    now = at(run, stepped(run, whole), lambda: gradient(pieces[1]))
+    moved = [w + a - b for w, a, b in zip(whole, now, anchors[1], strict=True)]
+    scores, passes = looks.scores(batches, outside)
+    torch.testing.assert_close(scores, expected(whole, moved), rtol=1e-3, atol=1e-5)
+    assert (passes.samples, passes.cost) == (2 + 2 * 18, 3 * 2 + 2 * 18)
+
+
+def test_per_sample_counts_weights(loop):
+    run = loop(None, norm="group").run(stop=3)
+    weights = torch.rand(48, generator=torch.Generator().manual_seed(1)) * 3
+    plain, outside = candidates(run, 2), run.validation.fetch(torch.arange(20))
+    weighted = [plain[0], Batch(plain[1].indices, plain[1].epochs, weights[plain[1].indices])]
+    a, b = (looking(run, "per-sample").scores(batches, outside)[0] for batches in (plain, weighted))
+    torch.testing.assert_close(b, torch.cat([a[:6], a[6:] * weighted[1].weights]), rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("losers", ["return", "drop"])
+def test_per_sample_winners_are_the_best_samples(loop, losers):
+    """Of two candidates the better half; the others come back once an epoch, or not at all."""
+    order = make(method="per-sample", candidates=2, losers=losers)
+    seen = []
+    original = type(looking(loop(None), "per-sample")).scores
+
+    def scores(self, batches, external):
+        found, passes = original(self, batches, external)
+        everything = torch.cat([batch.indices for batch in batches])
+        seen.append(set(everything[found.argsort(descending=True)[:6]].tolist()))
+        return found, passes
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("lessonplan.order.per_sample.PerSample.scores", scores)
+        run = loop(order).run(1)
+    alone = 1 if losers == "return" else 0
+    assert [set(batch) for batch in run.indices][: len(seen)] == seen
+    assert len(run.trained) == len(seen) + alone == (8 if losers == "return" else 4)
+    every = sorted(index for batch in run.indices for index in batch)
+    assert (every == list(range(48))) if losers == "return" else (len(set(every)) == len(every) == 24)
+
+
+@pytest.mark.parametrize("optimizer", ["nesterov", "adam"])
+def test_per_sample_beats_the_best_of_eight_batches_in_small_steps(loop, optimizer):
+    """Where the first order is all there is, samples from two candidates gain more than the best of eight."""
+    run = loop(None, norm="group", optimizer=optimizer, train=120).run(stop=8)
+    for group in run.learner.optimizer.param_groups:
+        group["lr"] = 1e-3
+    outside, exact = run.validation.fetch(torch.arange(20)), Exact(run.learner, run.data)
+    ours = best = 0.0
+    for draw in range(5):
+        order = torch.randperm(120, generator=torch.Generator().manual_seed(draw))
+        batches = [Batch(part, torch.zeros(len(part), dtype=torch.int64)) for part in order.split(12)]
+        scores, _ = looking(run, "per-sample").scores(batches[:2], outside)
+        winner = Batch.joined(batches[:2], run.data).rows(scores.argsort(descending=True)[:12])
+        gains = exact.look([winner, *batches[2:]], "external", outside).gains
+        ours += float(gains[0] - gains[1:].mean())
+        best += float(gains[1:].max() - gains[1:].mean())
+    assert ours > best > 0
 
 
 def test_what_requires_gradients_is_as_before(loop):
@@ -469,6 +563,7 @@ def test_it_switches_itself_off(loop):
         ("first-order", False),
         ("kept-gradients", False),
         ("kept-gradients", True),
+        ("per-sample", False),
     ],
 )
 def test_it_goes_on_from_any_update(loop, same, method, final):
@@ -499,6 +594,14 @@ def test_a_loss_that_is_a_scalar_will_do(loop):
 
     ours = loop(make(on="external"), loss=mean_loss, final=True).run(1)
     assert ours.indices == loop(make(on="external"), final=True).run(1).indices
+
+
+def test_a_loss_that_is_a_scalar_will_not_do_for_samples(loop):
+    def mean_loss(logits, target):
+        return nn.functional.cross_entropy(logits, target)
+
+    with pytest.raises(ConfigError, match=r"needs a loss for each of 6 samples.*reduction='none'"):
+        loop(make(method="per-sample"), loss=mean_loss).run(1)
 
 
 def test_an_external_batch_from_the_training_data_is_refused(loop, make_samples):

@@ -28,6 +28,8 @@ ORDERS = [
     "multi-attempt:k=3",
     "loss-delta:candidates=3,on=external,external=10",
     "loss-delta:candidates=3,on=external,method=kept-gradients",
+    "loss-delta:candidates=2,on=external,method=per-sample",
+    "loss-delta:candidates=2,on=external,method=per-sample,losers=drop",
     "loss-delta:candidates=3,warmup=4 steps",
     "by-score:k=4,score=label,order=uniform",
 ]

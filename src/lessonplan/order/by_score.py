@@ -12,7 +12,7 @@ from torch import Tensor
 from lessonplan.batches import Batch
 from lessonplan.errors import ConfigError
 from lessonplan.mix.network import Passes
-from lessonplan.order.base import Choice, Orderer
+from lessonplan.order.base import Choice, Orderer, dealt
 from lessonplan.order.measure import sample_losses
 from lessonplan.order.options import Amount, check_amount
 from lessonplan.order.strategies import SAMPLINGS, Strategy, check_strategy, pick
@@ -107,18 +107,12 @@ class ByScore(Orderer):
 
     def _choose_samples(self, candidates: list[Batch], scores: Tensor, count: int) -> Choice:
         """New batches of the size of the old ones from the best samples; the others are dealt out anew."""
-        everything = Batch.joined(candidates, self.data)
-        sizes = [len(batch) for batch in candidates]
-        taken = sum(sizes[:count])
+        taken = sum(len(batch) for batch in candidates[:count])
         order = pick(scores, self.order, taken, self.generator, self.temperature)
-        winners = [everything.rows(part) for part in order.split(sizes[:count])]
-        if self.with_replacement:
-            return Choice(winners, candidates)
-        left = torch.ones(len(everything), dtype=torch.bool)
-        left[order] = False
-        others = left.nonzero().squeeze(1)
-        others = others[torch.randperm(len(others), generator=self.generator)]
-        return Choice(winners, [everything.rows(part) for part in others.split(sizes[count:])])
+        if not self.with_replacement:
+            return dealt(candidates, order, count, self.data, self.generator)
+        winners = dealt(candidates, order, count, self.data, None).winners
+        return Choice(winners, candidates)
 
 
 @dataclass(eq=False, kw_only=True)

@@ -13,27 +13,30 @@ from torch import Tensor
 from lessonplan.batches import Batch, Samples
 from lessonplan.errors import ConfigError
 from lessonplan.learner import Learner
-from lessonplan.order.base import Choice, Orderer
+from lessonplan.order.base import Choice, Orderer, dealt
 from lessonplan.order.external import External, check_apart
 from lessonplan.order.fidelity import Fidelity
 from lessonplan.order.inner_products import FirstOrder, LastLayers
 from lessonplan.order.kept_gradients import KeptGradients
 from lessonplan.order.lookahead import Exact, On
 from lessonplan.order.options import Amount, check_amount, given
+from lessonplan.order.per_sample import PerSample
 from lessonplan.order.stacked import Stacked
 from lessonplan.order.strategies import pick
 from lessonplan.seeds import fold_seed
 
-Method = Literal["exact", "stacked", "first-order", "last-layers", "kept-gradients"]
+Method = Literal["exact", "stacked", "first-order", "last-layers", "kept-gradients", "per-sample"]
 _WINDOW = 32  # looks over which gains are averaged before ordering may be switched off
+_COMPARED = 8  # random batches with which one made of samples is compared
 
 
-_Looks = Exact | Stacked | FirstOrder | LastLayers | KeptGradients
-_METHODS: dict[str, type[Exact | Stacked | FirstOrder | KeptGradients]] = {
+_OfBatches = Exact | Stacked | FirstOrder | LastLayers | KeptGradients
+_METHODS: dict[str, type[Exact | Stacked | FirstOrder | KeptGradients | PerSample]] = {
     "exact": Exact,
     "stacked": Stacked,
     "first-order": FirstOrder,
     "kept-gradients": KeptGradients,
+    "per-sample": PerSample,
 }
 _TRUE = ("exact", "stacked")
 
@@ -49,14 +52,17 @@ class LossDelta(Orderer):
         method: "exact" makes and undoes an update with each candidate; "stacked" makes them side by side (no batch
             norm). The others compare gradients with the external batch's and need ``on="external"``:
             "first-order" all of them, "last-layers" those of the last layers, "kept-gradients" all of them,
-            most of which are kept from looks before. See the method's card for cost and fidelity.
+            most of which are kept from looks before; "per-sample" scores samples and makes the winner of the best
+            of all candidates (2 are enough; with ``losers="drop"`` the others do not come back). See the method's
+            card for cost and fidelity.
         external: validation samples, at most as many as there are.
         layers: how many of the last layers (modules with parameters) "last-layers" looks at.
         until_gain_below: switch ordering off for good when the measured drop of the loss per cost, averaged over
             32 looks, falls under this multiple of plain SGD's, which is the mean candidate's (1: as good as plain
             SGD). The cheap methods measure it only with ``fidelity``.
         fidelity: with the cheap methods, compare with exact look-ahead at every so many updates; the training is
-            the same without. Also measured: winners that were taken from an older look.
+            the same without. Also measured: winners that were taken from an older look. A winner made of samples
+            is compared with eight random batches of the pool.
         winners, pool, losers, warmup: see ``Orderer``.
 
     >>> LossDelta(candidates=8, on="external", warmup="5ep").needs_validation()
@@ -100,7 +106,7 @@ class LossDelta(Orderer):
         self._external = External(self.external)
         self._stored: dict[str, Any] | None = None
         self._external_loss: float | None = None
-        self._looks: _Looks | None = None
+        self._looks: _OfBatches | PerSample | None = None
         self._exact: Exact | None = None
         self._fidelity = Fidelity()
         self._window: deque[tuple[float, float, float]] = deque(maxlen=_WINDOW)
@@ -150,6 +156,8 @@ class LossDelta(Orderer):
         keep = self.final_updates and self.method in (*_TRUE, "kept-gradients")
         if self._looks is None:
             raise ConfigError(f"{self.name} looks at the network: call attach(learner), or train with fit")
+        if isinstance(self._looks, PerSample):
+            return self._choose_samples(self._looks, candidates, count)
         # Measured first: a look that keeps its winner's update leaves the network behind it.
         measured = self._measure(candidates) if self._measurement_due() else None
         look = self._looks.look(candidates, self.on, self._read_external(), base=self._external_loss, keep=keep)
@@ -167,6 +175,30 @@ class LossDelta(Orderer):
             self._record(gains[order[:count]].mean().item(), gains.mean().item(), (look.passes.cost + own) / own)
         self._fresh = True
         return Choice(winners, [candidates[place] for place in order[count:]])
+
+    def _choose_samples(self, looks: PerSample, candidates: list[Batch], count: int) -> Choice:
+        """Winners made of the samples with the highest scores, of whichever candidate they are."""
+        external = given(self._read_external(), f"{self.name}: no external batch")
+        scores, passes = looks.scores(candidates, external)
+        self._passes = self._passes.plus(passes)
+        taken = sum(len(batch) for batch in candidates[:count])
+        order = pick(scores, "descending", taken, self.generator)
+        choice = dealt(candidates, order, count, self.data, self.generator)
+        if self._measurement_due():
+            gains = self._measure([choice.winners[0], *self._others(candidates)])
+            self._fidelity.add(gains, 0)
+            cost = (passes.cost + 3 * taken) / (3 * taken)
+            self._record(gains[0].item(), gains[1:].mean().item(), cost)
+        self._fresh = True
+        return choice
+
+    def _others(self, candidates: list[Batch]) -> list[Batch]:
+        """Random batches of the pool that have not been looked at, or the candidates where there are none."""
+        looked = {id(batch.indices) for batch in candidates}
+        held = [batch for batch in self._held if id(batch.indices) not in looked] or candidates
+        generator = torch.Generator().manual_seed(fold_seed(self._seed, "fidelity", self._updates))
+        places = torch.randperm(len(held), generator=generator)[:_COMPARED].tolist()
+        return [held[place].without_pixels() for place in places]
 
     def _next(self) -> Batch:
         older, self._fresh = not self._fresh, False
@@ -247,12 +279,14 @@ class LossDelta(Orderer):
             self._restore_cache(state["cache"])
 
     def _cache(self) -> dict[str, Any] | None:
-        return self._looks.state_dict() if isinstance(self._looks, KeptGradients) else self._stored
+        if isinstance(self._looks, (KeptGradients, PerSample)):
+            return self._looks.state_dict()
+        return self._stored
 
     def _restore_cache(self, state: dict[str, Any]) -> None:
-        """Kept gradients go to the method, which begins with ``attach``."""
+        """Gradients that are kept go to the method, which begins with ``attach``."""
         self._stored = state
-        if isinstance(self._looks, KeptGradients):
+        if isinstance(self._looks, (KeptGradients, PerSample)):
             self._looks.load_state_dict(state)
             self._stored = None
 
