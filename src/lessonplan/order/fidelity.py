@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import torch
@@ -53,6 +54,15 @@ class Fidelity:
             mean = (gains.sum() - gains[winner]) / (len(gains) - 1)
         self.count += 1
         self.gained += float(gains[winner] - mean)
+        self.possible += float(gains.max() - mean)
+
+    def add_made(self, gain: float, gains: Tensor) -> None:
+        """Take in what a batch made of samples gained, beside K random batches ``(K,)``."""
+        if not bool(torch.isfinite(gains).all()) or not math.isfinite(gain):
+            return
+        mean = gains.mean()
+        self.count += 1
+        self.gained += gain - float(mean)
         self.possible += float(gains.max() - mean)
 
     def describe(self) -> dict[str, float | int]:

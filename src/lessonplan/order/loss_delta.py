@@ -186,7 +186,7 @@ class LossDelta(Orderer):
         choice = dealt(candidates, order, count, self.data, self.generator)
         if self._measurement_due():
             gains = self._measure([choice.winners[0], *self._others(candidates)])
-            self._fidelity.add(gains, 0)
+            self._fidelity.add_made(gains[0].item(), gains[1:])
             cost = (passes.cost + 3 * taken) / (3 * taken)
             self._record(gains[0].item(), gains[1:].mean().item(), cost)
         self._fresh = True
