@@ -30,6 +30,21 @@ def test_all_kinds_of_options():
     assert parse_order("none") is None
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "loss-delta",
+        "loss-delta:warmup=5ep,candidates=16,on=external",
+        "loss-delta:losers=drop,candidates=2,on=external,method=per-sample",
+        "by-score:k=4,order=weighted,items=samples,temperature=0.5",
+    ],
+)
+def test_an_orderer_says_the_text_that_makes_it(text):
+    order = parse_order(text)
+    assert sorted(str(order).split(":")[-1].split(",")) == sorted(text.split(":")[-1].split(","))
+    assert parse_order(str(order)).config() == order.config()
+
+
 @pytest.mark.parametrize("name", ORDERS)
 def test_every_orderer_can_be_named_copied_and_sent(name):
     order = parse_order(name)

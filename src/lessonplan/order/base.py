@@ -323,6 +323,12 @@ class Orderer(ABC):
                 given[field.name] = f"{value.__module__}.{value.__qualname__}" if callable(value) else value
         return given
 
+    def __str__(self) -> str:
+        """The text that makes it, without the options that have their defaults."""
+        config = self.config()
+        options = ",".join(f"{name}={value}" for name, value in config.items() if name != "name")
+        return f"{config['name']}:{options}" if options else str(config["name"])
+
     def __getstate__(self) -> dict[str, Any]:
         lent = dict.fromkeys(_NEVER_SENT)
         return {**self.__dict__, **lent, "generator": self.generator.get_state()}
