@@ -153,11 +153,11 @@ class LossDelta(Orderer):
 
     def choose(self, candidates: list[Batch], count: int) -> Choice:
         """Look ahead with every candidate; the largest drops of the loss win."""
-        keep = self.final_updates and self.method in (*_TRUE, "kept-gradients")
         if self._looks is None:
             raise ConfigError(f"{self.name} looks at the network: call attach(learner), or train with fit")
         if isinstance(self._looks, PerSample):
             return self._choose_samples(self._looks, candidates, count)
+        keep = self.final_updates and self.method in (*_TRUE, "kept-gradients")
         # Measured first: a look that keeps its winner's update leaves the network behind it.
         measured = self._measure(candidates) if self._measurement_due() else None
         look = self._looks.look(candidates, self.on, self._read_external(), base=self._external_loss, keep=keep)
