@@ -46,8 +46,8 @@ METHODS: dict[str, dict[str, Any]] = {
     "kept-gradients": {"method": "kept-gradients"},
     "per-sample": {"method": "per-sample", "candidates": 2, "pool": K + 2, "losers": "drop"},
 }
-PLAIN: dict[str, Any] = {"method": "exact", "fidelity": None}
-BESIDE = {"plain": PLAIN, "exact": {**PLAIN}}
+EXACT: dict[str, Any] = {"method": "exact", "fidelity": None}
+BESIDE: dict[str, dict[str, Any] | None] = {"plain": None, "exact": EXACT}
 STAGES = {"early": 60, "middle": 300, "late": 900}
 
 
@@ -122,14 +122,15 @@ class Timed(LossDelta):
 
 
 def follow(
-    setting: Setting, learner: Learner, options: dict[str, Any], updates: int, seed: int
+    setting: Setting, learner: Learner, options: dict[str, Any] | None, updates: int, seed: int
 ) -> tuple[Timed, list[float], float]:
-    """Train by a method's own winners, or plainly, and measure each choice.
+    """Train by a method's own winners, or plainly without options, and measure each choice.
 
     Returns:
         the orderer, the seconds of each update, and what the external loss fell by.
     """
-    order = Timed(**{"candidates": K, "on": "external", "external": EXTERNAL, "pool": K, "fidelity": 1, **options})
+    usual = {"candidates": K, "on": "external", "external": EXTERNAL, "pool": K, "fidelity": 1}
+    order = Timed(**{**usual, **(options or EXACT)})
     order.setup(seed=seed, data=setting.data.train, validation=setting.data.val)
     order.final_updates = True
     order.attach(learner)
@@ -137,7 +138,7 @@ def follow(
     before = external_loss(setting, learner, order)
     seconds: list[float] = []
     upstream = setting.batches(1000 + seed)
-    for batch in order.batches(upstream) if options is not PLAIN else upstream:
+    for batch in order.batches(upstream) if options is not None else upstream:
         assert batch is not None
         began = time.perf_counter()
         if batch.step is None:
@@ -169,13 +170,12 @@ def fidelity(setting: Setting, updates: int, plain_seconds: Callable[[], float])
             learner = setting.around(copy.deepcopy(trunk.model), trunk.optimizer)
             order, seconds, fall = follow(setting, learner, options, updates, done)
             found, unit = order.describe(), plain_seconds()
-            measured = "measured" in found
             rows.append(
                 [
                     f"{stage} ({start})",
                     method,
-                    f"{found['rank_correlation']:.2f}" if measured and found["rank_correlation"] else "",
-                    f"{found['share_of_gain']:.2f}" if measured else "",
+                    f"{found['rank_correlation']:.2f}" if "rank_correlation" in found else "",
+                    f"{found['share_of_gain']:.2f}" if "share_of_gain" in found else "",
                     f"{1000 * fall / updates:.2f}",
                     f"{sum(order.steps) / len(order.steps):.2f}" if order.steps else "1.00",
                     spread([s / unit for s in seconds[1:]]),

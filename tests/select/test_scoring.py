@@ -147,6 +147,12 @@ def test_weights_that_autocast_keeps_still_get_gradients() -> None:
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in net.parameters())
 
 
+def test_no_candidates_have_no_scores() -> None:
+    model = nn.Sequential(nn.Flatten(), nn.Linear(12, 5))
+    logits, losses = Scoring()(Network(model), torch.zeros(0, 3, 2, 2), torch.zeros(0, dtype=torch.int64))
+    assert (logits.shape, losses.shape) == ((0, 5), (0,))
+
+
 def test_what_each_mode_computes() -> None:
     """Running statistics and no dropout, or the batch's own statistics; in chunks or not."""
     net = nn.Sequential(nn.BatchNorm1d(2, affine=False, eps=1e-12), nn.Dropout(0.0))

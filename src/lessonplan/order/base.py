@@ -34,30 +34,6 @@ class Choice:
     losers: list[Batch]
 
 
-def dealt(
-    candidates: list[Batch], order: torch.Tensor, count: int, data: Samples, generator: torch.Generator | None
-) -> Choice:
-    """Batches of the candidates' sizes, of samples instead of whole candidates.
-
-    Args:
-        candidates: K batches, N samples in all.
-        order: as many positions among the N as ``count`` winners take, the first one first; winners only.
-        count: winners.
-        data: where missing pixels are read.
-        generator: deals the others out; None makes no losers.
-    """
-    everything = Batch.joined(candidates, data)
-    sizes = [len(batch) for batch in candidates]
-    winners = [everything.rows(part) for part in order.split(sizes[:count])]
-    if generator is None:
-        return Choice(winners, [])
-    left = torch.ones(len(everything), dtype=torch.bool)
-    left[order] = False
-    others = left.nonzero().squeeze(1)
-    others = others[torch.randperm(len(others), generator=generator)]
-    return Choice(winners, [everything.rows(part) for part in others.split(sizes[count:])])
-
-
 @dataclass(eq=False, kw_only=True)
 class Orderer(ABC):
     """Chooses which of several candidate batches is trained on next.

@@ -12,9 +12,10 @@ from torch import Tensor
 from lessonplan.batches import Batch
 from lessonplan.errors import ConfigError
 from lessonplan.mix.network import Passes
-from lessonplan.order.base import Choice, Orderer, dealt
+from lessonplan.order.base import Choice, Orderer
 from lessonplan.order.measure import sample_losses
 from lessonplan.order.options import Amount, check_amount
+from lessonplan.order.samples import choice_of_samples
 from lessonplan.order.strategies import SAMPLINGS, Strategy, check_strategy, pick
 
 Score = Callable[[Tensor, Tensor], Tensor]
@@ -110,8 +111,8 @@ class ByScore(Orderer):
         taken = sum(len(batch) for batch in candidates[:count])
         order = pick(scores, self.order, taken, self.generator, self.temperature)
         if not self.with_replacement:
-            return dealt(candidates, order, count, self.data, self.generator)
-        winners = dealt(candidates, order, count, self.data, None).winners
+            return choice_of_samples(candidates, order, count, self.data, self.generator)
+        winners = choice_of_samples(candidates, order, count, self.data, None).winners
         return Choice(winners, candidates)
 
 

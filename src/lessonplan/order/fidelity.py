@@ -66,12 +66,15 @@ class Fidelity:
         self.possible += float(gains.max() - mean)
 
     def describe(self) -> dict[str, float | int]:
-        """Mean rank correlation, and what the winners gained over the mean candidate as a share of the best's."""
+        """Mean rank correlation, where there was one, and the share of gain.
+
+        The share is what the winners gained over the mean candidate, of what the best would have gained.
+        """
         if self.count == 0:
             return {}
         share = self.gained / self.possible if self.possible > 0 else 0.0
-        correlation = self.correlation / max(1, self.ranked)
-        return {"measured": self.count, "rank_correlation": correlation, "share_of_gain": share}
+        ranked = {"rank_correlation": self.correlation / self.ranked} if self.ranked else {}
+        return {"measured": self.count, **ranked, "share_of_gain": share}
 
     def state_dict(self) -> dict[str, float | int]:
         """The sums."""

@@ -13,7 +13,7 @@ from torch import Tensor
 from lessonplan.batches import Batch, Samples
 from lessonplan.errors import ConfigError
 from lessonplan.learner import Learner
-from lessonplan.order.base import Choice, Orderer, dealt
+from lessonplan.order.base import Choice, Orderer
 from lessonplan.order.external import External, check_apart
 from lessonplan.order.fidelity import Fidelity
 from lessonplan.order.inner_products import FirstOrder, LastLayers
@@ -21,6 +21,7 @@ from lessonplan.order.kept_gradients import KeptGradients
 from lessonplan.order.lookahead import Exact, On
 from lessonplan.order.options import Amount, check_amount, given
 from lessonplan.order.per_sample import PerSample
+from lessonplan.order.samples import choice_of_samples
 from lessonplan.order.stacked import Stacked
 from lessonplan.order.strategies import pick
 from lessonplan.seeds import fold_seed
@@ -183,7 +184,7 @@ class LossDelta(Orderer):
         self._passes = self._passes.plus(passes)
         taken = sum(len(batch) for batch in candidates[:count])
         order = pick(scores, "descending", taken, self.generator)
-        choice = dealt(candidates, order, count, self.data, self.generator)
+        choice = choice_of_samples(candidates, order, count, self.data, self.generator)
         if self._measurement_due():
             gains = self._measure([choice.winners[0], *self._others(candidates)])
             self._fidelity.add_made(gains[0].item(), gains[1:])

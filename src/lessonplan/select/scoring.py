@@ -121,7 +121,7 @@ class Scoring:
 def pieces(x: Tensor) -> list[Tensor]:
     """Nearly equal parts of samples ``(N, ...)``, as large as their device takes them best."""
     largest = _CHUNK_ON_CPU if x.device.type == "cpu" else _CHUNK
-    return list(x.tensor_split(math.ceil(len(x) / largest)))
+    return list(x.tensor_split(max(1, math.ceil(len(x) / largest))))
 
 
 def per_sample(network: Network, logits: Tensor, y: Tensor) -> Tensor:
