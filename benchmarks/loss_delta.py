@@ -131,8 +131,7 @@ def follow(
     """
     usual = {"candidates": K, "on": "external", "external": EXTERNAL, "pool": K, "fidelity": 1}
     order = Timed(**{**usual, **(options or EXACT)})
-    order.setup(seed=seed, data=setting.data.train, validation=setting.data.val)
-    order.final_updates = True
+    order.setup(seed=seed, data=setting.data.train, validation=setting.data.val, final_updates=True)
     order.attach(learner)
     order.start_epoch(0, 0.0, 0.0)
     before = external_loss(setting, learner, order)

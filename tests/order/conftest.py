@@ -77,8 +77,7 @@ class Loop:
         optimizer = OPTIMIZERS[self.optimizer](self.model.parameters())
         self.learner = Learner(Network(self.model, self.loss), optimizer)
         if self.order is not None:
-            self.order.setup(seed=self.seed, data=self.data, validation=self.validation)
-            self.order.final_updates = self.final
+            self.order.setup(seed=self.seed, data=self.data, validation=self.validation, final_updates=self.final)
             self.order.attach(self.learner)
 
     def upstream(self) -> Iterator[Batch | None]:

@@ -90,8 +90,8 @@ def test_no_trace_on_the_same_batch(loop, same, on):
 def test_autocast_and_a_gradient_scaler(loop, same):
     """Mixed precision: bf16 forward passes, scaled losses, updates that are skipped."""
 
-    def run(order):
-        loops = loop(order, dropout=0.3)
+    def run(order, final=False):
+        loops = loop(order, dropout=0.3, final=final)
         model = loops.model
 
         def forward(x):
@@ -109,8 +109,7 @@ def test_autocast_and_a_gradient_scaler(loop, same):
         return loops, scaler
 
     for final in (False, True):
-        ours, ours_scaler = run(make(on="external"))
-        ours.order.final_updates = final
+        ours, ours_scaler = run(make(on="external"), final)
         ours.run(2)
         plain, plain_scaler = run(None)
         plain.replay(ours.trained)

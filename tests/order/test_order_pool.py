@@ -111,20 +111,6 @@ def test_nothing_yet_is_passed_on():
     assert [batch is None for batch in out[:4]] == [True, True, False, True]
 
 
-def test_waiting_samples_are_those_taken_in_and_not_handed_out():
-    taken = []
-    for options in ({}, {"pool": 3}, {"winners": 2}, {"order": "largest"}, {"winners": 2, "order": "uniform"}):
-        orderer = ByScore(k=3, score=value, **options)
-        orderer.setup(seed=0, data=NUMBERS, validation=None)
-        taken.clear()
-        given_out = 0
-        for batch in orderer.batches(upstream(taken=taken)):
-            if batch is not None:
-                given_out += len(batch)
-                assert orderer.waiting == 3 * len(taken) - given_out
-        assert orderer.waiting == 0
-
-
 @pytest.mark.parametrize("order", ["smallest", "largest", "uniform", "weighted", "inverse"])
 @pytest.mark.parametrize("items", ["batches", "samples"])
 def test_samplers_repeat_and_make_as_many_updates(order, items):

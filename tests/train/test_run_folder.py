@@ -50,7 +50,7 @@ def test_a_finished_run_is_returned_without_training(quick, hook, same_run, tmp_
         ({"plan": "mixup"}, "plan.mix: None -> {'name': 'mixup'}"),
         ({"model": "fcnet-9"}, "model: fcnet-8 -> fcnet-9"),
         ({"lr": 0.1, "ema": 0.5}, "settings.lr: None -> 0.1, settings.ema: None -> 0.5"),
-        ({"loss": F.cross_entropy}, "loss: None -> cross_entropy"),
+        ({"loss": F.cross_entropy}, "loss: None -> torch.nn.functional:cross_entropy"),
     ],
 )
 def test_another_configuration_is_refused_and_the_difference_named(

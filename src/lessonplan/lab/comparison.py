@@ -15,7 +15,7 @@ from torch import nn
 from lessonplan.data import Data
 from lessonplan.errors import ConfigError, unknown
 from lessonplan.lab.clusters import cluster_executor
-from lessonplan.lab.config import RUN_FORMAT, Comparison, content_hash
+from lessonplan.lab.config import Comparison, content_hash
 from lessonplan.lab.evaluation import Evaluation
 from lessonplan.lab.examples import write_examples
 from lessonplan.lab.executor import Executor, InProcess, LocalProcesses
@@ -24,10 +24,12 @@ from lessonplan.lab.methods import Method, read_methods
 from lessonplan.lab.progress import RunCounter
 from lessonplan.lab.results import summarise, write_results
 from lessonplan.models import check_model
+from lessonplan.parts.identity import describe_function
 from lessonplan.plan import Plan
 from lessonplan.report import write_comparison, write_run
 from lessonplan.settings import Settings
 from lessonplan.train.files import write_atomically
+from lessonplan.train.identity import RUN_FORMAT, as_format_1, dotted_name, identity_settings, without_conduct
 from lessonplan.train.lock import sole_user
 from lessonplan.train.run_folder import describe_differences
 
@@ -91,7 +93,7 @@ def compare(
         data_options.setdefault("val_fraction", 0.2)
     comparison = Comparison.make(
         data=data if isinstance(data, str) else f"a {type(data).__name__} given in Python",
-        model=model if isinstance(model, str) else getattr(model, "__qualname__", repr(model)),
+        model=model if isinstance(model, str) else describe_function(model),
         budget=budget,
         seeds=tuple(seeds) if not isinstance(seeds, int) else seeds,
         data_options=data_options,
@@ -170,13 +172,20 @@ def _reference(given: str | None, methods: Sequence[Method]) -> str:
     return given
 
 
+def _decisive(config: dict[str, Any]) -> dict[str, Any]:
+    """What cannot change from one part of a comparison to the next."""
+    kept = {name: value for name, value in config.items() if name not in _MAY_CHANGE}
+    return {**kept, "settings": without_conduct(kept.get("settings", {}))}
+
+
 def _claim_folder(root: Path, comparison: Comparison) -> None:
     """Say what the folder compares; only seeds and methods may be added to it later."""
     file = root / "config.yaml"
-    ours = {k: v for k, v in comparison.model_dump(mode="json").items() if k not in _MAY_CHANGE}
+    ours = _decisive(comparison.model_dump(mode="json"))
     if file.exists():
         theirs = yaml.safe_load(file.read_text())
-        if theirs != ours:
+        as_before = {**ours, "model": _plain_name(comparison.model)}
+        if not isinstance(theirs, dict) or _decisive(theirs) not in (ours, as_before):
             differences = ", ".join(describe_differences(theirs, ours)) or "another kind of folder"
             raise ConfigError(
                 f"{root} holds a comparison of another configuration ({differences}): give another folder"
@@ -194,8 +203,8 @@ def _job(
     data: Any,
     model: str | Callable[[], nn.Module],
 ) -> Job:
-    settings = {**comparison.settings, **method.settings}
-    identity = {
+    chosen = Settings.make(**{**comparison.settings, **method.settings})
+    identity: dict[str, Any] = {
         "format": RUN_FORMAT,
         "seed": seed,
         "plan": method.plan.config(),
@@ -203,18 +212,33 @@ def _job(
         "budget": comparison.budget,
         "data": [view.source.fingerprint for view in (sample.train, sample.test) if view is not None],
         "data_options": comparison.data_options,
-        "settings": _measured(Settings.make(**settings)),
+        "settings": identity_settings(chosen),
     }
     stem = re.sub(r"[^A-Za-z0-9._-]+", "_", method.name)[:40]
     folder = root / "runs" / f"{stem}-seed{seed}-{content_hash(identity)}"
+    older = _as_format_1(identity, chosen)
+    if older is not None and not folder.exists():
+        stored = root / "runs" / f"{stem}-seed{seed}-{content_hash(older)}"
+        folder = stored if stored.exists() else folder
     return Job(
         method, seed, folder, model, data, comparison.budget, comparison.data_options, dict(comparison.settings)
     )
 
 
-def _measured(settings: Settings) -> dict[str, Any]:
-    """Settings as part of a run's name; what is measured besides counts only where it is."""
-    return settings.model_dump(mode="json", exclude=set() if settings.evaluate_train else {"evaluate_train"})
+def _as_format_1(identity: dict[str, Any], settings: Settings) -> dict[str, Any] | None:
+    """What run format 1 named a run by, or None where it cannot be taken up."""
+    older = as_format_1(identity)
+    if older is None:
+        return None
+    measured = set() if settings.evaluate_train else {"evaluate_train"}
+    every = settings.model_dump(mode="json", exclude=measured)
+    return {**older, "format": 1, "model": _plain_name(identity["model"]), "settings": every}
+
+
+def _plain_name(model: str) -> str:
+    """A network's name, or that of the function that makes it as run format 1 wrote it."""
+    dotted = dotted_name(model)
+    return model if dotted == model else model.partition(":")[2].partition(" ")[0]
 
 
 def _executor(jobs: int | None, threads: int | None, waiting: int, sample: Data, root: Path) -> Executor:

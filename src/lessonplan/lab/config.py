@@ -11,9 +11,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from lessonplan.errors import ConfigError, unknown
 from lessonplan.train.budget import Budget
 
-RUN_FORMAT = 1
-"""Raised when a change of the code makes stored runs incomparable with new ones."""
-
 
 class Comparison(BaseModel):
     """Everything that the methods of a comparison share."""

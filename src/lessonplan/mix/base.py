@@ -14,6 +14,7 @@ from torch.utils.data import get_worker_info
 from lessonplan.errors import ConfigError
 from lessonplan.mix import functional as F
 from lessonplan.mix.network import Network, Passes
+from lessonplan.parts.identity import describe_value
 from lessonplan.seeds import fold_seed
 
 StepResult = Literal["improved", "waiting", "switched"]
@@ -280,11 +281,9 @@ def require(condition: bool, message: str) -> None:
 
 
 def _plain(value: Any) -> Any:
-    """A value as JSON can hold it; functions by their qualified name."""
+    """A value as JSON can hold it."""
     if isinstance(value, Mix):
         return value.config()
     if isinstance(value, (list, tuple)):
         return [_plain(v) for v in value]
-    if callable(value):
-        return f"{value.__module__}.{value.__qualname__}"
-    return value
+    return describe_value(value)

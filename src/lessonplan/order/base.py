@@ -15,6 +15,7 @@ from lessonplan.errors import ConfigError
 from lessonplan.learner import Learner
 from lessonplan.mix.network import Passes
 from lessonplan.order.options import Amount, check_amount, given, read_warmup
+from lessonplan.parts.identity import describe_value
 from lessonplan.seeds import fold_seed
 
 _NEVER_SENT = ("_learner", "_data", "_validation")
@@ -65,13 +66,11 @@ class Orderer(ABC):
         self._data: Samples | None = None
         self._validation: Samples | None = None
         self._seed = 0
-        self.final_updates = False
-        """Whether a winner is trained on as it is (no mix follows), so that a look-ahead may keep its update."""
+        self._final_updates = False
         self.active = True
         self._held: list[Batch] = []
         self._queue: deque[Batch] = deque()
         self._turns = 0  # updates that the pool is still worth, with replacement
-        self._waiting = 0
         self._updates = 0
         self._enough = False
         self._passes = Passes()
@@ -107,9 +106,18 @@ class Orderer(ABC):
 
     # -- what a trainer tells an orderer ---------------------------------------------------------------
 
-    def setup(self, *, seed: int, data: Samples, validation: Samples | None) -> None:
-        """Hear of the run: its seed, the training samples and the validation samples, if any."""
+    def setup(self, *, seed: int, data: Samples, validation: Samples | None, final_updates: bool = False) -> None:
+        """Hear of the run.
+
+        Args:
+            seed: of the run.
+            data: the training samples.
+            validation: the validation samples, if any.
+            final_updates: whether a winner is trained on as it is (no mix follows) by a loop that heeds
+                ``Batch.step``, so that a look-ahead may keep its update.
+        """
         self._data, self._validation, self._seed = data, validation, seed
+        self._final_updates = final_updates
         self.generator.manual_seed(fold_seed(seed, "order", self.name))
 
     def attach(self, learner: Learner) -> None:
@@ -156,14 +164,12 @@ class Orderer(ABC):
                     return
                 self._look()
             elif not self._queue:
-                held = bool(self._held)
-                batch = self._held.pop(0) if held else next(upstream, _END)
+                batch = self._held.pop(0) if self._held else next(upstream, _END)
                 if batch is _END:
                     return
                 if batch is None:
                     yield None
                     continue
-                self._waiting += len(batch) if not held else 0
                 self._queue.append(batch)
             yield self._next()
 
@@ -178,7 +184,6 @@ class Orderer(ABC):
             else:
                 self._held.append(self._as_held(batch))
                 self._turns += 1
-                self._waiting += len(batch)
 
     def _look(self) -> None:
         """Draw candidates from the pool and queue those that are chosen."""
@@ -201,14 +206,11 @@ class Orderer(ABC):
             self._held = [batch for place, batch in enumerate(self._held) if place not in among]
             if self.losers == "return":
                 self._held += [self._as_held(batch) for batch in choice.losers]
-            else:
-                self._waiting -= sum(len(batch) for batch in choice.losers)
 
     def _next(self) -> Batch:
         """The next winner; from here on it counts as trained on."""
         batch = self._queue.popleft()
         self._updates += 1
-        self._waiting -= len(batch)
         if self.with_replacement and self.losers == "return":
             self._turns -= 1
             if self._turns <= 0:
@@ -216,8 +218,6 @@ class Orderer(ABC):
         amount, unit = self._warmup
         if unit == "steps" and self._updates >= amount:
             self._switch_off()
-        if not self._held and not self._queue:
-            self._waiting = 0
         return batch
 
     def _switch_off(self) -> None:
@@ -226,12 +226,6 @@ class Orderer(ABC):
         if self.with_replacement and self.losers == "return":
             # Winners are still among what is held; the epoch ends when it would have ended.
             self._held = self._held[: max(0, self._turns - len(self._queue))]
-
-    @property
-    def waiting(self) -> int:
-        """Samples that have been taken from upstream and are still to be trained on (by number: a sampler may
-        train on others in their place)."""
-        return self._waiting
 
     @property
     def keeps_pixels(self) -> bool:
@@ -274,7 +268,6 @@ class Orderer(ABC):
             "held": [batch.state_dict() for batch in self._held],
             "queue": [batch.state_dict() for batch in self._queue],
             "turns": self._turns,
-            "waiting": self._waiting,
             "updates": self._updates,
             "on": self.active,
             "enough": self._enough,
@@ -286,7 +279,7 @@ class Orderer(ABC):
         self.generator.set_state(state["generator"].cpu())
         self._held = [Batch.from_state(batch) for batch in state["held"]]
         self._queue = deque(Batch.from_state(batch) for batch in state["queue"])
-        self._turns, self._waiting, self._updates = state["turns"], state["waiting"], state["updates"]
+        self._turns, self._updates = state["turns"], state["updates"]
         self.active, self._enough = state["on"], state["enough"]
         self._passes = Passes(*state["passes"])
 
@@ -296,7 +289,7 @@ class Orderer(ABC):
         for field in fields(self):
             value = getattr(self, field.name)
             if field.init and field.repr and value != field.default:
-                given[field.name] = f"{value.__module__}.{value.__qualname__}" if callable(value) else value
+                given[field.name] = describe_value(value)
         return given
 
     def __str__(self) -> str:

@@ -122,9 +122,9 @@ class LossDelta(Orderer):
 
     # -- the run -------------------------------------------------------------------------------------
 
-    def setup(self, *, seed: int, data: Samples, validation: Samples | None) -> None:
+    def setup(self, *, seed: int, data: Samples, validation: Samples | None, final_updates: bool = False) -> None:
         """Hear of the run; an external batch must come from validation samples that are not trained on."""
-        super().setup(seed=seed, data=data, validation=validation)
+        super().setup(seed=seed, data=data, validation=validation, final_updates=final_updates)
         if self.on == "external":
             check_apart(data, validation)
 
@@ -158,7 +158,7 @@ class LossDelta(Orderer):
             raise ConfigError(f"{self.name} looks at the network: call attach(learner), or train with fit")
         if isinstance(self._looks, PerSample):
             return self._choose_samples(self._looks, candidates, count)
-        keep = self.final_updates and self.method in (*_TRUE, "kept-gradients")
+        keep = self._final_updates and self.method in (*_TRUE, "kept-gradients")
         # Measured first: a look that keeps its winner's update leaves the network behind it.
         measured = self._measure(candidates) if self._measurement_due() else None
         look = self._looks.look(candidates, self.on, self._read_external(), base=self._external_loss, keep=keep)

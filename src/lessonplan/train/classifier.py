@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from lessonplan.data import Preprocessing
 from lessonplan.errors import ConfigError
 from lessonplan.models import build_model
-from lessonplan.train.fitting import load_config
+from lessonplan.train.run_folder import load_config
 
 
 class Classifier:

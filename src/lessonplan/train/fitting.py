@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import copy
-import hashlib
-import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
@@ -29,17 +27,15 @@ from lessonplan.train.budget import Budget
 from lessonplan.train.callbacks import Callback
 from lessonplan.train.files import write_atomically
 from lessonplan.train.holdout import give_holdouts
+from lessonplan.train.identity import run_config
 from lessonplan.train.lock import sole_user
 from lessonplan.train.metrics import predict_view
 from lessonplan.train.optimizer import OptimizerFactory
 from lessonplan.train.progress import ProgressLine
-from lessonplan.train.run_folder import RunFolder, read_config, read_metrics
+from lessonplan.train.run_folder import RunFolder, read_metrics
 from lessonplan.train.selection_note import SelectionNote
 from lessonplan.train.trainer import Trainer
 from lessonplan.train.usage import environment
-
-# What does not change a run's outcome is not part of its identity.
-_NOT_IDENTITY = {"checkpoint_every", "threads"}
 
 
 @dataclass
@@ -167,44 +163,6 @@ def _with_children(mix: Mix) -> Iterator[Mix]:
         yield from _with_children(child)
 
 
-def run_config(
-    model: str | nn.Module,
-    data: Data,
-    plan: Plan,
-    budget: Budget,
-    settings: Settings,
-    seed: int,
-    *,
-    loss: LossFunction | None = None,
-    optimizer: OptimizerFactory | None = None,
-) -> dict[str, Any]:
-    """A run's identity as plain data: two runs with the same one have the same outcome."""
-    config: dict[str, Any] = {
-        "model": model if isinstance(model, str) else _describe_module(model),
-        "data": {**data.description, "fingerprint": data.fingerprint},
-        "plan": plan.config(),
-        "budget": str(budget),
-        "seed": seed,
-        "settings": identity_settings(settings),
-        "input": {
-            "shape": list(data.shape),
-            "classes": list(data.class_names),
-            "preprocessing": data.preprocessing.to_dict(),
-        },
-    }
-    config["settings"]["device"] = data.train.device.type
-    for name, function in (("loss", loss), ("optimizer", optimizer)):
-        if function is not None:
-            config[name] = _describe_function(function)
-    return config
-
-
-def identity_settings(settings: Settings) -> dict[str, Any]:
-    """The settings that decide a run's outcome, and what more it measures where it does."""
-    measured = {"evaluate_train"} if not settings.evaluate_train else set()
-    return settings.model_dump(mode="json", exclude=_NOT_IDENTITY | measured)
-
-
 def resolve_device(name: str) -> torch.device:
     """The device that a setting means; ``"auto"`` is cuda where there is one."""
     if name == "auto":
@@ -224,26 +182,9 @@ def _network(model: str | nn.Module, data: Data, seed: int) -> nn.Module:
     return build_model(model, shape=data.shape, num_classes=data.num_classes, seed=fold_seed(seed, "weights"))
 
 
-def _describe_module(model: nn.Module) -> str:
-    kind = type(model)
-    return f"{kind.__module__}.{kind.__qualname__} with {count_parameters(model)} parameters"
-
-
 def _unless_text(given: Any) -> Any:
     """A function that the user gave, or None for the name of one of ours."""
     return None if isinstance(given, str) else given
-
-
-def _describe_function(function: Any) -> str:
-    # Without addresses, which differ from process to process.
-    name = getattr(function, "__qualname__", None) or re.sub(r" at 0x[0-9a-f]+", "", repr(function))
-    code = getattr(function, "__code__", None)
-    if code is None or "<lambda>" not in name:
-        return str(name)
-    # Nameless functions differ by what they do.
-    constants = [constant for constant in code.co_consts if isinstance(constant, (int, float, str, bool))]
-    content = hashlib.sha256(repr((code.co_code, code.co_names, constants)).encode())
-    return f"{name} {content.hexdigest()[:12]}"
 
 
 def _load_weights(network: nn.Module, folder: Path) -> None:
@@ -281,11 +222,3 @@ def _finish(trainer: Trainer) -> Run:
         write_atomically(trainer.folder.path / "weights.safetensors", safetensors.torch.save(state))
         trainer.folder.finish(result)
     return Run(network, result, trainer.history, trainer.folder.path if trainer.folder is not None else None)
-
-
-def load_config(folder: Path) -> dict[str, Any]:
-    """The configuration of a run, or an error that says what is missing."""
-    config = read_config(folder)
-    if config is None:
-        raise ConfigError(f"{folder} is no folder of a run (config.yaml is missing): give the --out of a training")
-    return config

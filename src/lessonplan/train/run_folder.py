@@ -12,6 +12,7 @@ import yaml
 from lessonplan.errors import ConfigError, LessonplanError
 from lessonplan.train.checkpoint import Checkpoints
 from lessonplan.train.files import disk_error, remove_leftovers, write_atomically, write_json
+from lessonplan.train.identity import as_format_1
 
 
 class RunFolder:
@@ -36,7 +37,7 @@ class RunFolder:
         existing = read_config(path)
         if path.exists() and not path.is_dir():
             raise ConfigError(f"{path} is a file: give a folder for the run")
-        if existing is not None and existing != self.config:
+        if existing is not None and existing not in (self.config, as_format_1(self.config)):
             differences = ", ".join(describe_differences(existing, self.config))
             raise ConfigError(
                 f"{path} holds a run of another configuration ({differences}):"
@@ -95,6 +96,14 @@ def read_config(path: Path) -> dict[str, Any] | None:
     config = yaml.safe_load(file.read_text())
     if not isinstance(config, dict):
         raise LessonplanError(f"{file} is no configuration of a run: give the folder of a run")
+    return config
+
+
+def load_config(path: Path) -> dict[str, Any]:
+    """The configuration of a run, or an error that says what is missing."""
+    config = read_config(path)
+    if config is None:
+        raise ConfigError(f"{path} is no folder of a run (config.yaml is missing): give the --out of a training")
     return config
 
 

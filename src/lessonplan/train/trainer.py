@@ -80,7 +80,7 @@ class Trainer:
         if plan.select is not None:
             plan.select.setup(len(data.train), data.num_classes)
         if plan.order is not None:
-            plan.order.setup(seed=seed, data=data.train, validation=data.val)
+            plan.order.setup(seed=seed, data=data.train, validation=data.val, final_updates=plan.mix is None)
         self.supply = Supply(
             data.train,
             seed=seed,
@@ -209,6 +209,7 @@ class Trainer:
         target, weights = soft(y, self.data.num_classes), batch.weights
         if batch.step is not None:  # the look-ahead has made this update already
             step = batch.step
+            self._check_finite(step.losses)
         else:
             if mix is not None:
                 if weights is not None and self.settings.loss != "ce":

@@ -17,8 +17,8 @@ from lessonplan.errors import ConfigError, DataError
 from lessonplan.evaluate.adversarial import PixelModel
 from lessonplan.lab.evaluation.own_model import load_weights, made
 from lessonplan.train.classifier import load
-from lessonplan.train.fitting import load_config, resolve_device
-from lessonplan.train.run_folder import read_metrics
+from lessonplan.train.fitting import resolve_device
+from lessonplan.train.run_folder import load_config, read_metrics
 
 
 class Standardised(nn.Module):

@@ -26,6 +26,7 @@ from lessonplan.order.perfect import State, Tree
 from lessonplan.order.perfect.engine import check_network
 from lessonplan.order.perfect.search import next_starts
 from lessonplan.order.perfect.state import start_state
+from lessonplan.parts.identity import describe_function
 from lessonplan.report.ordering import write_ordering
 from lessonplan.seeds import fold_seed
 from lessonplan.train.fitting import resolve_device
@@ -97,7 +98,7 @@ def search_orderings(
         raise ConfigError(f"epochs={epochs}: give at least 1")
     if jobs is not None and jobs < 1:
         raise ConfigError(f"jobs={jobs}: give at least 1 tree at a time, or leave it out")
-    named = model if isinstance(model, str) else f"{model.__module__}.{model.__qualname__}"
+    named = model if isinstance(model, str) else describe_function(model)
     config = OrderingConfig.make(data=data, model=named, **options)
     samples = load_samples(config)
     place = resolve_device(device)

@@ -24,6 +24,7 @@ from lessonplan.lab.ordering.samples import Samples
 from lessonplan.order.perfect import State, Tree
 from lessonplan.order.perfect.state import stack
 from lessonplan.train.files import remove_leftovers, write_atomically, write_json
+from lessonplan.train.identity import dotted_name
 from lessonplan.train.run_folder import describe_differences
 
 COLUMNS = ("epoch", "start", "permutation", "loss", "accuracy")
@@ -39,7 +40,7 @@ def claim_folder(folder: Path, identity: dict[str, Any]) -> None:
     file = folder / "config.yaml"
     if file.exists():
         existing = yaml.safe_load(file.read_text())
-        if existing != identity:
+        if existing not in (identity, {**identity, "model": dotted_name(identity["model"])}):
             differences = ", ".join(describe_differences(existing, identity))
             raise ConfigError(
                 f"{folder} holds another search ({differences}): give another folder, or the same options to go on"

@@ -1,0 +1,110 @@
+"""What makes two runs the same: everything that decides a run's outcome, as plain data."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from torch import nn
+
+from lessonplan.data import Data
+from lessonplan.mix.network import LossFunction
+from lessonplan.models import count_parameters
+from lessonplan.parts.identity import describe_function
+from lessonplan.plan import Plan
+from lessonplan.settings import Settings
+from lessonplan.train.budget import Budget
+from lessonplan.train.optimizer import OptimizerFactory
+
+RUN_FORMAT = 2
+"""Raised when a change of the code makes stored runs incomparable with new ones.
+
+Format 2: the look-ahead keeps its winner's update, and functions of the user's own are told apart by what they do.
+"""
+
+_NOT_IDENTITY = {"checkpoint_every", "threads"}
+"""Settings that do not change a run's outcome."""
+
+
+def run_config(
+    model: str | nn.Module,
+    data: Data,
+    plan: Plan,
+    budget: Budget,
+    settings: Settings,
+    seed: int,
+    *,
+    loss: LossFunction | None = None,
+    optimizer: OptimizerFactory | None = None,
+) -> dict[str, Any]:
+    """A run's identity as plain data: two runs with the same one have the same outcome."""
+    config: dict[str, Any] = {
+        "format": RUN_FORMAT,
+        "model": model if isinstance(model, str) else _describe_module(model),
+        "data": {**data.description, "fingerprint": data.fingerprint},
+        "plan": plan.config(),
+        "budget": str(budget),
+        "seed": seed,
+        "settings": identity_settings(settings),
+        "input": {
+            "shape": list(data.shape),
+            "classes": list(data.class_names),
+            "preprocessing": data.preprocessing.to_dict(),
+        },
+    }
+    config["settings"]["device"] = data.train.device.type
+    for name, function in (("loss", loss), ("optimizer", optimizer)):
+        if function is not None:
+            config[name] = describe_function(function)
+    return config
+
+
+def identity_settings(settings: Settings) -> dict[str, Any]:
+    """The settings that decide a run's outcome, and what more it measures where it does."""
+    measured = {"evaluate_train"} if not settings.evaluate_train else set()
+    return settings.model_dump(mode="json", exclude=_NOT_IDENTITY | measured)
+
+
+def without_conduct(settings: dict[str, Any]) -> dict[str, Any]:
+    """Given settings without those that do not change a run's outcome."""
+    return {name: value for name, value in settings.items() if name not in _NOT_IDENTITY}
+
+
+def as_format_1(config: dict[str, Any]) -> dict[str, Any] | None:
+    """A run's configuration as format 1 wrote it, so that its runs can be taken up.
+
+    Returns:
+        the configuration, or None where format 1 trained otherwise (a look-ahead whose winner is trained on as it
+        is) or could not tell the run from others (functions without a name in its plan).
+    """
+    plan = config["plan"]
+    order = plan.get("order")
+    if order is not None and order["name"] == "loss-delta" and plan["mix"] is None:
+        return None
+    older = {name: value for name, value in config.items() if name != "format"}
+    older["plan"] = _each_text(plan, dotted_name)
+    for name in ("loss", "optimizer"):
+        if name in older:
+            older[name] = _DESCRIBED.sub(r"\2", older[name])
+    return None if "<" in f"{older['plan']}{older.get('loss')}{older.get('optimizer')}" else older
+
+
+def dotted_name(described: str) -> str:
+    """``module.name`` for what ``describe_function`` says of a function, other texts as they are."""
+    return _DESCRIBED.sub(r"\1.\2", described)
+
+
+_DESCRIBED = re.compile(r"^([\w.]+):([\w.<>]+)(?: [0-9a-f]{12})?$")
+
+
+def _each_text(value: Any, change: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _each_text(item, change) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_each_text(item, change) for item in value]
+    return change(value) if isinstance(value, str) else value
+
+
+def _describe_module(model: nn.Module) -> str:
+    kind = type(model)
+    return f"{kind.__module__}.{kind.__qualname__} with {count_parameters(model)} parameters"
