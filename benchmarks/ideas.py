@@ -37,8 +37,8 @@ from lessonplan.ideas import (
 from lessonplan.lab.statistics import compare_paired
 from lessonplan.models.blocks import PreActBlock, make_stage
 from lessonplan.models.common import conv3x3, global_mean, init_convs
+from lessonplan.network.untouched import seeded
 from lessonplan.seeds import fold_seed
-from lessonplan.train.randomness import seeded
 from lessonplan.train.usage import environment
 
 PER_CLASS, BATCH, DECAY = 10, 50, 5e-4

@@ -30,13 +30,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import lessonplan as lp
-from lessonplan.batches import Batch
-from lessonplan.learner import Learner
-from lessonplan.mix.network import Network
+from lessonplan.batch import Batch
 from lessonplan.models import build_model
+from lessonplan.network.learner import Learner
+from lessonplan.network.network import Network
+from lessonplan.network.untouched import untouched
 from lessonplan.order import LossDelta
-from lessonplan.order.lookahead import Exact
-from lessonplan.order.measure import measured_loss, untouched
+from lessonplan.order.lookahead.exact import Exact
+from lessonplan.order.lookahead.look import Goal
+from lessonplan.order.measure import measured_loss
+from lessonplan.parts.part import Occasion
 from timing import interleaved, ratio, show, spread
 
 K, BATCH, EXTERNAL = 8, 128, 512
@@ -131,7 +134,7 @@ def follow(
     """
     usual = {"candidates": K, "on": "external", "external": EXTERNAL, "pool": K, "fidelity": 1}
     order = Timed(**{**usual, **(options or EXACT)})
-    order.setup(seed=seed, data=setting.data.train, validation=setting.data.val, final_updates=True)
+    order.setup(Occasion(seed, setting.data.train, setting.data.val, final_updates=True))
     order.attach(learner)
     order.start_epoch(0, 0.0, 0.0)
     before = external_loss(setting, learner, order)
@@ -213,7 +216,7 @@ def cost(setting: Setting, count: int) -> None:
             learner.network.logits(x)
 
     def look() -> None:
-        exact.look(candidates, "external", external, base=1.0, keep=True)
+        exact.look(candidates, Goal("external", external, 1.0), keep=True)
 
     sides: dict[str, Callable[[], object]] = {
         "forward": forward,

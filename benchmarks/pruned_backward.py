@@ -27,7 +27,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_structure, tree_unflatten
 
 from lessonplan.models.wide_resnet import WideResNet
-from lessonplan.train.randomness import seeded
+from lessonplan.network.untouched import seeded
 from timing import interleaved, ratio, show, spread
 
 SHARES = (0.9, 0.5, 0.25, 0.1)

@@ -19,12 +19,12 @@ from torch import Tensor
 
 import lessonplan as lp
 from graph_cut import alpha_beta_swap, dense_transport
-from lessonplan.mix.network import Network
 from lessonplan.mix.puzzle.energy import border_weights, colours, mask_energy, unary_cost
 from lessonplan.mix.puzzle.layer import colour_span
 from lessonplan.mix.puzzle.saliency import block_saliency, input_gradient, saliency_map
 from lessonplan.mix.puzzle.solver import solve_mask
 from lessonplan.mix.puzzle.transport import transport_plan
+from lessonplan.network.network import Network
 
 BATCH = 100
 SHARES = (0.5, 0.1, 0.9, 0.3, 0.7)

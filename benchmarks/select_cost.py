@@ -22,8 +22,8 @@ from torch import Tensor, nn
 import lessonplan as lp
 from lessonplan.data import Data
 from lessonplan.models.wide_resnet import WideResNet
+from lessonplan.network.untouched import seeded
 from lessonplan.select import Batchwise, Filter, Scored
-from lessonplan.train.randomness import seeded
 from timing import interleaved, ratio, repetitions, show, spread
 
 SAMPLES, BATCH, LR = 4096, 128, 0.01

@@ -16,8 +16,9 @@ import torch
 from torch import Tensor, nn
 
 from lessonplan.mix import Network
+from lessonplan.parts.part import Occasion
 from lessonplan.select import Selecting, parse_select
-from lessonplan.supply import Supply
+from lessonplan.supply.epoch import Supply
 from timing import repetitions, show, spread
 
 SAMPLES, FEATURES, BATCH = 1_000_000, 16, 128
@@ -56,7 +57,7 @@ class Made:
 def epoch_of(count: int, text: str) -> tuple[Supply, Made]:
     """An epoch that is about to begin."""
     data, select = Made(count), Selecting.of(parse_select(text))
-    select.setup(len(data), data.num_classes)
+    select.setup(Occasion(0, data, None, data.num_classes))
     supply = Supply(data, seed=0, network=Network(nn.Linear(FEATURES, 10)), select=select)
     supply.start_epoch(0, BATCH)
     return supply, data

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 import lessonplan as lp
-from lessonplan.batches import EpochReader
+from lessonplan.batch import EpochReader
 from lessonplan.mix import Network
 from lessonplan.select import Batchwise, Filter, Scored
 from lessonplan.select.tally import Tally

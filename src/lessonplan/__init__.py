@@ -9,12 +9,13 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from lessonplan.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from lessonplan import data, evaluate, ideas, losses, mix, models, order, select
     from lessonplan.lab import compare, reproduce
     from lessonplan.plan import Plan
+    from lessonplan.supply.loops import batches
     from lessonplan.train import Budget, Callback, Classifier, Run, fit, load
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "Classifier",
     "Plan",
     "Run",
+    "batches",
     "compare",
     "data",
     "evaluate",
@@ -43,6 +45,7 @@ _HOMES = {
     "Classifier": "lessonplan.train",
     "Plan": "lessonplan.plan",
     "Run": "lessonplan.train",
+    "batches": "lessonplan.supply.loops",
     "compare": "lessonplan.lab",
     "fit": "lessonplan.train",
     "load": "lessonplan.train",

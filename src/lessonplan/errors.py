@@ -40,3 +40,9 @@ def unknown(kind: str, given: str, allowed: Iterable[str]) -> ConfigError:
     hint = f"did you mean {near[0]!r}?" if near else ""
     known = f"(known: {', '.join(names)})" if not near or len(names) <= _LISTED else ""
     return ConfigError(f"unknown {kind} {given!r}: {' '.join(filter(None, (hint, known)))}")
+
+
+def require(condition: bool, message: str) -> None:
+    """Raise a ``ConfigError`` with this message unless the condition holds."""
+    if not condition:
+        raise ConfigError(message)

@@ -68,6 +68,8 @@ def convert(where: str, text: str, hint: Any) -> Any:
             pass
     elif tuple in kinds:
         return tuple(part.strip() for part in text.split("/"))
+    if str in kinds and not choices:
+        return text
     names = [f"'{c}'" for c in choices] + [_KIND_NAMES[kind] for kind in kinds if kind in _KIND_NAMES]
     raise ConfigError(f"{where}={text!r} cannot be used: give {' or '.join(names)}")
 

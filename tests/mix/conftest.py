@@ -82,6 +82,10 @@ class Glance(torch.nn.Module):
         return mean * torch.arange(CLASSES, device=x.device)
 
 
+def _chain(*links: Callable[[int | None], m.Mix]) -> Callable[[int | None], m.Mix]:
+    return lambda seed: m.Chain([make(None) for make in links], seed=seed)
+
+
 MIXUP, CUTMIX = _known(m.Mixup), _known(m.CutMix)
 
 CASES = [
@@ -122,6 +126,9 @@ CASES = [
     Case("manifold-4", _known(m.ManifoldMixup, layers=("input",), k=4, model=Glance()), at_least=4),
     Case("puzzle", _known(m.PuzzleMix, model=Glance()), images=True),
     Case("puzzle-5", _known(m.PuzzleMix, labels=5, xi=0.05, model=Glance()), images=True),
+    Case("chain", _chain(MIXUP, _known(m.SumAugment, 3)), _ceil(3), at_least=3),
+    Case("chain-of-three", _chain(MIXUP, CUTMIX, _known(m.SumAugment, 2)), _ceil(2), images=True, at_least=2),
+    Case("chain-labels", _chain(_known(m.SamplePairing), _known(m.Cutout)), labels="own", images=True),
     Case("nested", _around(m.Until, _chosen(_around(m.Probability, MIXUP), CUTMIX)), images=True),
 ]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+import lessonplan as lp
 from lessonplan import mix as m
 from lessonplan.errors import ConfigError
 from lessonplan.mix.combine import parse_share
@@ -168,9 +169,81 @@ def by_count(k, count, generator):
 
 
 def test_config_names_a_function():
-    assert m.SumAugment(2, coefficients=by_count).config()["coefficients"].endswith(".by_count")
+    assert m.SumAugment(2, coefficients=by_count).config()["coefficients"].split()[0].endswith(":by_count")
 
 
 @pytest.mark.parametrize(("given", "share"), [("80%", 0.8), ("0.3", 0.3), (1, 1.0), ("100%", 1.0), (0, 0.0)])
 def test_shares_of_the_budget(given, share):
     assert parse_share(given) == pytest.approx(share)
+
+
+# -- chains ---------------------------------------------------------------------------------------------
+
+
+def test_a_chain_is_one_mix_after_the_other():
+    x, y = torch.randn(12, 3, 6, 8), torch.arange(12) % 3
+    chain = (m.Mixup() >> m.SumAugment(2)) >> m.Cutout()
+    chain.finish_setup(3, 7)
+    by_hand = [m.Mixup(num_classes=3), m.SumAugment(2, num_classes=3), m.Cutout(num_classes=3)]
+    for ours, theirs in zip(by_hand, chain.children(), strict=True):
+        ours.load_state_dict(theirs.state_dict())
+    mixed, target = chain(x, y)
+    for mix in by_hand:
+        x, y = mix(x, y)
+    assert torch.equal(mixed, x)
+    assert torch.equal(target, y)
+    assert len(mixed) == 6
+    assert [mix.name for mix in chain.children()] == ["mixup", "sum", "cutout"]
+
+
+def test_a_chain_in_text_and_back():
+    for text in (
+        "mixup:alpha=0.2 >> cutout",
+        "sum:k=3 >> mixup",
+        "mixup >> sum|cutmix",
+        "(mixup >> cutout):p=0.5",
+    ):
+        mix = m.parse_mix(text)
+        assert str(mix) == text
+        assert m.parse_mix(str(mix)).config() == mix.config()
+    assert isinstance(m.parse_mix("mixup >> sum|cutmix"), m.Choice)
+    assert lp.Plan.parse("select:accuracy >> topk:0.5 + mixup >> cutout").mix.name == "chain"
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: m.Chain([m.Mixup()]), "fewer than two"),
+        (lambda: m.parse_mix("mixup >> none"), "'none' is none"),
+        (lambda: m.ManifoldMixup() >> m.Cutout(), "goes on inside the network"),
+        (lambda: m.Mixup() >> m.SumAugment(2, draw="mixed"), "stands behind another mix"),
+        (lambda: m.parse_mix("(mixup|cutmix):q=1"), "unknown option"),
+    ],
+)
+def test_chains_that_cannot_be(make, words):
+    with pytest.raises(ConfigError, match=words):
+        make()
+
+
+def test_the_same_mix_twice():
+    mix = m.Mixup()
+    with pytest.raises(ConfigError, match="same mix twice"):
+        m.Chain([mix, mix])
+
+
+def test_a_cascade_in_a_chain_moves_on():
+    chain = m.Cascade(4, shares=(0.5, 0.25, 0.25), patience=None) >> m.Mixup()
+    chain.finish_setup(3, 0)
+    assert chain.current_k() == 4 * 2  # mixup is made of two
+    assert chain.advance(0.6)
+    assert chain.current_k() == 2 * 2
+    assert chain.describe()["1 cascade"]
+
+
+def test_chains_through_fit():
+    runs = [
+        lp.fit("tiny", "digits", plan, "6 steps", threads=1, batch_size=16)
+        for plan in ("mixup >> cutout", "mixup", "cutout", "mixup >> manifold")
+    ]
+    weights = [torch.cat([p.flatten() for p in run.model.parameters()]) for run in runs]
+    assert not any(torch.equal(weights[0], other) for other in weights[1:])

@@ -12,11 +12,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lessonplan.batches import Batch, Step
-from lessonplan.learner import Learner
-from lessonplan.mix.network import LossFunction, Network, Passes, soft_cross_entropy
+from lessonplan.batch import Batch
+from lessonplan.network.learner import Learner, Step
+from lessonplan.network.network import LossFunction, Network, soft_cross_entropy
+from lessonplan.network.passes import Passes
 from lessonplan.order import Orderer
-from lessonplan.order.loader import TensorSamples
+from lessonplan.parts.part import Occasion
+from lessonplan.supply.tensors import TensorSamples
 
 OPTIMIZERS: dict[str, Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]] = {
     "sgd": lambda p: torch.optim.SGD(p, lr=0.1),
@@ -77,7 +79,7 @@ class Loop:
         optimizer = OPTIMIZERS[self.optimizer](self.model.parameters())
         self.learner = Learner(Network(self.model, self.loss), optimizer)
         if self.order is not None:
-            self.order.setup(seed=self.seed, data=self.data, validation=self.validation, final_updates=self.final)
+            self.order.setup(Occasion(self.seed, self.data, self.validation, final_updates=self.final))
             self.order.attach(self.learner)
 
     def upstream(self) -> Iterator[Batch | None]:

@@ -7,15 +7,17 @@ import torch
 from scipy.stats import spearmanr
 from torch import nn
 
-from lessonplan.batches import Batch
+from lessonplan.batch import Batch
 from lessonplan.errors import ConfigError, DataError
-from lessonplan.learner import Learner
-from lessonplan.mix.network import Network, soft_cross_entropy
+from lessonplan.network.learner import Learner
+from lessonplan.network.network import Network, soft_cross_entropy
 from lessonplan.order import LossDelta
-from lessonplan.order.anchor import Anchor
-from lessonplan.order.fidelity import Fidelity, rank_correlation
-from lessonplan.order.lookahead import Exact
-from lessonplan.order.stacked import Stacked
+from lessonplan.order.lookahead.anchor import Anchor
+from lessonplan.order.lookahead.exact import Exact
+from lessonplan.order.lookahead.fidelity import Fidelity, rank_correlation
+from lessonplan.order.lookahead.look import Goal
+from lessonplan.order.lookahead.stacked import StackedLookAhead
+from lessonplan.parts.part import Occasion
 
 CHEAP = ("first-order", "last-layers", "kept-gradients", "per-sample")
 
@@ -38,7 +40,7 @@ def candidates(run, count=4, size=6):
 def test_exact_gains_are_those_of_copies(loop, losses_after, on, optimizer, norm):
     run = loop(None, norm=norm, optimizer=optimizer).run(stop=5)
     batches, outside = candidates(run), run.validation.fetch(torch.arange(20))
-    look = Exact(run.learner, run.data).look(batches, on, outside if on == "external" else None)
+    look = Exact(run.learner, run.data).look(batches, Goal(on, outside if on == "external" else None))
     for place, batch in enumerate(batches):
         x, y = outside if on == "external" else run.data.fetch(batch.indices)
         before, after = losses_after(run, batch.indices, x, y, size=6)
@@ -53,7 +55,7 @@ def test_weights_count_in_the_update_and_in_the_own_loss(loop, losses_after):
     for on in ("same", "external"):
         outside = run.validation.fetch(torch.arange(20)) if on == "external" else None
         batches = [Batch(b.indices, b.epochs, weights[b.indices]) for b in candidates(run)]
-        look = Exact(run.learner, run.data).look(batches, on, outside)
+        look = Exact(run.learner, run.data).look(batches, Goal(on, outside))
         for place, batch in enumerate(batches):
             x, y = outside if outside is not None else run.data.fetch(batch.indices)
             own = batch.weights
@@ -127,8 +129,8 @@ def test_stacked_is_exact(loop, on, optimizer):
     batches = [Batch(p, torch.zeros(len(p), dtype=torch.int64), weights[p]) for p in parts]
     outside = run.validation.fetch(torch.arange(20)) if on == "external" else None
     before = [p.clone() for p in run.model.parameters()]
-    exact = Exact(run.learner, run.data).look(batches, on, outside)
-    stacked = Stacked(run.learner, run.data).look(batches, on, outside)
+    exact = Exact(run.learner, run.data).look(batches, Goal(on, outside))
+    stacked = StackedLookAhead(run.learner, run.data).look(batches, Goal(on, outside))
     torch.testing.assert_close(stacked.gains, exact.gains, atol=2e-6, rtol=1e-4)
     torch.testing.assert_close(stacked.scores, exact.scores, atol=2e-6, rtol=1e-4)
     assert stacked.passes == exact.passes
@@ -151,9 +153,9 @@ def test_first_order_is_the_inner_product_at_the_look_ahead_point(loop):
     run = loop(None, norm="group").run(stop=3)
     batches, outside = candidates(run), run.validation.fetch(torch.arange(20))
     order = make(method="first-order")
-    order.setup(seed=0, data=run.data, validation=run.validation)
+    order.setup(Occasion(0, run.data, run.validation))
     order.attach(run.learner)
-    look = order._looks.look(batches, "external", outside)
+    look = order._looks.look(batches, Goal("external", outside))
     parameters, optimizer = list(run.model.parameters()), run.learner.optimizer
 
     def grad(x, y):
@@ -179,10 +181,10 @@ def test_adaptive_steps_are_weighed_by_their_length(loop):
         group["lr"] = 1e-5
     batches, outside = candidates(run, 8), run.validation.fetch(torch.arange(20))
     order = make(method="first-order")
-    order.setup(seed=0, data=run.data, validation=run.validation)
+    order.setup(Occasion(0, run.data, run.validation))
     order.attach(run.learner)
-    scores = order._looks.look(batches, "external", outside).scores
-    gains = Exact(run.learner, run.data).look(batches, "external", outside).gains.double()
+    scores = order._looks.look(batches, Goal("external", outside)).scores
+    gains = Exact(run.learner, run.data).look(batches, Goal("external", outside)).gains.double()
     assert rank_correlation(scores, gains) > 0.9
 
 
@@ -212,7 +214,7 @@ def at(run, place, compute):
 
 def looking(run, method, **options):
     order = make(method=method, **options)
-    order.setup(seed=0, data=run.data, validation=run.validation)
+    order.setup(Occasion(0, run.data, run.validation))
     order.attach(run.learner)
     return order._looks
 
@@ -226,7 +228,7 @@ def test_last_layers_by_hand(loop):
     for layers, last in ((1, parameters[-2:]), (2, parameters[-4:])):
         there = at(run, stepped(run, grad(run, *some, parameters)), lambda last=last: grad(run, *outside, last))
         expected = torch.stack([0.1 * dot(grad(run, *pair, last), there) for pair in read])
-        look = looking(run, "last-layers", layers=layers).look(batches, "external", outside)
+        look = looking(run, "last-layers", layers=layers).look(batches, Goal("external", outside))
         torch.testing.assert_close(look.scores, expected, rtol=1e-4, atol=1e-7)
 
 
@@ -261,14 +263,16 @@ def test_per_sample_by_hand(loop, norm):
     pieces = [torch.arange(n, n + 2) for n in range(0, 8, 2)]  # a quarter of 6, rounded up
     anchors = [at(run, stepped(run, step), lambda p=p: gradient(p)) for p in pieces]
     whole = [torch.stack(parts).mean(0) for parts in zip(*anchors, strict=True)]
-    scores, passes = looks.scores(batches, outside)
+    look = looks.look(batches, Goal("external", outside))
+    scores, passes = look.scores, look.passes
     torch.testing.assert_close(scores, expected(step, whole), rtol=1e-3, atol=1e-5)
     assert (passes.samples, passes.cost) == (6 + 8 + 2 * 18, 3 * (6 + 8) + 2 * 18)
 
     run.update(batches[0])
     now = at(run, stepped(run, whole), lambda: gradient(pieces[1]))
     moved = [w + a - b for w, a, b in zip(whole, now, anchors[1], strict=True)]
-    scores, passes = looks.scores(batches, outside)
+    look = looks.look(batches, Goal("external", outside))
+    scores, passes = look.scores, look.passes
     torch.testing.assert_close(scores, expected(whole, moved), rtol=1e-3, atol=1e-5)
     assert (passes.samples, passes.cost) == (2 + 2 * 18, 3 * 2 + 2 * 18)
 
@@ -278,7 +282,8 @@ def test_per_sample_counts_weights(loop):
     weights = torch.rand(48, generator=torch.Generator().manual_seed(1)) * 3
     plain, outside = candidates(run, 2), run.validation.fetch(torch.arange(20))
     weighted = [plain[0], Batch(plain[1].indices, plain[1].epochs, weights[plain[1].indices])]
-    a, b = (looking(run, "per-sample").scores(batches, outside)[0] for batches in (plain, weighted))
+    goal = Goal("external", outside)
+    a, b = (looking(run, "per-sample").look(batches, goal).scores for batches in (plain, weighted))
     torch.testing.assert_close(b, torch.cat([a[:6], a[6:] * weighted[1].weights]), rtol=1e-4, atol=1e-6)
 
 
@@ -287,16 +292,16 @@ def test_per_sample_winners_are_the_best_samples(loop, losers):
     """Of two candidates the better half; the others come back once an epoch, or not at all."""
     order = make(method="per-sample", candidates=2, losers=losers)
     seen = []
-    original = type(looking(loop(None), "per-sample")).scores
+    original = type(looking(loop(None), "per-sample")).look
 
-    def scores(self, batches, external):
-        found, passes = original(self, batches, external)
+    def look(self, batches, goal, *, keep=False):
+        found = original(self, batches, goal, keep=keep)
         everything = torch.cat([batch.indices for batch in batches])
-        seen.append(set(everything[found.argsort(descending=True)[:6]].tolist()))
-        return found, passes
+        seen.append(set(everything[found.scores.argsort(descending=True)[:6]].tolist()))
+        return found
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("lessonplan.order.per_sample.PerSample.scores", scores)
+        patch.setattr("lessonplan.order.lookahead.per_sample.PerSample.look", look)
         run = loop(order).run(1)
     alone = 1 if losers == "return" else 0
     assert [set(batch) for batch in run.indices][: len(seen)] == seen
@@ -325,9 +330,9 @@ def test_per_sample_beats_the_best_of_eight_batches_in_small_steps(loop, optimiz
     for draw in range(5):
         order = torch.randperm(120, generator=torch.Generator().manual_seed(draw))
         batches = [Batch(part, torch.zeros(len(part), dtype=torch.int64)) for part in order.split(12)]
-        scores, _ = looking(run, "per-sample").scores(batches[:2], outside)
+        scores = looking(run, "per-sample").look(batches[:2], Goal("external", outside)).scores
         winner = Batch.joined(batches[:2], run.data).rows(scores.argsort(descending=True)[:12])
-        gains = exact.look([winner, *batches[2:]], "external", outside).gains
+        gains = exact.look([winner, *batches[2:]], Goal("external", outside)).gains
         ours += float(gains[0] - gains[1:].mean())
         best += float(gains[1:].max() - gains[1:].mean())
     assert ours > best > 0
@@ -337,7 +342,9 @@ def test_what_requires_gradients_is_as_before(loop):
     run = loop(None).run(stop=1)
     run.model[0].bias.requires_grad_(False)
     before = [p.requires_grad for p in run.model.parameters()]
-    looking(run, "last-layers", layers=1).look(candidates(run), "external", run.validation.fetch(torch.arange(20)))
+    looking(run, "last-layers", layers=1).look(
+        candidates(run), Goal("external", run.validation.fetch(torch.arange(20)))
+    )
     assert [p.requires_grad for p in run.model.parameters()] == before
 
 
@@ -361,7 +368,7 @@ def test_kept_gradients_by_hand(loop):
     own = [plus(g, mean(then), -1) for g in then]
     anchored = stepped(run, mean(then))
     whole = at(run, anchored, lambda: grad(run, *outside, parameters))
-    look = looks.look(first[:4], "external", outside)
+    look = looks.look(first[:4], Goal("external", outside))
     torch.testing.assert_close(look.scores, scores(own, whole), rtol=1e-4, atol=1e-7)
 
     run.update(first[0])
@@ -376,7 +383,7 @@ def test_kept_gradients_by_hand(loop):
     renewed = plus(grad(run, *read[1 + front], parameters), whole, -1)
     assert not torch.isclose(scores([renewed], along)[0], expected[front], rtol=1e-2)
     expected[front] = scores([renewed], along)[0]
-    look = looks.look(first[1:], "external", outside)
+    look = looks.look(first[1:], Goal("external", outside))
     torch.testing.assert_close(look.scores, expected, rtol=1e-4, atol=1e-7)
 
 
@@ -415,8 +422,8 @@ def test_small_steps_are_ranked_rightly_to_first_order(loop):
     run = loop(None, norm="group", optimizer="sgd").run(stop=8)
     run.learner.optimizer.param_groups[0]["lr"] = 1e-4
     batches, outside = candidates(run, 8), run.validation.fetch(torch.arange(20))
-    scores = looking(run, "first-order").look(batches, "external", outside).scores
-    gains = Exact(run.learner, run.data).look(batches, "external", outside).gains
+    scores = looking(run, "first-order").look(batches, Goal("external", outside)).scores
+    gains = Exact(run.learner, run.data).look(batches, Goal("external", outside)).gains
     assert rank_correlation(scores, gains) > 0.95
 
 
@@ -631,17 +638,17 @@ def test_an_external_batch_from_the_training_data_is_refused(loop, make_samples)
         (type(data)(torch.cat([other.x, data.x[:2]]), torch.zeros(22)), "2"),
     ):
         with pytest.raises(DataError, match=f"{number} of|{number}"):
-            make(on="external").setup(seed=0, data=data, validation=validation)
-    make(on="external").setup(seed=0, data=data, validation=other)
+            make(on="external").setup(Occasion(0, data, validation))
+    make(on="external").setup(Occasion(0, data, other))
 
 
 def test_views_of_one_source_are_told_apart_by_their_rows():
     import lessonplan as lp
 
     data = lp.data.load("digits", per_class=10, val_fraction=0.2)
-    make(on="external").setup(seed=0, data=data.train, validation=data.val)
+    make(on="external").setup(Occasion(0, data.train, data.val))
     with pytest.raises(DataError, match="80 of 80 external samples are training samples too"):
-        make(on="external").setup(seed=0, data=data.train, validation=data.train.with_augment(None))
+        make(on="external").setup(Occasion(0, data.train, data.train.with_augment(None)))
 
 
 @pytest.mark.parametrize(
@@ -670,12 +677,12 @@ def test_errors(options, message):
 
 def test_errors_of_the_run(loop):
     with pytest.raises(ConfigError, match="judges updates by validation samples, but there are none"):
-        make(on="external").setup(seed=0, data=loop(None).data, validation=None)
+        make(on="external").setup(Occasion(0, loop(None).data, None))
     with pytest.raises(ConfigError, match=r"cannot train networks with batch norm side by side \(1\): use group"):
         loop(make(method="stacked"))
     run = loop(None, norm="group")
     scaler = torch.amp.GradScaler("cpu", enabled=True)
     with pytest.raises(ConfigError, match="works without a gradient scaler"):
-        Stacked(Learner(run.learner.network, run.learner.optimizer, scaler), run.data)
+        StackedLookAhead(Learner(run.learner.network, run.learner.optimizer, scaler), run.data)
     with pytest.raises(ConfigError, match="4 candidates, but there are only 2 batches"):
         loop(make(), train=12).run(1)

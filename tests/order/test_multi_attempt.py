@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from lessonplan.batches import Batch
+from lessonplan.batch import Batch
 from lessonplan.order import ByScore, MultiAttempt
 from lessonplan.order.measure import sample_losses
 

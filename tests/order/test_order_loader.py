@@ -11,7 +11,7 @@ from torch import nn
 
 from lessonplan.errors import ConfigError
 from lessonplan.order import LossDelta, OrderedLoader
-from lessonplan.order.loader import TensorSamples
+from lessonplan.supply.tensors import TensorSamples
 
 
 def world(seed=0):

@@ -11,10 +11,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lessonplan.batches import Batch
+from lessonplan.batch import Batch
 from lessonplan.errors import ConfigError
 from lessonplan.order import ByScore, LossDelta, MultiAttempt
-from lessonplan.order.loader import TensorSamples
+from lessonplan.parts.part import Occasion
+from lessonplan.supply.tensors import TensorSamples
 
 NUMBERS = TensorSamples(torch.arange(24.0).unsqueeze(1), torch.arange(24))
 
@@ -33,7 +34,7 @@ def upstream(size=3, taken=None, n=24):
 
 
 def epoch(orderer, size=3, taken=None, seed=0):
-    orderer.setup(seed=seed, data=NUMBERS, validation=None)
+    orderer.setup(Occasion(seed, NUMBERS, None))
     return [b.indices.tolist() for b in orderer.batches(upstream(size, taken)) if b is not None]
 
 
@@ -69,7 +70,7 @@ def test_the_first_winner_is_the_best_of_k_random_ones():
     """Hand-made: which of the eight batches were drawn is read off the generator."""
     taken = []
     orderer = ByScore(k=3, score=value)
-    orderer.setup(seed=0, data=NUMBERS, validation=None)
+    orderer.setup(Occasion(0, NUMBERS, None))
     copied = copy.deepcopy(orderer.generator.get_state())
     first = next(b for b in orderer.batches(upstream(taken=taken)) if b is not None)
     g = torch.Generator()
@@ -95,7 +96,7 @@ def test_candidates_are_drawn_anew_from_all_that_is_left():
 def test_a_small_pool_takes_from_upstream_only_what_it_needs():
     taken = []
     orderer = ByScore(k=2, score=value, pool=2)
-    orderer.setup(seed=0, data=NUMBERS, validation=None)
+    orderer.setup(Occasion(0, NUMBERS, None))
     counts = []
     for batch in orderer.batches(upstream(taken=taken)):
         if batch is not None:
@@ -105,7 +106,7 @@ def test_a_small_pool_takes_from_upstream_only_what_it_needs():
 
 def test_nothing_yet_is_passed_on():
     orderer = ByScore(k=2, score=value, pool=2)
-    orderer.setup(seed=0, data=NUMBERS, validation=None)
+    orderer.setup(Occasion(0, NUMBERS, None))
     out = list(orderer.batches(upstream()))
     assert sum(batch is None for batch in out) == 8
     assert [batch is None for batch in out[:4]] == [True, True, False, True]
@@ -144,7 +145,7 @@ def test_dropped_losers_shorten_the_epoch():
 def test_warm_up_ends():
     def batches(warmup, starts):
         orderer = ByScore(k="all", score=value, warmup=warmup)
-        orderer.setup(seed=0, data=NUMBERS, validation=None)
+        orderer.setup(Occasion(0, NUMBERS, None))
         done = []
         for number, progress in enumerate(starts):
             orderer.start_epoch(number, progress, float(number))

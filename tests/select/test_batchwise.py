@@ -14,11 +14,11 @@ import torch
 from scipy.stats import binom
 from torch import nn
 
-from lessonplan.batches import Batch, EpochReader, Step
+from lessonplan.batch import Batch, EpochReader
 from lessonplan.errors import ConfigError
-from lessonplan.learner import Learner, soft, weighted_mean
 from lessonplan.mix import Network
 from lessonplan.models.wide_resnet import WideResNet
+from lessonplan.network.learner import Learner, Step, soft, weighted_mean
 from lessonplan.select import (
     AccuracyFilter,
     Batchwise,
@@ -28,8 +28,8 @@ from lessonplan.select import (
     TopK,
     smallest_raw_batch,
 )
+from lessonplan.select.asking import pieces
 from lessonplan.select.base import Filter
-from lessonplan.select.scoring import pieces
 from lessonplan.select.tally import Tally
 
 Accept = Callable[[int, int], bool]

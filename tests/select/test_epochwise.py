@@ -10,6 +10,7 @@ from torch import nn
 
 from lessonplan.errors import ConfigError
 from lessonplan.mix import Network
+from lessonplan.parts.part import Occasion
 from lessonplan.select import (
     AccuracyFilter,
     Epochwise,
@@ -23,7 +24,7 @@ from lessonplan.select import (
     epochwise,
 )
 from lessonplan.select.tally import Tally
-from lessonplan.supply import Supply
+from lessonplan.supply.epoch import Supply
 
 
 @pytest.fixture(autouse=True)
@@ -35,7 +36,7 @@ def small_chunks(monkeypatch):
 def make(data, model, *parts, **options) -> tuple[Supply, Epochwise]:
     stage = Epochwise(Selection(parts), **options)
     select = Selecting.of(stage)
-    select.setup(len(data), data.num_classes)
+    select.setup(Occasion(0, data, None, data.num_classes))
     return Supply(data, seed=3, network=Network(model), select=select), stage
 
 

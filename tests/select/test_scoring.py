@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from lessonplan.errors import ConfigError
 from lessonplan.mix import Network
 from lessonplan.select import Scoring, scoring
-from lessonplan.select.scoring import same_in_both_modes
+from lessonplan.select.asking import same_in_both_modes
 
 
 class Replaces(nn.Module):

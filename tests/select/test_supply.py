@@ -9,18 +9,20 @@ import pytest
 import torch
 from torch import nn
 
-from lessonplan.batches import Batch, EpochReader, Step, fetch_epochs, nearly_equal
-from lessonplan.mix import Network
+from lessonplan.batch import Batch, EpochReader, fetch_epochs, nearly_equal
+from lessonplan.mix import Mixup, Network
+from lessonplan.network.learner import Step
+from lessonplan.parts.part import Occasion
 from lessonplan.seeds import fold_seed
 from lessonplan.select import InfoBatch, Selecting, parse_select
-from lessonplan.supply import Supply
+from lessonplan.supply.epoch import Supply
 
 
 def supply_of(data, model=None, select: str | Selecting | None = None, **options) -> Supply:
     if isinstance(select, str):
         select = parse_select(select)
     if select is not None:
-        select.setup(len(data), data.num_classes)
+        select.setup(Occasion(0, data, None, data.num_classes))
     network = Network(model) if model is not None else None
     return Supply(data, seed=5, network=network, select=select, **options)
 
@@ -129,7 +131,7 @@ def test_stored_between_any_two_batches(text, keyed_samples, linear):
                     optimizer.zero_grad()
                     losses.mean().backward()
                     optimizer.step()
-                    supply.observe(batch, Step(model(x).detach(), losses.detach()), mixed=False)
+                    supply.observe(batch, Step(model(x).detach(), losses.detach()))
                 if stops and r.random() < 0.5:
                     file = io.BytesIO()
                     torch.save(supply.state_dict(), file)
@@ -204,20 +206,23 @@ def test_history_is_of_the_samples_themselves(keyed_samples, linear):
     supply.spent()
     x, y = batch.read(data)
     step = Step(torch.full((24, 3), 9.0), torch.full((24,), 9.0))
-    supply.observe(batch, step, mixed=False)
+    supply.observe(batch, step)
     assert part.told[1].tolist() == [9.0] * 24
     assert supply.spent().passes == (0, 0, 0, 0)
-    supply.observe(batch, step, mixed=True)
+    mixing = supply_of(data, model, Selecting.of(part), mix=Mixup(num_classes=3))
+    run(mixing, 0, 24)
+    mixing.spent()
+    mixing.observe(batch, step)
     assert part.told[0] == batch.indices.tolist()
     torch.testing.assert_close(part.told[1], nn.functional.cross_entropy(model(x), y, reduction="none").detach())
-    assert supply.spent().passes == (24, 24, 24, 0)
+    assert mixing.spent().passes == (24, 24, 24, 0)
 
 
 def test_nobody_is_told_who_does_not_remember(keyed_samples, linear):
-    supply = supply_of(keyed_samples(8), linear(), "random:0.5")
+    supply = supply_of(keyed_samples(8), linear(), "random:0.5", mix=Mixup(num_classes=3))
     assert not supply.select.remembers
     batch = run(supply, 0, 4)[0]
-    supply.observe(batch, Step(torch.zeros(4, 3), torch.tensor(1.0)), mixed=True)
+    supply.observe(batch, Step(torch.zeros(4, 3), torch.tensor(1.0)))
     assert supply.spent().passes.forwarded == 0
 
 

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lessonplan.errors import ConfigError
+from lessonplan.network.counters import Counters
 from lessonplan.train import Budget
 from lessonplan.train.cadence import Cadence
-from lessonplan.train.counters import Counters
 
 
 @pytest.mark.parametrize(

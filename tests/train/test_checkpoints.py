@@ -13,8 +13,8 @@ import pytest
 import torch
 
 from lessonplan.errors import DataError, LessonplanWarning
+from lessonplan.files import write_atomically
 from lessonplan.train.checkpoint import Checkpoints
-from lessonplan.train.files import write_atomically
 
 STOPPED = "stopped by the test"
 

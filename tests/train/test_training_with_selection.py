@@ -16,7 +16,7 @@ from torch import Tensor, nn
 import lessonplan as lp
 from lessonplan.errors import ConfigError
 from lessonplan.select import Filter, Selector, epochwise
-from lessonplan.supply import HANDLED
+from lessonplan.supply.epoch import HANDLED
 
 
 @pytest.fixture(autouse=True)

@@ -11,15 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lessonplan.errors import ConfigError, DataError
-from lessonplan.evaluate.network import (
-    Progress,
-    check_labels,
-    check_logits,
-    device_of,
-    frozen,
-    own_generator,
-)
+from lessonplan.evaluate.network import Progress, check_labels, check_logits, own_generator
 from lessonplan.mix.functional import soft_targets
+from lessonplan.network.untouched import device_of, frozen
 
 GradientOf = Literal["loss", "logits"]
 

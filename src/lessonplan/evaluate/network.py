@@ -2,50 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
 from lessonplan.errors import ConfigError, DataError
+from lessonplan.network.untouched import device_of, evaluating
 
 Progress = Callable[[int], object]
 """Hears how many sample passes were just finished (``progress.advance`` of most bars)."""
-
-
-@contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode inside, every module's own mode again afterwards."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, mode in modes:
-            module.training = mode
-
-
-@contextmanager
-def frozen(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode and parameters that need no gradient inside, everything as before afterwards.
-
-    Gradients with respect to inputs then cost neither the time nor the memory of parameter gradients.
-    """
-    needed = [p for p in model.parameters() if p.requires_grad]
-    with evaluating(model):
-        try:
-            for p in needed:
-                p.requires_grad_(False)
-            yield
-        finally:
-            for p in needed:
-                p.requires_grad_(True)
-
-
-def device_of(model: nn.Module, default: Tensor) -> torch.device:
-    """Where a network's parameters are; where ``default`` is, if it has none."""
-    return next((p.device for p in model.parameters()), default.device)
 
 
 @torch.no_grad()

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from lessonplan.errors import ConfigError, DataError
 from lessonplan.evaluate.defence import Of, RandomisedDefence, average
-from lessonplan.evaluate.network import Progress, evaluating
+from lessonplan.evaluate.network import Progress
+from lessonplan.network.untouched import evaluating
 
 
 class TestTimeSum(RandomisedDefence):

@@ -9,8 +9,9 @@ from torch import Tensor
 
 from lessonplan.errors import ConfigError
 from lessonplan.evaluate.defence import RandomisedDefence
-from lessonplan.evaluate.network import Progress, check_labels, check_logits, evaluating
+from lessonplan.evaluate.network import Progress, check_labels, check_logits
 from lessonplan.evaluate.ttsa import TestTimeSum
+from lessonplan.network.untouched import evaluating
 
 
 @torch.no_grad()

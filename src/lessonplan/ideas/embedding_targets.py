@@ -7,8 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from lessonplan.errors import ConfigError
-from lessonplan.mix.base import require
+from lessonplan.errors import ConfigError, require
 from lessonplan.seeds import fold_seed
 
 

@@ -10,8 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from lessonplan.data.augment import Augment
-from lessonplan.errors import ConfigError, unknown
-from lessonplan.mix.base import require
+from lessonplan.errors import ConfigError, require, unknown
 from lessonplan.seeds import fold_seed
 
 

@@ -7,9 +7,8 @@ import math
 import torch
 from torch import Tensor, nn
 
-from lessonplan.errors import ConfigError
-from lessonplan.mix.base import require
-from lessonplan.mix.network import LossFunction, soft_cross_entropy
+from lessonplan.errors import ConfigError, require
+from lessonplan.network.network import LossFunction, soft_cross_entropy
 
 
 def loss_deviation(losses: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from collections import deque
 import torch
 from torch import Tensor, nn
 
-from lessonplan.mix.base import require
+from lessonplan.errors import require
 
 
 class ResidualMomentum(nn.Sequential):

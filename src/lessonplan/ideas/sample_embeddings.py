@@ -5,8 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from lessonplan.errors import ConfigError, DataError
-from lessonplan.mix.base import require
+from lessonplan.errors import ConfigError, DataError, require
 
 
 class SampleEmbeddings(nn.Module):

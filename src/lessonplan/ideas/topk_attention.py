@@ -10,8 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lessonplan.errors import unknown
-from lessonplan.mix.base import require
+from lessonplan.errors import require, unknown
 from lessonplan.mix.functional import GCCVariant, gcc
 
 _NO_WEIGHT = 1e-12  # rounding of the progress must not keep a module alive

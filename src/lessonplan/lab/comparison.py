@@ -14,6 +14,7 @@ from torch import nn
 
 from lessonplan.data import Data
 from lessonplan.errors import ConfigError, unknown
+from lessonplan.files import write_atomically
 from lessonplan.lab.clusters import cluster_executor
 from lessonplan.lab.config import Comparison, content_hash
 from lessonplan.lab.evaluation import Evaluation
@@ -28,7 +29,6 @@ from lessonplan.parts.identity import describe_function
 from lessonplan.plan import Plan
 from lessonplan.report import write_comparison, write_run
 from lessonplan.settings import Settings
-from lessonplan.train.files import write_atomically
 from lessonplan.train.identity import RUN_FORMAT, as_format_1, dotted_name, identity_settings, without_conduct
 from lessonplan.train.lock import sole_user
 from lessonplan.train.run_folder import describe_differences

@@ -11,11 +11,11 @@ from torch import Tensor, nn
 
 from lessonplan.data import Data
 from lessonplan.data.normalise import Normalise, scale_of
+from lessonplan.files import write_json
 from lessonplan.lab.methods import Method
 from lessonplan.mix import Mix, Network
 from lessonplan.models import build_model
 from lessonplan.report import file_stem, image_grid, save_png
-from lessonplan.train.files import write_json
 
 _SHOWN = 8
 _LABEL_PARTS = 4

@@ -9,12 +9,12 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from lessonplan.data import load
+from lessonplan.files import write_json
 from lessonplan.lab.examples import mixed_images
 from lessonplan.lab.recipe import FigureSpec, Part, Recipe
 from lessonplan.mix import SumAugment
 from lessonplan.mix.functional import gcc
 from lessonplan.report import file_stem, save_png
-from lessonplan.train.files import write_json
 from lessonplan.train.run_folder import read_metrics
 
 _SIZE = (7.0, 4.0)

@@ -39,8 +39,7 @@ class Method:
 
     def describe(self) -> str:
         """The plan in a few words, as a person writes it."""
-        mix = self.plan.config()["mix"]
-        parts = [_mix_text(mix)] if mix else []
+        parts = [str(self.plan.mix)] if self.plan.mix is not None else []
         if self.plan.order is not None:
             parts.insert(0, f"order {self.plan.order}")
         if self.plan.select is not None:
@@ -95,7 +94,7 @@ def _split(text: str) -> list[str]:
 def _is_option(item: str) -> bool:
     """Whether ``key=value`` belongs to the method before it; ``label=mixup`` is a method of its own."""
     key, equals, value = item.partition("=")
-    head = re.split(r">>|\||\s\+\s", value)[0].strip()
+    head = re.split(r">>|\||\s\+\s", value)[0].strip().lstrip("(")
     return bool(equals) and ":" not in key + head and head not in (*MIXES, *NO_MIX)
 
 
@@ -130,25 +129,3 @@ def _read_yaml(path: Path) -> Mapping[str, Any]:
     if not isinstance(content, Mapping):
         raise ConfigError(f"{path} holds no mapping of names to plans")
     return content
-
-
-def _mix_text(mix: dict[str, Any]) -> str:
-    """A mix' configuration as the text that makes it."""
-    options = {k: v for k, v in mix.items() if k not in ("name", "num_classes")}
-    if mix["name"] == "choice":
-        return "|".join(_mix_text(m) for m in options["mixes"])
-    inner = options.pop("mix", None)
-    if inner is not None:
-        key, value = (
-            ("until", options.get("end", "80%")) if mix["name"] == "until" else ("p", options.get("p", 0.5))
-        )
-        text = _mix_text(inner)
-        return f"{text}{',' if ':' in text else ':'}{key}={value}"
-    words = ",".join(f"{k}={_option_text(v)}" for k, v in options.items())
-    return f"{mix['name']}:{words}" if words else str(mix["name"])
-
-
-def _option_text(value: Any) -> str:
-    if isinstance(value, list):
-        return "/".join(v if isinstance(v, str) else f"{v:g}" for v in value)
-    return str(value)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from lessonplan.errors import ConfigError
+from lessonplan.files import write_json
 from lessonplan.lab.claims import Judged, across_parts, judge, judge_trends
 from lessonplan.lab.comparison import compare
 from lessonplan.lab.datasets import KNOWN, missing
@@ -19,7 +20,6 @@ from lessonplan.lab.recipe import Part, Recipe, Scale, find_recipe
 from lessonplan.lab.source_tables import tables_of_part
 from lessonplan.report import write_comparison, write_overview
 from lessonplan.report.terminal import print_source, print_table
-from lessonplan.train.files import write_json
 
 
 @dataclass

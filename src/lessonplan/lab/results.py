@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 
+from lessonplan.files import write_atomically, write_json
 from lessonplan.lab.config import Comparison
 from lessonplan.lab.evaluation.comparing import compare_evaluations, flat
 from lessonplan.lab.job import Job, evaluation_row
 from lessonplan.lab.statistics import Difference, bootstrap_interval, compare_paired, t_interval
-from lessonplan.train.files import write_atomically, write_json
 from lessonplan.train.run_folder import read_metrics
 from lessonplan.train.usage import environment
 

@@ -3,16 +3,17 @@
 from lessonplan.mix import functional
 from lessonplan.mix.base import Mix
 from lessonplan.mix.cascade import Cascade, GradualCascade
-from lessonplan.mix.combine import Choice, Probability, Until
+from lessonplan.mix.combine import Chain, Choice, Probability, Until
 from lessonplan.mix.manifold import ManifoldMixup
-from lessonplan.mix.network import Network
 from lessonplan.mix.pairs import CutMix, Cutout, Mixup, SamplePairing
 from lessonplan.mix.puzzle import PuzzleMix
 from lessonplan.mix.spec import parse_mix
 from lessonplan.mix.sums import SumAugment
+from lessonplan.network.network import Network
 
 __all__ = [
     "Cascade",
+    "Chain",
     "Choice",
     "CutMix",
     "Cutout",

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -13,8 +14,9 @@ from torch.utils.data import get_worker_info
 
 from lessonplan.errors import ConfigError
 from lessonplan.mix import functional as F
-from lessonplan.mix.network import Network, Passes
-from lessonplan.parts.identity import describe_value
+from lessonplan.network.network import Network
+from lessonplan.network.passes import Passes
+from lessonplan.parts.part import Occasion, Part
 from lessonplan.seeds import fold_seed
 
 StepResult = Literal["improved", "waiting", "switched"]
@@ -35,7 +37,7 @@ class _KnowsClasses:
 
 
 @dataclass(eq=False, kw_only=True)
-class Mix(_KnowsClasses):
+class Mix(_KnowsClasses, Part, ABC):
     """A rule that turns a batch into a mixed batch with soft targets: ``x, target = mix(x, y)``.
 
     ``x`` is ``(N, ...)`` of any rank and dtype (integer images are promoted to float32); ``y`` is ``(N,)``
@@ -48,7 +50,8 @@ class Mix(_KnowsClasses):
         check: look for NaN and infinite input in every batch.
     """
 
-    name: ClassVar[str] = ""
+    changes: ClassVar[bool] = True
+    """Whether it makes other samples than it is given."""
     seed: int | None = None
     check: bool = False
 
@@ -70,8 +73,9 @@ class Mix(_KnowsClasses):
         mixed, target = self._mix(x if x.is_floating_point() else x.float(), y)
         return mixed, target.clone() if target is y else target
 
+    @abstractmethod
     def _mix(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        raise TypeError(f"{type(self).__name__} does not say how it mixes")
+        """Mix a batch that was checked, ``x`` floating point; see the class for shapes."""
 
     def _check_shape(self, x: Tensor) -> None:
         """Raise a ``ConfigError`` if a batch of this shape cannot be mixed (mixes that need a network)."""
@@ -92,6 +96,10 @@ class Mix(_KnowsClasses):
         """Hear a validation metric, higher is better; ``"switched"`` when the mix moved to a new stage."""
         results = [child.step(metric) for child in self.children()]
         return next((r for r in ("switched", "improved") if r in results), "waiting")
+
+    def setup(self, occasion: Occasion) -> None:
+        """Hear of the run it is for."""
+        self.finish_setup(occasion.num_classes, occasion.seed)
 
     def finish_setup(self, num_classes: int, seed: int) -> None:
         """Fill in what a trainer knows: the number of classes where none was given, and the run's seed."""
@@ -165,6 +173,10 @@ class Mix(_KnowsClasses):
             total = total.plus(child.take_passes())
         return total
 
+    def reaches_inside(self) -> bool:
+        """Whether it goes on inside the network's forward pass, so that nothing may be mixed after it."""
+        return any(child.reaches_inside() for child in self.children())
+
     def needs_network(self) -> bool:
         """Whether the mix cannot work before ``attach``."""
         return any(child.needs_network() for child in self.children())
@@ -172,6 +184,16 @@ class Mix(_KnowsClasses):
     def needs_validation(self) -> bool:
         """Whether the mix gets stuck without a validation metric."""
         return any(child.needs_validation() for child in self.children())
+
+    def _shown(self) -> dict[str, Any]:
+        # How many classes there are is the data's.
+        return {name: value for name, value in self.given_options().items() if name != "num_classes"}
+
+    def __rshift__(self, other: Mix) -> Mix:
+        """This mix, then the other one on what it gives: ``Mixup() >> Cutout()``."""
+        from lessonplan.mix.combine import Chain  # which is a mix itself
+
+        return Chain([self, other])
 
     # -- state ---------------------------------------------------------------------------------------
 
@@ -198,23 +220,6 @@ class Mix(_KnowsClasses):
         self.generator.set_state(state["generator"].cpu())
         for child, child_state in zip(self.children(), state["children"], strict=True):
             child.load_state_dict(child_state)
-
-    def config(self) -> dict[str, Any]:
-        """The options that differ from their defaults, and the name: the identity of this mix."""
-        given: dict[str, Any] = {"name": self.name}
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if field.init and field.repr and value != field.default:
-                given[field.name] = _plain(value)
-        return given
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "generator": self.generator.get_state()}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        self.generator = torch.Generator()
-        self.generator.set_state(state["generator"])
 
     # -- help for the kinds of mixes -----------------------------------------------------------------
 
@@ -272,18 +277,3 @@ class Mix(_KnowsClasses):
         if worker is not None and worker.seed != self._worker_seed:
             self._worker_seed = worker.seed
             self.generator.manual_seed(fold_seed(worker.seed, self._stream))
-
-
-def require(condition: bool, message: str) -> None:
-    """Raise a ``ConfigError`` with this message unless the condition holds."""
-    if not condition:
-        raise ConfigError(message)
-
-
-def _plain(value: Any) -> Any:
-    """A value as JSON can hold it."""
-    if isinstance(value, Mix):
-        return value.config()
-    if isinstance(value, (list, tuple)):
-        return [_plain(v) for v in value]
-    return describe_value(value)

@@ -9,9 +9,9 @@ from typing import Any, ClassVar, Literal
 
 from torch import Tensor
 
-from lessonplan.errors import ConfigError
+from lessonplan.errors import ConfigError, require
 from lessonplan.mix import functional as F
-from lessonplan.mix.base import Mix, StepResult, SwitchEffects, require
+from lessonplan.mix.base import Mix, StepResult, SwitchEffects
 from lessonplan.mix.sums import SumAugment
 
 # Rounding of t * (n-1) must not leave a group with a weight of 1e-17.

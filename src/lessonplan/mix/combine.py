@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -9,8 +10,16 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from lessonplan.errors import ConfigError
-from lessonplan.mix.base import Mix, StepResult, require
+from lessonplan.errors import ConfigError, require
+from lessonplan.mix.base import Mix, StepResult
+
+
+def share_classes(mix: Mix, members: Sequence[Mix]) -> None:
+    """Let a mix and its members know as many classes as one of them does."""
+    known = (member.num_classes for member in members if member.num_classes is not None)
+    mix.num_classes = next(known, None) if mix.num_classes is None else mix.num_classes
+    for member in members:
+        member.num_classes = mix.num_classes if member.num_classes is None else member.num_classes
 
 
 @dataclass(eq=False)
@@ -44,16 +53,10 @@ class Choice(Mix):
             "mixes that draw different numbers of samples for a batch cannot take turns: give draw='raw'",
         )
         self._weights = torch.tensor(weights)
-        self._share_classes()
-
-    def _share_classes(self) -> None:
-        known = (child.num_classes for child in self.mixes if child.num_classes is not None)
-        self.num_classes = next(known, None) if self.num_classes is None else self.num_classes
-        for child in self.mixes:
-            child.num_classes = self.num_classes if child.num_classes is None else child.num_classes
+        share_classes(self, self.mixes)
 
     def _mix(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        self._share_classes()
+        share_classes(self, self.mixes)
         chosen = int(torch.multinomial(self._weights, 1, generator=self.generator))
         return self.mixes[chosen](x, y)
 
@@ -68,6 +71,87 @@ class Choice(Mix):
     def current_k(self) -> int:
         """The largest of the members'."""
         return max(child.current_k() for child in self.mixes)
+
+    def __str__(self) -> str:
+        return "|".join(map(str, self.mixes))
+
+
+@dataclass(eq=False)
+class Chain(Mix):
+    """One mix after another, each on what the one before it gave; written ``Mixup() >> Cutout()``.
+
+    Targets are soft, so that a mixed batch can be mixed again.
+
+    Args:
+        mixes: two or more; they must be different objects. Only the last one may go on inside the network
+            (``ManifoldMixup``), and only the first one may draw k batches for one (a sum with ``draw="mixed"``).
+        num_classes: see ``Mix``.
+
+    >>> from lessonplan.mix import Cutout, Mixup
+    >>> str(Mixup(alpha=0.2) >> Cutout())
+    'mixup:alpha=0.2 >> cutout'
+    """
+
+    name: ClassVar[str] = "chain"
+    mixes: Sequence[Mix] = ()
+    num_classes: int | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.mixes = [part for mix in self.mixes for part in (mix.mixes if isinstance(mix, Chain) else [mix])]
+        require(len(self.mixes) > 1, "a chain of fewer than two mixes: give for example mixup >> cutout")
+        require(
+            len({id(mix) for mix in self.mixes}) == len(self.mixes),
+            "a chain holds the same mix twice, whose state would be one: give each link a mix of its own",
+        )
+        for mix in self.mixes[:-1]:
+            require(
+                not mix.reaches_inside(),
+                f"{mix} goes on inside the network on the samples that it was given, so that nothing may be mixed"
+                " after it: write it last",
+            )
+        for mix in self.mixes[1:]:
+            require(
+                mix.draws(1) == 1,
+                f"{mix} draws k batches for one and stands behind another mix: write it first, or give draw='raw'",
+            )
+        share_classes(self, self.mixes)
+
+    def _mix(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        share_classes(self, self.mixes)
+        for mix in self.mixes:
+            x, y = mix(x, y)
+        return x, y
+
+    def rehearse(self, x: Tensor, y: Tensor) -> None:
+        """As far as the links can be rehearsed one after another; see ``Mix``."""
+        before = self.state_dict()
+        for mix in self.mixes:
+            mix.rehearse(x, y)
+            if mix.needs_network():
+                break
+            x, y = mix(x, y)
+        self.load_state_dict(before)
+
+    def children(self) -> Iterator[Mix]:
+        """The links."""
+        yield from self.mixes
+
+    def draws(self, batch_size: int) -> int:
+        """As the first link asks for."""
+        return self.mixes[0].draws(batch_size)
+
+    def current_k(self) -> int:
+        """The links' together: a sum of 2 of sums of 3 is made of 6."""
+        return math.prod(mix.current_k() for mix in self.mixes)
+
+    def describe(self) -> dict[str, Any]:
+        """What the links say, each under its name, where it says something."""
+        said = {f"{place} {mix.name}": mix.describe() for place, mix in enumerate(self.mixes, 1)}
+        return {name: words for name, words in said.items() if words}
+
+    def __str__(self) -> str:
+        return " >> ".join(map(str, self.mixes))
 
 
 @dataclass(eq=False)
@@ -98,6 +182,13 @@ class Wrapper(Mix):
     def children(self) -> Iterator[Mix]:
         """The mix inside."""
         yield self.inner
+
+    def _said(self, option: str) -> str:
+        """The text of the mix inside with an option of this one; several of them are put in brackets."""
+        if isinstance(self.inner, (Choice, Chain)):
+            return f"({self.inner}):{option}"
+        text = str(self.inner)
+        return f"{text}{',' if '=' in text else ':'}{option}"
 
     def draws(self, batch_size: int) -> int:
         """As the mix inside."""
@@ -138,6 +229,9 @@ class Probability(Wrapper):
             " applied: give draw='raw'",
         )
 
+    def __str__(self) -> str:
+        return self._said(f"p={self.p}")
+
     def _mix(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         if float(torch.rand((), generator=self.generator)) < self.p:
             return self.inner(x, y)
@@ -166,6 +260,9 @@ class Until(Wrapper):
         super().__post_init__()
         self._end = parse_share(self.end)
         self.active = True
+
+    def __str__(self) -> str:
+        return self._said(f"until={self.end}")
 
     def _mix(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         return self.inner(x, y) if self.active else (x.clone(), self._targets(y))

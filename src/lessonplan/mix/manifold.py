@@ -10,11 +10,10 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from lessonplan.errors import ConfigError, unknown
+from lessonplan.errors import ConfigError, require, unknown
 from lessonplan.mix import functional as F
-from lessonplan.mix.base import require
 from lessonplan.mix.model_aware import ModelAwareMix
-from lessonplan.mix.network import Network
+from lessonplan.network.network import Network
 
 INPUT = "input"
 
@@ -69,6 +68,10 @@ class ManifoldMixup(ModelAwareMix):
         """Work with this network from now on; its layers are looked up here."""
         _resolve(self.layers, network.module)
         super().attach(network)
+
+    def reaches_inside(self) -> bool:
+        """True: hidden states of the batch that it was given are mixed."""
+        return True
 
     def needs_network(self) -> bool:
         """True, unless only the input is mixed."""

@@ -9,7 +9,7 @@ from torch import nn
 
 from lessonplan.errors import ConfigError
 from lessonplan.mix.base import Mix
-from lessonplan.mix.network import LossFunction, Network, soft_cross_entropy
+from lessonplan.network.network import LossFunction, Network, soft_cross_entropy
 
 
 @dataclass(eq=False, kw_only=True)

@@ -9,8 +9,9 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from lessonplan.errors import require
 from lessonplan.mix import functional as F
-from lessonplan.mix.base import Mix, require
+from lessonplan.mix.base import Mix
 
 
 def _require_alpha(alpha: float) -> None:

@@ -10,8 +10,9 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
+from lessonplan.errors import require
 from lessonplan.mix import functional as F
-from lessonplan.mix.base import Mix, require
+from lessonplan.mix.base import Mix
 
 Coefficients = Callable[[int, int, torch.Generator], Tensor]
 """``(k, M, generator) -> weights (k, M)``, each column summing to 1."""

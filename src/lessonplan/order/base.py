@@ -5,25 +5,24 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import torch
 
-from lessonplan.batches import Batch, Samples, Step
+from lessonplan.batch import Batch, Samples
 from lessonplan.errors import ConfigError
-from lessonplan.learner import Learner
-from lessonplan.mix.network import Passes
+from lessonplan.network.learner import Learner, Step
+from lessonplan.network.passes import Passes
 from lessonplan.order.options import Amount, check_amount, given, read_warmup
-from lessonplan.parts.identity import describe_value
+from lessonplan.parts.part import Occasion, Part
 from lessonplan.seeds import fold_seed
 
-_NEVER_SENT = ("_learner", "_data", "_validation")
 _END: Any = object()
 
 
 @dataclass
-class Choice:
+class Ranking:
     """What came out of one look at the candidates.
 
     Attributes:
@@ -36,7 +35,7 @@ class Choice:
 
 
 @dataclass(eq=False, kw_only=True)
-class Orderer(ABC):
+class Orderer(Part, ABC):
     """Chooses which of several candidate batches is trained on next.
 
     Candidates are drawn at random from a pool, which is what is left of the epoch. Winners leave it; losers
@@ -54,7 +53,9 @@ class Orderer(ABC):
             (updates); None is always. Whether it is over is decided at an epoch's start, steps at each update.
     """
 
-    name: ClassVar[str] = ""
+    _lent: ClassVar[tuple[str, ...]] = ("_learner", "_data", "_validation")
+    holds: ClassVar[bool] = True
+    """Whether batches may wait for their turn, and an epoch be over later than what comes before."""
     winners: Amount = 1
     pool: Amount = "all"
     losers: Literal["return", "drop"] = "return"
@@ -96,7 +97,7 @@ class Orderer(ABC):
         """How many candidates are looked at."""
 
     @abstractmethod
-    def choose(self, candidates: list[Batch], count: int) -> Choice:
+    def choose(self, candidates: list[Batch], count: int) -> Ranking:
         """Order the candidates; the first ``count`` (at most) are winners."""
 
     @property
@@ -106,19 +107,11 @@ class Orderer(ABC):
 
     # -- what a trainer tells an orderer ---------------------------------------------------------------
 
-    def setup(self, *, seed: int, data: Samples, validation: Samples | None, final_updates: bool = False) -> None:
-        """Hear of the run.
-
-        Args:
-            seed: of the run.
-            data: the training samples.
-            validation: the validation samples, if any.
-            final_updates: whether a winner is trained on as it is (no mix follows) by a loop that heeds
-                ``Batch.step``, so that a look-ahead may keep its update.
-        """
-        self._data, self._validation, self._seed = data, validation, seed
-        self._final_updates = final_updates
-        self.generator.manual_seed(fold_seed(seed, "order", self.name))
+    def setup(self, occasion: Occasion) -> None:
+        """Hear of the run it is for."""
+        self._data, self._validation, self._seed = occasion.data, occasion.validation, occasion.seed
+        self._final_updates = occasion.final_updates
+        self.generator.manual_seed(fold_seed(occasion.seed, "order", self.name))
 
     def attach(self, learner: Learner) -> None:
         """Work with this network, loss and optimizer from now on; they are never stored or copied."""
@@ -200,7 +193,7 @@ class Orderer(ABC):
         if self.with_replacement:
             count = min(count, self._turns)
         single = len(candidates) == 1
-        choice = Choice(candidates, []) if single else self.choose(candidates, count)
+        choice = Ranking(candidates, []) if single else self.choose(candidates, count)
         self._queue.extend(choice.winners)
         if self.losers == "drop" or not self.with_replacement:
             self._held = [batch for place, batch in enumerate(self._held) if place not in among]
@@ -283,30 +276,6 @@ class Orderer(ABC):
         self.active, self._enough = state["on"], state["enough"]
         self._passes = Passes(*state["passes"])
 
-    def config(self) -> dict[str, Any]:
-        """The name and the options that differ from their defaults: the identity of this orderer."""
-        given: dict[str, Any] = {"name": self.name}
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if field.init and field.repr and value != field.default:
-                given[field.name] = describe_value(value)
-        return given
-
-    def __str__(self) -> str:
-        """The text that makes it, without the options that have their defaults."""
-        config = self.config()
-        options = ",".join(f"{name}={value}" for name, value in config.items() if name != "name")
-        return f"{config['name']}:{options}" if options else str(config["name"])
-
-    def __getstate__(self) -> dict[str, Any]:
-        lent = dict.fromkeys(_NEVER_SENT)
-        return {**self.__dict__, **lent, "generator": self.generator.get_state()}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        self.generator = torch.Generator()
-        self.generator.set_state(state["generator"])
-
     # -- help for subclasses ---------------------------------------------------------------------------
 
     @property
@@ -325,4 +294,4 @@ class Orderer(ABC):
         Raises:
             ConfigError: there are none yet.
         """
-        return given(self._data, f"{self.name} reads samples: call setup(seed=..., data=...), or train with fit")
+        return given(self._data, f"{self.name} reads samples: call setup(Occasion(seed, data)), or train with fit")

@@ -9,13 +9,13 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from lessonplan.batches import Batch
+from lessonplan.batch import Batch
 from lessonplan.errors import ConfigError
-from lessonplan.mix.network import Passes
-from lessonplan.order.base import Choice, Orderer
+from lessonplan.network.passes import Passes
+from lessonplan.order.base import Orderer, Ranking
 from lessonplan.order.measure import sample_losses
 from lessonplan.order.options import Amount, check_amount
-from lessonplan.order.samples import choice_of_samples
+from lessonplan.order.regroup import choice_of_samples
 from lessonplan.order.strategies import SAMPLINGS, Strategy, check_strategy, pick
 
 Score = Callable[[Tensor, Tensor], Tensor]
@@ -72,7 +72,7 @@ class ByScore(Orderer):
         """Whether scores are losses."""
         return self.score == "loss" and self.order != "uniform"
 
-    def choose(self, candidates: list[Batch], count: int) -> Choice:
+    def choose(self, candidates: list[Batch], count: int) -> Ranking:
         """Score all candidates; the first of the order are winners."""
         if self.order == "uniform":
             scores = [torch.zeros(len(batch)) for batch in candidates]
@@ -83,7 +83,7 @@ class ByScore(Orderer):
         means = torch.stack([score.mean() for score in scores])
         places = pick(means, self.order, count, self.generator, self.temperature).tolist()
         losers = [batch for place, batch in enumerate(candidates) if place not in places]
-        return Choice([candidates[place] for place in places], losers)
+        return Ranking([candidates[place] for place in places], losers)
 
     def _scores(self, batch: Batch) -> Tensor:
         """One score a sample, ``(B,)``."""
@@ -106,14 +106,14 @@ class ByScore(Orderer):
             )
         return found
 
-    def _choose_samples(self, candidates: list[Batch], scores: Tensor, count: int) -> Choice:
+    def _choose_samples(self, candidates: list[Batch], scores: Tensor, count: int) -> Ranking:
         """New batches of the size of the old ones from the best samples; the others are dealt out anew."""
         taken = sum(len(batch) for batch in candidates[:count])
         order = pick(scores, self.order, taken, self.generator, self.temperature)
         if not self.with_replacement:
             return choice_of_samples(candidates, order, count, self.data, self.generator)
         winners = choice_of_samples(candidates, order, count, self.data, None).winners
-        return Choice(winners, candidates)
+        return Ranking(winners, candidates)
 
 
 @dataclass(eq=False, kw_only=True)

@@ -5,41 +5,28 @@ from __future__ import annotations
 import math
 from collections import deque
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, get_args
+from typing import Any, ClassVar, get_args
 
 import torch
 from torch import Tensor
 
-from lessonplan.batches import Batch, Samples
+from lessonplan.batch import Batch
 from lessonplan.errors import ConfigError
-from lessonplan.learner import Learner
-from lessonplan.order.base import Choice, Orderer
-from lessonplan.order.external import External, check_apart
-from lessonplan.order.fidelity import Fidelity
-from lessonplan.order.inner_products import FirstOrder, LastLayers
-from lessonplan.order.kept_gradients import KeptGradients
-from lessonplan.order.lookahead import Exact, On
+from lessonplan.network.learner import Learner
+from lessonplan.order.base import Orderer, Ranking
+from lessonplan.order.lookahead.exact import Exact
+from lessonplan.order.lookahead.external import ExternalDraw, check_apart
+from lessonplan.order.lookahead.fidelity import Fidelity
+from lessonplan.order.lookahead.look import Goal, LookAhead, On
+from lessonplan.order.lookahead.table import METHODS
 from lessonplan.order.options import Amount, check_amount, given
-from lessonplan.order.per_sample import PerSample
-from lessonplan.order.samples import choice_of_samples
-from lessonplan.order.stacked import Stacked
+from lessonplan.order.regroup import choice_of_samples
 from lessonplan.order.strategies import pick
+from lessonplan.parts.part import Occasion
 from lessonplan.seeds import fold_seed
 
-Method = Literal["exact", "stacked", "first-order", "last-layers", "kept-gradients", "per-sample"]
 _WINDOW = 32  # looks over which gains are averaged before ordering may be switched off
 _COMPARED = 8  # random batches with which one made of samples is compared
-
-
-_OfBatches = Exact | Stacked | FirstOrder | LastLayers | KeptGradients
-_METHODS: dict[str, type[Exact | Stacked | FirstOrder | KeptGradients | PerSample]] = {
-    "exact": Exact,
-    "stacked": Stacked,
-    "first-order": FirstOrder,
-    "kept-gradients": KeptGradients,
-    "per-sample": PerSample,
-}
-_TRUE = ("exact", "stacked")
 
 
 @dataclass(eq=False, kw_only=True)
@@ -73,7 +60,7 @@ class LossDelta(Orderer):
     name: ClassVar[str] = "loss-delta"
     candidates: Amount = 8
     on: On = "same"
-    method: Method = "exact"
+    method: str = "exact"
     external: int = 512
     layers: int = 7
     until_gain_below: float | None = None
@@ -81,11 +68,12 @@ class LossDelta(Orderer):
 
     def __post_init__(self) -> None:
         check_amount(self.name, "candidates", self.candidates)
-        for option, allowed in (("on", get_args(On)), ("method", get_args(Method))):
+        for option, allowed in (("on", get_args(On)), ("method", tuple(METHODS))):
             if (value := getattr(self, option)) not in allowed:
                 raise ConfigError(f"{self.name}: {option}={value!r}: give one of {', '.join(allowed)}")
-        cheap = self.method not in _TRUE
-        if cheap and self.on != "external":
+        method = METHODS[self.method]
+        cheap = not method.measures
+        if method.needs_external and self.on != "external":
             raise ConfigError(f"{self.name}: method={self.method} needs an external batch: give on=external")
         if self.fidelity is not None and (not cheap or self.fidelity < 1):
             raise ConfigError(
@@ -96,18 +84,18 @@ class LossDelta(Orderer):
             raise ConfigError(f"{self.name}: until_gain_below needs measured gains: give fidelity=10, say, too")
         if self.until_gain_below is not None and not self.until_gain_below > 0:
             raise ConfigError(f"{self.name}: until_gain_below={self.until_gain_below}: give a factor above 0")
-        if self.method == "kept-gradients":
+        if method.holds_candidates:
             if self.pool not in ("all", self.candidates):
                 raise ConfigError(
-                    f"{self.name}: method=kept-gradients holds its candidates: leave pool={self.pool} out"
+                    f"{self.name}: method={self.method} holds its candidates: leave pool={self.pool} out"
                 )
             self.pool = self.candidates
         if self.layers < 1:
             raise ConfigError(f"{self.name}: layers={self.layers}: give 1 or more")
-        self._external = External(self.external)
+        self._external = ExternalDraw(self.external)
         self._stored: dict[str, Any] | None = None
         self._external_loss: float | None = None
-        self._looks: _OfBatches | PerSample | None = None
+        self._looks: LookAhead | None = None
         self._exact: Exact | None = None
         self._fidelity = Fidelity()
         self._window: deque[tuple[float, float, float]] = deque(maxlen=_WINDOW)
@@ -122,19 +110,16 @@ class LossDelta(Orderer):
 
     # -- the run -------------------------------------------------------------------------------------
 
-    def setup(self, *, seed: int, data: Samples, validation: Samples | None, final_updates: bool = False) -> None:
+    def setup(self, occasion: Occasion) -> None:
         """Hear of the run; an external batch must come from validation samples that are not trained on."""
-        super().setup(seed=seed, data=data, validation=validation, final_updates=final_updates)
+        super().setup(occasion)
         if self.on == "external":
-            check_apart(data, validation)
+            check_apart(occasion.data, occasion.validation)
 
     def attach(self, learner: Learner) -> None:
         """Work with this network from now on; see ``Orderer``."""
         super().attach(learner)
-        if self.method == "last-layers":
-            self._looks = LastLayers(learner, self.data, self.layers)
-        else:
-            self._looks = _METHODS[self.method](learner, self.data)
+        self._looks = METHODS[self.method](learner, self.data, layers=self.layers)
         self._exact = Exact(learner, self.data)
         if self._stored is not None:
             self._restore_cache(self._stored)
@@ -152,16 +137,15 @@ class LossDelta(Orderer):
 
     # -- choosing ------------------------------------------------------------------------------------
 
-    def choose(self, candidates: list[Batch], count: int) -> Choice:
+    def choose(self, candidates: list[Batch], count: int) -> Ranking:
         """Look ahead with every candidate; the largest drops of the loss win."""
-        if self._looks is None:
-            raise ConfigError(f"{self.name} looks at the network: call attach(learner), or train with fit")
-        if isinstance(self._looks, PerSample):
-            return self._choose_samples(self._looks, candidates, count)
-        keep = self._final_updates and self.method in (*_TRUE, "kept-gradients")
+        looks = given(self._looks, f"{self.name} looks at the network: call attach(learner), or train with fit")
+        if looks.judges_samples:
+            return self._choose_samples(looks, candidates, count)
         # Measured first: a look that keeps its winner's update leaves the network behind it.
         measured = self._measure(candidates) if self._measurement_due() else None
-        look = self._looks.look(candidates, self.on, self._read_external(), base=self._external_loss, keep=keep)
+        goal = Goal(self.on, self._read_external(), self._external_loss)
+        look = looks.look(candidates, goal, keep=self._final_updates)
         self._passes = self._passes.plus(look.passes)
         # The next look starts where this one ends only if its winner is the one update in between.
         self._external_loss = look.loss if look.step is not None and count == 1 else None
@@ -175,20 +159,19 @@ class LossDelta(Orderer):
             own = sum(3 * len(batch) for batch in winners)
             self._record(gains[order[:count]].mean().item(), gains.mean().item(), (look.passes.cost + own) / own)
         self._fresh = True
-        return Choice(winners, [candidates[place] for place in order[count:]])
+        return Ranking(winners, [candidates[place] for place in order[count:]])
 
-    def _choose_samples(self, looks: PerSample, candidates: list[Batch], count: int) -> Choice:
+    def _choose_samples(self, looks: LookAhead, candidates: list[Batch], count: int) -> Ranking:
         """Winners made of the samples with the highest scores, of whichever candidate they are."""
-        external = given(self._read_external(), f"{self.name}: no external batch")
-        scores, passes = looks.scores(candidates, external)
-        self._passes = self._passes.plus(passes)
+        look = looks.look(candidates, Goal(self.on, self._read_external()))
+        self._passes = self._passes.plus(look.passes)
         taken = sum(len(batch) for batch in candidates[:count])
-        order = pick(scores, "descending", taken, self.generator)
+        order = pick(look.scores, "descending", taken, self.generator)
         choice = choice_of_samples(candidates, order, count, self.data, self.generator)
         if self._measurement_due():
             gains = self._measure([choice.winners[0], *self._others(candidates)])
             self._fidelity.add_made(gains[0].item(), gains[1:])
-            cost = (passes.cost + 3 * taken) / (3 * taken)
+            cost = (look.passes.cost + 3 * taken) / (3 * taken)
             self._record(gains[0].item(), gains[1:].mean().item(), cost)
         self._fresh = True
         return choice
@@ -215,7 +198,7 @@ class LossDelta(Orderer):
     def _read_external(self) -> tuple[Tensor, Tensor] | None:
         if self.on != "external":
             return None
-        validation = given(self._validation, f"{self.name} reads validation samples: call setup(validation=...)")
+        validation = given(self._validation, f"{self.name} reads validation samples: call setup(Occasion(...))")
         return self._external.read(validation, self._seed)
 
     # -- what it is worth ----------------------------------------------------------------------------
@@ -226,7 +209,7 @@ class LossDelta(Orderer):
     def _measure(self, candidates: list[Batch]) -> Tensor:
         """The gain ``(K,)`` of every candidate by exact look-ahead."""
         exact = given(self._exact, f"{self.name} looks at the network: call attach(learner), or train with fit")
-        look = exact.look(candidates, "external", self._read_external())
+        look = exact.look(candidates, Goal("external", self._read_external()))
         assert look.gains is not None
         self._passes = self._passes.plus(look.passes)
         return look.gains
@@ -276,18 +259,16 @@ class LossDelta(Orderer):
         self._fidelity.load_state_dict(state["fidelity"])
         self._window = deque(((a, b, c) for a, b, c in state["window"]), maxlen=_WINDOW)
         self._sums = list(state["sums"])
-        if state["cache"] is not None:
+        if state["cache"]:
             self._restore_cache(state["cache"])
 
     def _cache(self) -> dict[str, Any] | None:
-        if isinstance(self._looks, (KeptGradients, PerSample)):
-            return self._looks.state_dict()
-        return self._stored
+        return self._looks.state_dict() if self._looks is not None else self._stored
 
     def _restore_cache(self, state: dict[str, Any]) -> None:
         """Gradients that are kept go to the method, which begins with ``attach``."""
         self._stored = state
-        if isinstance(self._looks, (KeptGradients, PerSample)):
+        if self._looks is not None:
             self._looks.load_state_dict(state)
             self._stored = None
 

@@ -1,43 +1,16 @@
-"""Losses and gradients that leave no trace in the network."""
+"""Losses that leave no trace in the network."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator
 
 import torch
-from torch import Tensor, nn
-from torch.nn.modules.dropout import _DropoutNd
+from torch import Tensor
 
-from lessonplan.batches import Batch, Samples
-from lessonplan.learner import Learner, weighted_mean
-from lessonplan.snapshot import Snapshot
-
-
-@contextmanager
-def untouched(model: nn.Module) -> Iterator[None]:
-    """Restore buffers and random state behind the block, and leave dropout out within it.
-
-    Normalisation stays as it is in training, on the statistics of each batch: running statistics are behind
-    the weights by many updates, which would count as a loss of every candidate.
-    """
-    snapshot = Snapshot(model, parameters=False)
-    snapshot.take()
-    active = [m for m in model.modules() if isinstance(m, _DropoutNd) and m.training and m.p > 0]
-    for module in active:
-        module.training = False
-    try:
-        yield
-    finally:
-        for module in active:
-            module.training = True
-        snapshot.restore()
-
-
-def has_dropout(model: nn.Module) -> bool:
-    """Whether a loss of the training pass differs from a measured one."""
-    return any(isinstance(m, _DropoutNd) and m.training and m.p > 0 for m in model.modules())
+from lessonplan.batch import Batch, Samples
+from lessonplan.network.learner import Learner, weighted_mean
+from lessonplan.network.untouched import untouched
 
 
 def pieces(x: Tensor, y: Tensor, size: int) -> Iterator[tuple[Tensor, Tensor]]:
@@ -63,32 +36,3 @@ def sample_losses(learner: Learner, batch: Batch, data: Samples) -> Tensor:
     """The losses ``(B,)`` of a batch, or one for all of them where the loss function gives no more."""
     with untouched(learner.model):
         return learner.losses(*batch.read(data)).losses.float()
-
-
-def gradients(
-    learner: Learner,
-    x: Tensor,
-    y: Tensor,
-    parameters: Sequence[nn.Parameter],
-    *,
-    weights: Tensor | None = None,
-    size: int | None = None,
-) -> list[Tensor]:
-    """The gradient of the mean loss with respect to some parameters; ``p.grad`` is left alone.
-
-    Args:
-        x, y: samples and labels.
-        parameters: the backward pass goes no deeper than these.
-        weights: ``(B,)`` factors of the losses.
-        size: largest part that is read at once; None reads all at once.
-    """
-    assert learner.scaler is not None
-    total: list[Tensor] = []
-    for a, b in pieces(x, y, size or len(x)):
-        loss = weighted_mean(learner.losses(a, b).losses, weights) * (len(a) / len(x))
-        found = torch.autograd.grad(learner.scaler.scale(loss), parameters, allow_unused=True)
-        part = [g if g is not None else torch.zeros_like(p) for g, p in zip(found, parameters, strict=True)]
-        total = part if not total else list(torch._foreach_add(total, part))
-    if learner.scaler.is_enabled():
-        total = list(torch._foreach_mul(total, 1 / learner.scaler.get_scale()))
-    return total

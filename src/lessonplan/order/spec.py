@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from lessonplan.errors import ConfigError, unknown
 from lessonplan.order.base import Orderer
 from lessonplan.order.by_score import ByScore, MultiAttempt
 from lessonplan.order.loss_delta import LossDelta
+from lessonplan.parts.own import is_own, own_class
 from lessonplan.text_options import read_options
 
 ORDERS: dict[str, type[Orderer]] = {cls.name: cls for cls in (MultiAttempt, LossDelta, ByScore)}
@@ -16,8 +19,9 @@ def parse_order(text: str) -> Orderer | None:
     """Make an orderer from its text.
 
     Args:
-        text: ``name`` or ``name:option=value,...``; ``none`` gives None. Scores that are functions can only be
-            given in Python.
+        text: ``name`` or ``name:option=value,...``; ``none`` gives None. An order of your own is
+            ``module:Class`` or ``FILE.py:Class``, options after another colon; scores that are functions can only
+            be given in Python.
 
     Raises:
         ConfigError: the name or an option is unknown, or a value does not fit; the nearest name is offered.
@@ -34,8 +38,13 @@ def parse_order(text: str) -> Orderer | None:
         if options:
             raise ConfigError(f"{name!r} takes no options, but {options!r} was given")
         return None
-    if name not in ORDERS:
+    cls: Any = ORDERS.get(name)
+    if cls is None and is_own(text):
+        own = own_class(text, Orderer, "order")
+        cls, options = own.target, own.options
+    if cls is None:
         raise unknown("order", name, [*ORDERS, *NO_ORDER])
-    given, plain = read_options(ORDERS[name], options, extra=("warmup",))
+    given, plain = read_options(cls, options, extra=("warmup",))
     warmup = plain.get("warmup", "none")
-    return ORDERS[name](**given, warmup=None if warmup == "none" else warmup)
+    order: Orderer = cls(**given, warmup=None if warmup == "none" else warmup)
+    return order

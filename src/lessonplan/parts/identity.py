@@ -38,7 +38,7 @@ def describe_function(function: Any) -> str:
     named = function if hasattr(function, "__qualname__") else type(function)
     module = getattr(named, "__module__", None) or "builtins"
     name = f"{module}:{named.__qualname__}"
-    if _is_installed(module) and named is function and "<" not in named.__qualname__:
+    if is_installed(module) and named is function and "<" not in named.__qualname__:
         return name
     content = hashlib.sha256()
     for piece in _content(function, set()):
@@ -50,10 +50,12 @@ def describe_value(value: Any) -> Any:
     """An option's value as JSON can hold it; functions described, lists and tuples as lists."""
     if isinstance(value, (list, tuple)):
         return [describe_value(item) for item in value]
+    if callable(getattr(value, "config", None)):  # a part made of parts
+        return value.config()
     return describe_function(value) if callable(value) else value
 
 
-def _is_installed(module: str) -> bool:
+def is_installed(module: str) -> bool:
     """Whether a module comes with Python or a package, whose code is its version's and not the user's."""
     if module == "__main__":
         return False
@@ -132,7 +134,7 @@ def _function(function: types.FunctionType, seen: set[int]) -> Iterator[str]:
 def _referred(value: Any, seen: set[int]) -> Iterator[str]:
     """A global that a function names: its content where it is the user's, its name where it is installed."""
     module = getattr(value, "__module__", None)
-    if isinstance(value, (types.FunctionType, type)) and isinstance(module, str) and _is_installed(module):
+    if isinstance(value, (types.FunctionType, type)) and isinstance(module, str) and is_installed(module):
         yield f"{module}:{value.__qualname__}"
     else:
         yield from _content(value, seen)
@@ -140,7 +142,7 @@ def _referred(value: Any, seen: set[int]) -> Iterator[str]:
 
 def _class(cls: type, seen: set[int]) -> Iterator[str]:
     yield f"{cls.__module__}:{cls.__qualname__}"
-    if _is_installed(cls.__module__):
+    if is_installed(cls.__module__):
         return
     for base in cls.__bases__:
         yield from _content(base, seen)

@@ -44,12 +44,21 @@ class Own:
 
 
 def is_own(text: str) -> bool:
-    """Whether a text has the form of an address; known names with options are to be asked for first.
+    """Whether a text is an address: of a file, a dotted module, or a module that is there.
+
+    Known names with options are to be asked for first.
 
     >>> is_own("mypackage.mixes:Mine:k=3"), is_own("mixes.py:Mine"), is_own("mixup:alpha=0.4"), is_own("mixup")
     (True, True, False, False)
     """
-    return _ADDRESS.fullmatch(text.strip()) is not None
+    match = _ADDRESS.fullmatch(text.strip())
+    if match is None:
+        return False
+    home = match["home"]
+    if home.endswith(".py") or "." in home:
+        return True
+    _search_here()
+    return importlib.util.find_spec(home) is not None
 
 
 def load_own(text: str) -> Own:
@@ -80,6 +89,24 @@ def load_own(text: str) -> Own:
     return own
 
 
+def own_class(text: str, base: type, what: str) -> Own:
+    """A class of the user's own that is a part of some kind.
+
+    Args:
+        text: its address, options after another colon.
+        base: what it has to be derived from.
+        what: the kind in words, ``"mix"``.
+
+    Raises:
+        ConfigError: there is none at the address, or it is of another kind.
+    """
+    own = load_own(text)
+    if not (isinstance(own.target, type) and issubclass(own.target, base)):
+        home = f"{base.__module__.rpartition('.')[0]}.{base.__name__}"
+        raise ConfigError(f"{own.address} is no {what}: derive the class from {home}")
+    return own
+
+
 def own_of(target: Any) -> Own | None:
     """The address by which a class or function was loaded, or None."""
     try:
@@ -92,8 +119,7 @@ def _import(home: str) -> ModuleType:
     try:
         if home.endswith(".py"):
             return _import_file(Path(home).expanduser())
-        if os.getcwd() not in sys.path:
-            sys.path.append(os.getcwd())
+        _search_here()
         return importlib.import_module(home)
     except ModuleNotFoundError as error:
         if error.name is not None and home.split(".")[0] == error.name.split(".")[0]:
@@ -105,6 +131,12 @@ def _import(home: str) -> ModuleType:
         raise
     except Exception as error:
         raise ConfigError(f"{home} cannot be imported: {type(error).__name__}: {error}") from error
+
+
+def _search_here() -> None:
+    """Look for modules in the working directory too, as ``python -m`` does."""
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
 
 
 def _import_file(path: Path) -> ModuleType:

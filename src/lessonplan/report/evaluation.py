@@ -11,11 +11,11 @@ from lessonplan.errors import DataError
 from lessonplan.report import run_plots
 from lessonplan.report.evaluation_plots import confidences, curve, reliability_diagram
 from lessonplan.report.formatting import MISSING, count, duration, fixed, number, percent, points
-from lessonplan.report.page import _render, _write
 from lessonplan.report.palette import style
 from lessonplan.report.panels import Panel, panel
 from lessonplan.report.pictures import Picture, read_pictures
 from lessonplan.report.reading import Json, read_json
+from lessonplan.report.render import write_page
 
 NAMES = {
     "ttsa": "test-time sums",
@@ -35,7 +35,7 @@ def write_evaluation(folder: Path) -> Path:
         DataError: a file is missing or damaged, or the page cannot be written.
     """
     folder = Path(folder)
-    return _write(folder / "index.html", _render("evaluation.html", evaluation_context(folder)))
+    return write_page(folder, "evaluation.html", evaluation_context(folder))
 
 
 def evaluation_context(folder: Path) -> dict[str, Any]:

@@ -13,10 +13,10 @@ from rich.table import Table
 from lessonplan.errors import DataError
 from lessonplan.report.formatting import count, duration, fixed, listing, p_value
 from lessonplan.report.ordering_plots import by_epoch, distribution
-from lessonplan.report.page import _render, _write
 from lessonplan.report.palette import style
 from lessonplan.report.panels import Panel, panel
 from lessonplan.report.reading import Floats, Json, read_json
+from lessonplan.report.render import write_page
 
 FIGURE_EPOCHS = {"2.1": (1, 2, 5, 6), "2.2": (12, 13)}
 
@@ -31,7 +31,7 @@ def write_ordering(folder: Path) -> Path:
         DataError: a file is missing or damaged, or the page cannot be written.
     """
     folder = Path(folder)
-    return _write(folder / "index.html", _render("ordering.html", ordering_context(folder)))
+    return write_page(folder, "ordering.html", ordering_context(folder))
 
 
 def ordering_context(folder: Path) -> dict[str, Any]:

@@ -1,5 +1,9 @@
 """Selection: which samples deserve a backward pass."""
 
+from typing import TYPE_CHECKING, Any
+
+from lessonplan.network.untouched import scoring
+from lessonplan.select.asking import Scoring
 from lessonplan.select.base import Filter, Part, Scored, Selector
 from lessonplan.select.batchwise import Batchwise, smallest_raw_batch
 from lessonplan.select.control import MatchedRandom
@@ -15,11 +19,9 @@ from lessonplan.select.published import (
     SelectiveBackprop,
     holdout_losses,
 )
-from lessonplan.select.scoring import Scoring, scoring
 from lessonplan.select.selection import Selection
 from lessonplan.select.selectors import LossWeighted, QSplit, RandomSubset, TopK, TopQuantile, Uniform
 from lessonplan.select.spec import PARTS
-from lessonplan.select.stream import SelectedBatches, batches
 from lessonplan.select.when import Selecting
 
 __all__ = [
@@ -55,3 +57,16 @@ __all__ = [
     "scoring",
     "smallest_raw_batch",
 ]
+
+if TYPE_CHECKING:
+    from lessonplan.supply.loops import SelectedBatches
+    from lessonplan.supply.loops import selected_batches as batches
+
+
+def __getattr__(name: str) -> Any:
+    """What lives where select, order and mix come together, which is above them."""
+    if name in ("SelectedBatches", "batches"):
+        from lessonplan.supply import loops
+
+        return loops.SelectedBatches if name == "SelectedBatches" else loops.selected_batches
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -14,11 +14,12 @@ from typing import Any, Literal
 
 import torch
 
-from lessonplan.batches import Batch, EpochReader, Samples
+from lessonplan.batch import Batch, EpochReader, Samples
 from lessonplan.errors import ConfigError
-from lessonplan.mix.network import Network, Passes
+from lessonplan.network.network import Network
+from lessonplan.network.passes import Passes
+from lessonplan.select.asking import Scoring, same_in_both_modes
 from lessonplan.select.base import Part, Scored
-from lessonplan.select.scoring import Scoring, same_in_both_modes
 from lessonplan.select.selection import Selection
 from lessonplan.select.single_pass import SinglePass
 from lessonplan.select.tally import Tally

@@ -8,11 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lessonplan.batches import Samples
+from lessonplan.batch import Samples
 from lessonplan.errors import ConfigError
-from lessonplan.mix.network import Network
+from lessonplan.network.network import Network
+from lessonplan.select.asking import Scoring
 from lessonplan.select.base import Part, Scored
-from lessonplan.select.scoring import Scoring
 from lessonplan.select.selection import Selection
 from lessonplan.select.tally import Tally
 
@@ -57,6 +57,10 @@ class Epochwise:
     def due(self, epoch: int) -> bool:
         """Whether samples have to be scored before this epoch."""
         return self.kept is None or epoch % self.every == 0
+
+    def augmentation_epoch(self, epoch: int) -> int:
+        """Which draw of the augmentation an epoch is trained on: the scored one, or with ``resample`` another."""
+        return epoch + RESAMPLED if self.resample else epoch
 
     def restart(self) -> None:
         """Forget what was kept."""

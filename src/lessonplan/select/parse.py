@@ -8,10 +8,10 @@ from dataclasses import fields
 from typing import Any
 
 from lessonplan.errors import ConfigError, unknown
+from lessonplan.select.asking import Scoring
 from lessonplan.select.base import Part
 from lessonplan.select.batchwise import Batchwise
 from lessonplan.select.epochwise import Epochwise
-from lessonplan.select.scoring import Scoring
 from lessonplan.select.selection import Selection
 from lessonplan.select.spec import parse_part
 from lessonplan.select.when import Selecting

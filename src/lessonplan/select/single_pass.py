@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from lessonplan.batches import Batch, Samples
-from lessonplan.mix.network import Network
+from lessonplan.batch import Batch, Samples
+from lessonplan.network.network import Network
+from lessonplan.select.asking import per_sample, pieces
 from lessonplan.select.base import Scored
-from lessonplan.select.scoring import per_sample, pieces
 from lessonplan.select.tally import Tally
 
 

@@ -7,10 +7,11 @@ from collections.abc import Iterator
 from typing import Any
 
 from lessonplan.errors import ConfigError
-from lessonplan.select.base import Part
+from lessonplan.parts.part import Occasion
+from lessonplan.select.asking import Scoring
+from lessonplan.select.base import Part, Scored
 from lessonplan.select.batchwise import Batchwise
 from lessonplan.select.epochwise import Epochwise
-from lessonplan.select.scoring import Scoring
 from lessonplan.select.selection import Selection
 
 
@@ -54,10 +55,20 @@ class Selecting:
         for stage in self.stages():
             yield stage.selection
 
-    def setup(self, samples: int, num_classes: int) -> None:
-        """Make room for what the parts remember of each of ``samples`` training samples."""
+    def setup(self, occasion: Occasion) -> None:
+        """Hear of the run it is for: the parts make room for what they remember of each training sample."""
         for selection in self.selections():
-            selection.setup(samples, num_classes)
+            selection.setup(len(occasion.data), occasion.num_classes)
+
+    def advance(self, progress: float) -> None:
+        """Say how much of the run is over, in [0, 1]."""
+        for selection in self.selections():
+            selection.advance(progress)
+
+    def observe(self, scored: Scored) -> None:
+        """Say what the network thinks of samples it was trained on."""
+        for selection in self.selections():
+            selection.observe(scored)
 
     @property
     def remembers(self) -> bool:

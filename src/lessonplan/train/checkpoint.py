@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from lessonplan.errors import LessonplanWarning
-from lessonplan.train.files import write_atomically
+from lessonplan.files import write_atomically
 
 _MAGIC = b"lessonplan-checkpoint-1"
 _KEPT = 2

@@ -17,15 +17,15 @@ from lessonplan.data import Data
 from lessonplan.data import load as load_data
 from lessonplan.errors import ConfigError
 from lessonplan.evaluate.classification import classification_metrics, detailed_metrics, parameter_norm
+from lessonplan.files import write_atomically
 from lessonplan.mix import Mix
-from lessonplan.mix.network import LossFunction
 from lessonplan.models import build_model, count_parameters
+from lessonplan.network.network import LossFunction
 from lessonplan.plan import Plan
 from lessonplan.seeds import fold_seed
 from lessonplan.settings import Settings
 from lessonplan.train.budget import Budget
 from lessonplan.train.callbacks import Callback
-from lessonplan.train.files import write_atomically
 from lessonplan.train.holdout import give_holdouts
 from lessonplan.train.identity import run_config
 from lessonplan.train.lock import sole_user

@@ -8,8 +8,8 @@ from typing import Any
 from torch import nn
 
 from lessonplan.data import Data
-from lessonplan.mix.network import LossFunction
 from lessonplan.models import count_parameters
+from lessonplan.network.network import LossFunction
 from lessonplan.parts.identity import describe_function
 from lessonplan.plan import Plan
 from lessonplan.settings import Settings
@@ -82,7 +82,7 @@ def as_format_1(config: dict[str, Any]) -> dict[str, Any] | None:
     if order is not None and order["name"] == "loss-delta" and plan["mix"] is None:
         return None
     older = {name: value for name, value in config.items() if name != "format"}
-    older["plan"] = _each_text(plan, dotted_name)
+    older["plan"] = _each_text(_without(plan, "class"), dotted_name)
     for name in ("loss", "optimizer"):
         if name in older:
             older[name] = _DESCRIBED.sub(r"\2", older[name])
@@ -95,6 +95,12 @@ def dotted_name(described: str) -> str:
 
 
 _DESCRIBED = re.compile(r"^([\w.]+):([\w.<>]+)(?: [0-9a-f]{12})?$")
+
+
+def _without(value: Any, key: str) -> Any:
+    if isinstance(value, dict):
+        return {name: _without(item, key) for name, item in value.items() if name != key}
+    return [_without(item, key) for item in value] if isinstance(value, list) else value
 
 
 def _each_text(value: Any, change: Any) -> Any:

@@ -10,7 +10,7 @@ from lessonplan.data import Data
 from lessonplan.errors import ConfigError
 from lessonplan.losses import SumBCE
 from lessonplan.mix import Mix
-from lessonplan.mix.network import LossFunction, soft_cross_entropy
+from lessonplan.network.network import LossFunction, soft_cross_entropy
 from lessonplan.plan import Plan
 from lessonplan.settings import Settings
 

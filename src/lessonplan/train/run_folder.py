@@ -10,8 +10,8 @@ from typing import Any
 import yaml
 
 from lessonplan.errors import ConfigError, LessonplanError
+from lessonplan.files import disk_error, remove_leftovers, write_atomically, write_json
 from lessonplan.train.checkpoint import Checkpoints
-from lessonplan.train.files import disk_error, remove_leftovers, write_atomically, write_json
 from lessonplan.train.identity import as_format_1
 
 

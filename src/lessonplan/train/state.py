@@ -9,9 +9,9 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from lessonplan.network.counters import Counters
 from lessonplan.plan import Plan
 from lessonplan.settings import Settings
-from lessonplan.train.counters import Counters
 from lessonplan.train.metrics import LossMeter
 from lessonplan.train.optimizer import OptimizerFactory, build_optimizer
 from lessonplan.train.schedule import Schedule

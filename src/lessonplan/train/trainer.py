@@ -11,26 +11,28 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lessonplan.batches import Batch, Step
+from lessonplan.batch import Batch
 from lessonplan.data import Data, View
 from lessonplan.errors import ConfigError, LessonplanError
 from lessonplan.evaluate.classification import classification_metrics, parameter_norm
-from lessonplan.learner import Learner, soft
 from lessonplan.mix import Network
-from lessonplan.mix.network import LossFunction, Passes
+from lessonplan.network.counters import Counters
+from lessonplan.network.learner import Learner, Step, soft
+from lessonplan.network.network import LossFunction
+from lessonplan.network.passes import Passes
+from lessonplan.network.untouched import seeded
+from lessonplan.parts.part import Occasion
 from lessonplan.plan import Plan
 from lessonplan.seeds import fold_seed
 from lessonplan.settings import Settings
-from lessonplan.supply import HANDLED, Supply
+from lessonplan.supply.epoch import HANDLED, Mixed, Supply
 from lessonplan.train.budget import Budget
 from lessonplan.train.cadence import Cadence
 from lessonplan.train.callbacks import Callback
-from lessonplan.train.counters import Counters
 from lessonplan.train.interrupt import GracefulInterrupt
 from lessonplan.train.metrics import predict_view
 from lessonplan.train.optimizer import OptimizerFactory, restart, scale_learning_rate
 from lessonplan.train.preparation import check_decisions, check_mix, named_loss, resolve_batch_size
-from lessonplan.train.randomness import seeded
 from lessonplan.train.run_folder import RunFolder
 from lessonplan.train.state import TrainingState
 from lessonplan.train.usage import memory_use
@@ -69,26 +71,17 @@ class Trainer:
         self.device = data.train.device
         self.batch_size = resolve_batch_size(settings.batch_size, len(data.train))
         check_decisions(plan, data, settings)
-        if plan.mix is not None:
-            plan.mix.finish_setup(data.num_classes, seed)
-            check_mix(plan.mix, data, self.batch_size)
+        self.supply = Supply(
+            data.train, seed=seed, select=plan.select, order=plan.order, mix=plan.mix, heeds_logits=True
+        )
+        self.supply.setup(Occasion(seed, data.train, data.val, data.num_classes))
+        check_mix(self.supply.mix, data, self.batch_size)
         self.state = TrainingState(model, plan, settings, self.device, optimizer)
         self.forward: Callable[[Tensor], Tensor] = torch.compile(model) if settings.compile else model
         self.loss = loss or named_loss(settings, plan)
         self.network = Network(model, self.loss, run=self._logits, scale=self.state.scaler.scale)
         self.learner = Learner(self.network, self.state.optimizer, self.state.scaler, settings.clip)
-        if plan.select is not None:
-            plan.select.setup(len(data.train), data.num_classes)
-        if plan.order is not None:
-            plan.order.setup(seed=seed, data=data.train, validation=data.val, final_updates=plan.mix is None)
-        self.supply = Supply(
-            data.train,
-            seed=seed,
-            network=self.network,
-            select=plan.select,
-            order=plan.order,
-            reusable=plan.mix is None,
-        )
+        self.supply.network = self.network
         self.history: list[dict[str, Any]] = []
         self._checkpoints = Cadence.parse(settings.checkpoint_every)
 
@@ -119,10 +112,7 @@ class Trainer:
 
         PyTorch's global random state (which dropout reads) is seeded for the run and given back afterwards.
         """
-        if self.plan.mix is not None:
-            self.plan.mix.attach(self.network)
-        if self.plan.order is not None:
-            self.plan.order.attach(self.learner)
+        self.supply.attach(self.learner)
         accelerators = [self.device] if self.device.type == "cuda" else []
         random_state = seeded(fold_seed(self.seed, "training"), accelerators)
         with random_state, GracefulInterrupt() as interrupt:
@@ -181,61 +171,50 @@ class Trainer:
                 self._checkpoint()
 
     def _start_epoch(self) -> None:
-        mix, progress = self.plan.mix, self.progress
-        if mix is not None and mix.advance(progress):
+        counters = self.counters
+        if self.supply.start_epoch(
+            counters.epoch, self.batch_size, progress=self.progress, epochs=counters.epochs
+        ):
             self._begin_stage()
-        # The batch size is fixed for the epoch, so that read-ahead and resume see the same batches.
-        self.supply.start_epoch(
-            self.counters.epoch, mix.draws(self.batch_size) if mix is not None else self.batch_size
-        )
-        if self.plan.order is not None:
-            self.plan.order.start_epoch(self.counters.epoch, progress, self.counters.epochs)
         self.state.in_epoch = True
         self._call("on_epoch_start")
 
     def _announce_progress(self) -> None:
         """What depends on how far the run is: learning rate, a mix' coefficients, a selection's schedules."""
         progress = self.progress
-        if self.plan.mix is not None:
-            self.plan.mix.advance(progress, epoch_start=False)
         self.supply.advance(progress)
         scale_learning_rate(self.state.optimizer, self.state.schedule.factor(progress))
 
     def _update(self, batch: Batch) -> None:
         """Mix, forward, loss, backward, update, observe."""
-        state, mix = self.state, self.plan.mix
+        state, supply = self.state, self.supply
         state.lr = float(state.optimizer.param_groups[0]["lr"])
-        x, y = batch.read(self.data.train)
-        target, weights = soft(y, self.data.num_classes), batch.weights
         if batch.step is not None:  # the look-ahead has made this update already
-            step = batch.step
+            mixed, step = Mixed(*batch.read(self.data.train), batch.weights), batch.step
             self._check_finite(step.losses)
         else:
-            if mix is not None:
-                if weights is not None and self.settings.loss != "ce":
-                    raise ConfigError(
-                        "the selection weighs losses and the mix blends samples, which goes together for"
-                        " cross-entropy alone: give loss='ce', a selection without weights, or no mix"
-                    )
-                x, target = mix(x, y if weights is None else target * weights.to(y.device)[:, None])
-                weights = None  # losses are linear in the target: each partner's part has its weight
+            if batch.weights is not None and supply.mix.changes and self.settings.loss != "ce":
+                raise ConfigError(
+                    "the selection weighs losses and the mix blends samples, which goes together for"
+                    " cross-entropy alone: give loss='ce', a selection without weights, or no mix"
+                )
+            mixed = supply.mixed(batch)
             if batch.logits is not None:  # the scoring pass is the training pass
-                step = Step(batch.logits, self.loss(batch.logits, target))
+                step = Step(batch.logits, self.loss(batch.logits, soft(mixed.target, self.data.num_classes)))
             else:
-                step = self.learner.losses(x, target, mix.forward_context() if mix is not None else None)
+                step = self.learner.losses(mixed.x, mixed.target, supply.mix.forward_context())
             self._check_finite(step.losses)
-            self.learner.update(step, weights)
+            self.learner.update(step, mixed.weights)
         if state.average is not None:
             state.average.update_parameters(self.model)
         if state.schedule.listens:
             state.schedule.observe(step.losses.mean().item())
+        target = soft(mixed.target, self.data.num_classes)
         if batch.weights is not None:
             target = target / target.sum(1, keepdim=True).clamp(min=1e-12)
         state.meter.add(step.losses, step.logits, target)
-        state.counters.trained(batch.passes or Passes.both(len(x)))
-        if mix is not None:
-            state.counters.passed(mix.take_passes())
-        self.supply.observe(batch, step, mixed=mix is not None)
+        state.counters.trained(batch.passes or Passes.both(len(mixed.x)))
+        supply.observe(batch, step)
 
     def _count_supply(self) -> None:
         """Count what it took to come by a batch."""
@@ -269,8 +248,6 @@ class Trainer:
             "train": self.state.meter.compute(),
             "param_norm": parameter_norm(self.model),
         }
-        if self.plan.mix is not None:
-            record["mix"] = self.plan.mix.describe()
         record.update(self.supply.describe())
         if self._evaluation_due():
             record["val"] = self._validate()
@@ -319,12 +296,11 @@ class Trainer:
             raise self._not_finite()
         if self.settings.keep == "best" and watched > state.best_metric:
             state.best_metric, state.best = watched, state.weights()
-        if self.plan.mix is not None:
-            outcome = self.plan.mix.step(watched)
-            if outcome == "improved":
-                state.stage_best = state.weights()
-            elif outcome == "switched":
-                self._begin_stage()
+        outcome = self.supply.mix.step(watched)
+        if outcome == "improved":
+            state.stage_best = state.weights()
+        elif outcome == "switched":
+            self._begin_stage()
         return metrics
 
     def _predict(self, view: View) -> tuple[Tensor, Tensor]:
@@ -335,11 +311,10 @@ class Trainer:
 
     def _begin_stage(self) -> None:
         """A cascade moved on: back to the best weights of the stage that ended."""
-        assert self.plan.mix is not None
         if self.state.stage_best is not None:
             self.state.load_weights(self.state.stage_best)
             self.state.stage_best = None
-        effects = self.plan.mix.effects_of_switch()
+        effects = self.supply.mix.effects_of_switch()
         if effects.reset_optimizer:
             restart(self.state.optimizer)
         if effects.restart_lr:

@@ -10,7 +10,7 @@ from typing import Any
 import psutil
 import torch
 
-import lessonplan
+from lessonplan.version import __version__
 
 
 def memory_use(device: torch.device) -> dict[str, float]:
@@ -26,7 +26,7 @@ def memory_use(device: torch.device) -> dict[str, float]:
 def environment(device: str = "cpu") -> dict[str, Any]:
     """Versions and hardware, for the record of a result."""
     return {
-        "lessonplan": lessonplan.__version__,
+        "lessonplan": __version__,
         "torch": torch.__version__,
         "python": platform.python_version(),
         "platform": f"{platform.system()} {platform.machine()}",

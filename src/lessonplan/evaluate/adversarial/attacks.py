@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from lessonplan.errors import ConfigError, unknown
 from lessonplan.evaluate.adversarial.pixels import check_eps, check_pixels
-from lessonplan.evaluate.network import check_labels, check_logits, frozen, own_generator
+from lessonplan.evaluate.network import check_labels, check_logits, own_generator
+from lessonplan.network.untouched import frozen
 
 Loss = Literal["cross-entropy", "margin"]
 

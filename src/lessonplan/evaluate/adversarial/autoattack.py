@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from lessonplan.errors import ConfigError
 from lessonplan.evaluate.adversarial.attacks import Perturbed
 from lessonplan.evaluate.adversarial.pixels import check_eps, check_pixels
-from lessonplan.evaluate.network import check_labels, check_logits, frozen
+from lessonplan.evaluate.network import check_labels, check_logits
+from lessonplan.network.untouched import frozen
 
 _TARGETS = 9  # wrong classes that the targeted attacks try, as the authors set it
 

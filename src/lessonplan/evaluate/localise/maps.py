@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lessonplan.errors import ConfigError, unknown
-from lessonplan.evaluate.network import evaluating, frozen
+from lessonplan.network.untouched import evaluating, frozen
 
 
 @torch.no_grad()

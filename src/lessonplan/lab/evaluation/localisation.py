@@ -17,10 +17,11 @@ from lessonplan.evaluate.localise import (
     paste_on_clutter,
     resize_maps,
 )
-from lessonplan.evaluate.network import evaluating, predict_logits
+from lessonplan.evaluate.network import predict_logits
 from lessonplan.lab.evaluation.parts import BATCH, Work
 from lessonplan.lab.evaluation.pictures import FOUND_COLOUR, TRUE_COLOUR, map_pictures
 from lessonplan.lab.evaluation.subject import Subject
+from lessonplan.network.untouched import evaluating
 
 _KNOWN = "the true boxes of the data"
 _WORDS = {"cam": "CAM", "grad-cam": "Grad-CAM"}

@@ -16,7 +16,7 @@ from lessonplan.data import Data
 from lessonplan.errors import ConfigError
 from lessonplan.models import build_model
 from lessonplan.models.spec import PATTERNS
-from lessonplan.train.randomness import seeded
+from lessonplan.network.untouched import seeded
 
 
 def made(model: str, data: Data | None = None) -> nn.Module:

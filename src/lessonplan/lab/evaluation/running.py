@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from lessonplan.errors import ConfigError
+from lessonplan.files import write_json
 from lessonplan.lab.config import content_hash
 from lessonplan.lab.evaluation.localisation import localisation
 from lessonplan.lab.evaluation.options import Evaluation
@@ -30,7 +31,6 @@ from lessonplan.lab.evaluation.robustness import attacks
 from lessonplan.lab.evaluation.subject import Subject
 from lessonplan.report import file_stem, save_png
 from lessonplan.report.evaluation import write_evaluation
-from lessonplan.train.files import write_json
 from lessonplan.train.lock import sole_user
 from lessonplan.train.usage import environment
 

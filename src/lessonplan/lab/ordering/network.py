@@ -6,7 +6,7 @@ from torch import nn
 
 from lessonplan.errors import ConfigError
 from lessonplan.models import build_model
-from lessonplan.train.randomness import seeded
+from lessonplan.network.untouched import seeded
 
 SMALL = "small-conv"
 _LARGE = 16  # pixels from which on the convolutions take larger strides

@@ -20,10 +20,10 @@ import yaml
 from torch import Tensor
 
 from lessonplan.errors import ConfigError, DataError
+from lessonplan.files import remove_leftovers, write_atomically, write_json
 from lessonplan.lab.ordering.samples import Samples
 from lessonplan.order.perfect import State, Tree
 from lessonplan.order.perfect.state import stack
-from lessonplan.train.files import remove_leftovers, write_atomically, write_json
 from lessonplan.train.identity import dotted_name
 from lessonplan.train.run_folder import describe_differences
 

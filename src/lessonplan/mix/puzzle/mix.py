@@ -9,14 +9,14 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from lessonplan.errors import require
 from lessonplan.mix import functional as F
-from lessonplan.mix.base import require
 from lessonplan.mix.model_aware import ModelAwareMix
-from lessonplan.mix.network import Passes
 from lessonplan.mix.puzzle.adversarial import adversarial_noise
 from lessonplan.mix.puzzle.blocks import fitting_grids
 from lessonplan.mix.puzzle.layer import Puzzle, Weights, colour_span, puzzle
 from lessonplan.mix.puzzle.saliency import input_gradient, saliency_map
+from lessonplan.network.passes import Passes
 
 
 @dataclass(eq=False)

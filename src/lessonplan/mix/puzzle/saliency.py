@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lessonplan.errors import ConfigError
-from lessonplan.mix.network import Network
+from lessonplan.network.network import Network
 
 
 def input_gradient(network: Network, x: Tensor, target: Tensor, clean_weight: float = 0.0) -> Tensor:

@@ -15,7 +15,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from lessonplan.errors import ConfigError, LessonplanWarning
 from lessonplan.order.perfect.evaluate import Evaluator, Loss
 from lessonplan.order.perfect.plain import OptimizerFactory, plain_leaves
-from lessonplan.order.perfect.stacked import Stacked
+from lessonplan.order.perfect.stacked import StackedTree
 from lessonplan.order.perfect.state import State, join, stack, start_state
 from lessonplan.order.perfect.tree import sorted_orders
 from lessonplan.order.perfect.updates import functional_update
@@ -95,7 +95,7 @@ class Engine:
         together = max(1, min(MOST_TOGETHER, CHUNK_BYTES // (_COPIES * max(self.start().bytes(), 1))))
         self.chunk = chunk or together
         self._evaluator: Evaluator | None = None
-        self._stacked = None if update is None else Stacked(self.network, update, loss, self.chunk, seed)
+        self._stacked = None if update is None else StackedTree(self.network, update, loss, self.chunk, seed)
 
     def start(self) -> State:
         """The model's own parameters."""

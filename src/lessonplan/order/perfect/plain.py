@@ -10,10 +10,11 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from lessonplan.network.untouched import accelerators_among, seeded
 from lessonplan.order.perfect.evaluate import Loss
-from lessonplan.order.perfect.noise import same_noise
 from lessonplan.order.perfect.state import State, stack, start_state
 from lessonplan.order.perfect.tree import Node, grow
+from lessonplan.seeds import fold_seed
 
 Parts = list[tuple[Tensor, Tensor]]
 """Samples and labels of each batch."""
@@ -72,6 +73,6 @@ def _descend(
             value.backward()
             return float(value.detach())
 
-        with same_noise(x.device, seed, depth), torch.enable_grad():
+        with seeded(fold_seed(seed, "noise", depth), accelerators_among(x.device)), torch.enable_grad():
             stepper.step(closure)
         yield from _descend(other, factory, stepper.state_dict(), child, loss, seed, parts, orders, depth + 1)

@@ -8,17 +8,18 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
+from lessonplan.network.untouched import accelerators_among, seeded
 from lessonplan.order.perfect.evaluate import Loss
-from lessonplan.order.perfect.noise import same_noise
 from lessonplan.order.perfect.state import State, Tensors, join, stack
 from lessonplan.order.perfect.tree import Node, grow, pieces
 from lessonplan.order.perfect.updates import Update
+from lessonplan.seeds import fold_seed
 
 Parts = list[tuple[Tensor, Tensor]]
 """Samples and labels of each batch."""
 
 
-class Stacked:
+class StackedTree:
     """Trains a tree piece by piece, at most ``chunk`` networks at a time.
 
     A level that is larger than ``chunk`` is cut, and each piece is trained to its leaves before the next one
@@ -74,7 +75,7 @@ class Stacked:
             x = torch.stack([parts[batch][0] for batch in used])[pick]
             y = torch.stack([parts[batch][1] for batch in used])[pick]
             chosen = states if len(rows) == len(sizes) else states.rows(torch.tensor(rows, device=_device(states)))
-            with same_noise(_device(states), self._seed, depth):
+            with seeded(fold_seed(self._seed, "noise", depth), accelerators_among(_device(states))):
                 gradients = self._gradients(chosen.params, x, y)
             found.append(self._update(chosen, gradients))
             places += rows

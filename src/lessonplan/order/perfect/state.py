@@ -67,7 +67,7 @@ def stack(states: Sequence[State]) -> State:
 
 
 def join(states: Sequence[State], order: Tensor | None = None) -> State:
-    """Stacked states one after the other; ``order`` then sorts them."""
+    """StackedTree states one after the other; ``order`` then sorts them."""
     if len(states) == 1 and order is None:
         return states[0]
     first = states[0]

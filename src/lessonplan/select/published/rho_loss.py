@@ -9,12 +9,12 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from lessonplan.batches import Samples
+from lessonplan.batch import Samples
 from lessonplan.errors import ConfigError, DataError
-from lessonplan.mix.network import LossFunction, Network, soft_cross_entropy
+from lessonplan.network.network import LossFunction, Network, soft_cross_entropy
+from lessonplan.select.asking import Scoring
 from lessonplan.select.base import Scored
 from lessonplan.select.functional import checked_scores
-from lessonplan.select.scoring import Scoring
 from lessonplan.select.selectors import TopK
 
 _CHUNK = 512

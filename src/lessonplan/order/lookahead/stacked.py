@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from lessonplan.batches import Batch, Samples, Step
+from lessonplan.batch import Batch, Samples
 from lessonplan.errors import ConfigError
-from lessonplan.learner import Learner
-from lessonplan.mix.network import Network, Passes
-from lessonplan.order.lookahead import External, Look, On, best_of
-from lessonplan.order.measure import has_dropout, pieces, untouched
-from lessonplan.snapshot import Snapshot
+from lessonplan.network.learner import Learner, Step
+from lessonplan.network.network import Network
+from lessonplan.network.passes import Passes
+from lessonplan.network.untouched import has_dropout, untouched
+from lessonplan.order.lookahead.look import ExternalBatch, Goal, Look, LookAhead, best_of
+from lessonplan.order.measure import pieces
 
 _Named = dict[str, Tensor]
 
@@ -46,7 +48,7 @@ def check_stackable(learner: Learner) -> None:
         )
 
 
-class Stacked:
+class StackedLookAhead(LookAhead):
     """The same as ``Exact`` to float tolerance, with K networks in one (``torch.func.vmap``).
 
     Gradients and evaluations are vectorised over the candidates; the updates themselves are the optimizer's own,
@@ -56,28 +58,24 @@ class Stacked:
     Args:
         learner: makes the updates.
         data: where candidates are read from.
+        layers: not looked at.
 
     Raises:
         ConfigError: the network has batch norm, or gradients are scaled.
     """
 
-    def __init__(self, learner: Learner, data: Samples) -> None:
+    name: ClassVar[str] = "stacked"
+    needs_external: ClassVar[bool] = False
+    measures: ClassVar[bool] = True
+
+    def __init__(self, learner: Learner, data: Samples, *, layers: int = 7) -> None:
         check_stackable(learner)
-        self.learner, self.data = learner, data
-        self._before = Snapshot(learner.model, learner.optimizer)
+        super().__init__(learner, data, layers=layers)
         self._module = _AsModule(learner.network)
 
-    def look(
-        self,
-        candidates: Sequence[Batch],
-        on: On,
-        external: External | None = None,
-        *,
-        base: float | None = None,
-        keep: bool = False,
-    ) -> Look:
-        """Score candidates; see ``Exact.look``."""
-        del base  # costs next to nothing among K evaluations
+    def look(self, candidates: Sequence[Batch], goal: Goal, *, keep: bool = False) -> Look:
+        """Score candidates; the loss before costs next to nothing among K. See ``LookAhead.look``."""
+        on, external = goal.on, goal.external
         if keep:
             self.learner.optimizer.zero_grad(set_to_none=True)
         else:
@@ -165,7 +163,7 @@ class Stacked:
             nn.utils.clip_grad_norm_(self.learner.model.parameters(), self.learner.clip)
         self.learner.optimizer.step()
 
-    def _losses_on(self, external: External, parameters: _Named, size: int, *, stacked: bool) -> Tensor:
+    def _losses_on(self, external: ExternalBatch, parameters: _Named, size: int, *, stacked: bool) -> Tensor:
         """The external batch's mean loss, ``(K,)`` or ``(1,)``."""
         x, y = external
         total: Tensor | float = 0.0

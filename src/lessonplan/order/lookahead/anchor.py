@@ -7,10 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lessonplan.learner import Learner
-from lessonplan.order.inner_products import mean_of
-from lessonplan.order.lookahead import External
-from lessonplan.order.measure import gradients, pieces
+from lessonplan.network.learner import Learner
+from lessonplan.order.lookahead.gradients import gradients, mean_of
+from lessonplan.order.lookahead.look import ExternalBatch
+from lessonplan.order.measure import pieces
 
 _TURNS = 2  # how often every piece is read between two anchors
 
@@ -35,7 +35,7 @@ class Anchor:
         self._size, self._turn = 0, 0
         self._mark: tuple[Tensor, Tensor] | None = None
 
-    def gradient(self, external: External, size: int) -> tuple[list[Tensor], int]:
+    def gradient(self, external: ExternalBatch, size: int) -> tuple[list[Tensor], int]:
         """The gradient of the mean loss where the network is now, within ``untouched``.
 
         Args:

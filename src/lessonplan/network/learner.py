@@ -9,8 +9,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lessonplan.batches import Step
-from lessonplan.mix.network import Network
+from lessonplan.network.network import Network
+
+
+@dataclass
+class Step:
+    """What an update saw.
+
+    Attributes:
+        logits: ``(M, C)`` before the update.
+        losses: ``(M,)``, or a scalar where the loss function gives no more.
+    """
+
+    logits: Tensor
+    losses: Tensor
 
 
 @dataclass

@@ -1,62 +1,23 @@
-"""Ordering in a training loop of one's own."""
+"""An order in a training loop that names its network only after the first update; see ``lp.batches``."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from lessonplan.batches import Batch, EpochReader, Samples, nearly_equal
+from lessonplan.batch import Batch, EpochReader, Samples, nearly_equal
 from lessonplan.errors import ConfigError
-from lessonplan.learner import Learner
-from lessonplan.mix.network import LossFunction, Network, soft_cross_entropy
+from lessonplan.network.learner import Learner
+from lessonplan.network.network import LossFunction, Network, soft_cross_entropy
 from lessonplan.order.base import Orderer
 from lessonplan.order.spec import parse_order
+from lessonplan.parts.part import Occasion
 from lessonplan.seeds import fold_seed
-
-
-class TensorSamples:
-    """Tensors as samples by position.
-
-    Args:
-        x: ``(N, ...)``, on the device of the network.
-        y: ``(N,)`` int64 labels.
-    """
-
-    in_memory = True
-    reads_ahead = False
-
-    def __init__(self, x: Tensor, y: Tensor) -> None:
-        if len(x) != len(y) or len(x) == 0:
-            raise ConfigError(f"{len(x)} samples and {len(y)} labels: give as many of both, at least one")
-        self.x, self.y, self.labels = x, y, y.cpu()
-        self.num_classes = int(self.labels.max()) + 1
-        self.device = x.device
-
-    def __len__(self) -> int:
-        return len(self.x)
-
-    def fetch(self, indices: Tensor, epoch: int = 0) -> tuple[Tensor, Tensor]:
-        """Samples ``(B, ...)`` and labels ``(B,)``, the same in every epoch."""
-        del epoch
-        here = indices.to(self.x.device)
-        return self.x[here], self.y[here]
-
-    def batches(self, index_batches: Iterable[Tensor], epoch: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
-        """The same for many batches."""
-        return (self.fetch(indices, epoch) for indices in index_batches)
-
-    def raw(self, indices: Tensor) -> Tensor:
-        """Samples on the CPU."""
-        return self.x[indices.to(self.x.device)].cpu()
-
-
-def as_samples(data: Samples | tuple[Tensor, Tensor]) -> Samples:
-    """Samples as they are; tensors ``(x, y)`` as samples."""
-    return TensorSamples(*data) if isinstance(data, tuple) else data
+from lessonplan.supply.tensors import as_samples
 
 
 class OrderedLoader:
@@ -108,7 +69,7 @@ class OrderedLoader:
         self.data = as_samples(data)
         held_out = as_samples(validation) if validation is not None else None
         self.orderer, self.batch_size, self.seed, self.loss = orderer, batch_size, seed, loss
-        orderer.setup(seed=seed, data=self.data, validation=held_out)
+        orderer.setup(Occasion(seed, self.data, held_out, self.data.num_classes))
         self.epoch = 0
         self._reader: EpochReader | None = None
         self._position: int | None = None  # within the epoch that has begun, or None between epochs

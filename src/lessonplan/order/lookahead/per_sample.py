@@ -4,25 +4,24 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from lessonplan.batches import Batch, Samples
+from lessonplan.batch import Batch, Samples
 from lessonplan.errors import ConfigError
-from lessonplan.learner import Learner
-from lessonplan.mix.network import Passes
-from lessonplan.order.anchor import Anchor
-from lessonplan.order.inner_products import step_along, step_scales
-from lessonplan.order.lookahead import External
-from lessonplan.order.measure import gradients, untouched
-from lessonplan.snapshot import Snapshot
+from lessonplan.network.learner import Learner
+from lessonplan.network.passes import Passes
+from lessonplan.network.untouched import untouched
+from lessonplan.order.lookahead.anchor import Anchor
+from lessonplan.order.lookahead.gradients import gradients, step_along, step_scales
+from lessonplan.order.lookahead.look import Goal, Look, LookAhead, external_of
 
 _PIECES = 4  # of a batch; so much of the external batch is read at a look
 
 
-class PerSample:
+class PerSample(LookAhead):
     """First-order scores of single samples, by two forward passes and no gradient of theirs.
 
     To first order an update with a sample lowers the external loss by the inner product of their gradients, and
@@ -40,29 +39,25 @@ class PerSample:
     Args:
         learner: the network, loss and optimizer.
         data: where candidates are read from.
+        layers: not looked at.
     """
 
-    def __init__(self, learner: Learner, data: Samples) -> None:
-        self.learner, self.data = learner, data
-        self._before = Snapshot(learner.model, learner.optimizer, learner.scaler)
-        self._trained = [p for p in learner.model.parameters() if p.requires_grad]
+    name: ClassVar[str] = "per-sample"
+    judges_samples: ClassVar[bool] = True
+
+    def __init__(self, learner: Learner, data: Samples, *, layers: int = 7) -> None:
+        super().__init__(learner, data, layers=layers)
         self._last: list[Tensor] | None = None
         self._anchor = Anchor(learner, self._trained)
 
-    def scores(self, candidates: Sequence[Batch], external: External) -> tuple[Tensor, Passes]:
-        """Score all samples of the candidates; everything is as it was afterwards, bit for bit.
-
-        Args:
-            candidates: K batches.
-            external: samples and labels.
-
-        Returns:
-            scores ``(K B,)`` on the CPU in the candidates' order, high ones lower the external loss; and what it
-            took.
+    def look(self, candidates: Sequence[Batch], goal: Goal, *, keep: bool = False) -> Look:
+        """Score all samples of the candidates ``(K B,)``; no update is kept. See ``LookAhead.look``.
 
         Raises:
             ConfigError: the loss function gives no loss for each sample.
         """
+        del keep
+        external = external_of(goal)
         self._before.take()
         here = [p.detach().clone() for p in self._trained]
         rows = 0
@@ -83,7 +78,7 @@ class PerSample:
             below = self._losses(candidates, along, -2 * half)
         self._before.restore()
         passes = Passes.both(rows + more).plus(Passes.forward(2 * len(above)))
-        return (above - below).cpu(), passes
+        return Look((above - below).cpu(), passes=passes)
 
     @torch.no_grad()
     def _losses(self, candidates: Sequence[Batch], along: Sequence[Tensor], far: float) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from lessonplan.mix.network import Passes
+from lessonplan.network.passes import Passes
 
 
 @dataclass

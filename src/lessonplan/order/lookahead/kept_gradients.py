@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
 
-from lessonplan.batches import Batch, Samples, Step
-from lessonplan.learner import Learner, weighted_mean
-from lessonplan.mix.network import Passes
-from lessonplan.order.anchor import Anchor
-from lessonplan.order.inner_products import inner, mean_of, step_along, step_scales
-from lessonplan.order.lookahead import External, Look, On, best_of
-from lessonplan.order.measure import untouched
-from lessonplan.snapshot import Snapshot
+from lessonplan.batch import Batch, Samples
+from lessonplan.network.learner import Learner, Step, weighted_mean
+from lessonplan.network.passes import Passes
+from lessonplan.network.snapshot import Snapshot
+from lessonplan.network.untouched import untouched
+from lessonplan.order.lookahead.anchor import Anchor
+from lessonplan.order.lookahead.gradients import inner, mean_of, step_along, step_scales
+from lessonplan.order.lookahead.look import Goal, Look, LookAhead, best_of, external_of
 
 
 class _Pass(NamedTuple):
@@ -27,7 +27,7 @@ class _Pass(NamedTuple):
     left: Snapshot
 
 
-class KeptGradients:
+class KeptGradients(LookAhead):
     """First-order scores from gradients that are kept, and renewed where the choice depends on them.
 
     The gradient of a batch is that of the whole distribution plus the batch's own deviation. The common part
@@ -49,28 +49,21 @@ class KeptGradients:
     Args:
         learner: the network, loss and optimizer.
         data: where candidates are read from.
+        layers: not looked at.
     """
 
-    def __init__(self, learner: Learner, data: Samples) -> None:
-        self.learner, self.data = learner, data
-        self._before = Snapshot(learner.model, learner.optimizer, learner.scaler)
-        self._trained = [p for p in learner.model.parameters() if p.requires_grad]
+    name: ClassVar[str] = "kept-gradients"
+    holds_candidates: ClassVar[bool] = True
+
+    def __init__(self, learner: Learner, data: Samples, *, layers: int = 7) -> None:
+        super().__init__(learner, data, layers=layers)
         self._kept: dict[bytes, list[Tensor]] = {}  # deviations
         self._common: list[Tensor] | None = None
         self._anchor = Anchor(learner, self._trained)
 
-    def look(
-        self,
-        candidates: Sequence[Batch],
-        on: On,
-        external: External | None = None,
-        *,
-        base: float | None = None,
-        keep: bool = False,
-    ) -> Look:
-        """Score candidates; see ``Exact.look``. A winner's update is kept where its gradient is new."""
-        del on, base
-        assert external is not None
+    def look(self, candidates: Sequence[Batch], goal: Goal, *, keep: bool = False) -> Look:
+        """Score candidates; a winner's update is kept where its gradient is new. See ``LookAhead.look``."""
+        external = external_of(goal)
         assert self.learner.scaler is not None
         keep = keep and not self.learner.scaler.is_enabled()
         keys = [batch.indices.numpy().tobytes() + batch.epochs.numpy().tobytes() for batch in candidates]

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
 
@@ -13,51 +11,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lessonplan.errors import ConfigError
-from lessonplan.learner import soft
-from lessonplan.mix.network import Network
-
-Mode = Literal["eval", "train"]
+from lessonplan.network.learner import soft
+from lessonplan.network.network import Network
+from lessonplan.network.untouched import Mode, accelerators, scoring
 
 _CHUNK = 1024
 _CHUNK_ON_CPU = 128  # larger activations leave the caches, and each sample then takes up to twice the time
 _PROBE = 32
-
-
-@contextmanager
-def scoring(model: nn.Module, mode: Mode = "eval") -> Iterator[None]:
-    """Forward passes inside leave no trace: parameters, buffers, modes, gradients and random state stay.
-
-    Args:
-        model: any module; each submodule gets its own training mode back.
-        mode: "eval" uses running statistics and no dropout; "train" normalises by the batch and drops, as
-            ASSIST's own code did.
-
-    >>> net = nn.BatchNorm1d(2)
-    >>> with scoring(net, "train"):
-    ...     _ = net(torch.randn(4, 2))
-    >>> int(net.num_batches_tracked)
-    0
-    """
-    modes = [(module, module.training) for module in model.modules()]
-    buffers = [
-        (module, name, buffer, buffer.clone())
-        for module in model.modules()
-        for name, buffer in module.named_buffers(recurse=False)
-    ]
-    # Weights that autocast casts without a graph would stay in its cache, for a training pass to come.
-    caches = torch.is_autocast_cache_enabled()
-    with torch.random.fork_rng(devices=_accelerators(model)), torch.no_grad():
-        torch.set_autocast_cache_enabled(False)
-        try:
-            model.train(mode == "train")
-            yield
-        finally:
-            torch.set_autocast_cache_enabled(caches)
-            for module, training in modes:
-                module.training = training
-            for module, name, buffer, saved in buffers:
-                buffer.copy_(saved)
-                setattr(module, name, buffer)  # some modules replace theirs
 
 
 @dataclass(frozen=True)
@@ -161,13 +121,9 @@ def same_in_both_modes(model: nn.Module, x: Tensor) -> tuple[bool, int]:
     return torch.equal(*outputs), len(outputs) * len(probe)
 
 
-def _accelerators(model: nn.Module) -> list[torch.device]:
-    return sorted({p.device for p in model.parameters() if p.device.type == "cuda"}, key=str)
-
-
 def _traces(model: nn.Module) -> list[Tensor]:
     """What a forward pass that is not a function of its input alone would change."""
-    random = [torch.get_rng_state(), *(torch.cuda.get_rng_state(device) for device in _accelerators(model))]
+    random = [torch.get_rng_state(), *(torch.cuda.get_rng_state(device) for device in accelerators(model))]
     return [*random, *model.buffers()]
 
 

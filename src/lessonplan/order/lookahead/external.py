@@ -8,14 +8,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lessonplan.batches import Samples
+from lessonplan.batch import Samples
 from lessonplan.errors import ConfigError, DataError
 from lessonplan.seeds import fold_seed
 
 _CHUNK = 4096
 
 
-class External:
+class ExternalDraw:
     """Some of the validation samples, drawn anew for each epoch from the run's seed.
 
     Args:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from lessonplan.batches import Batch, Samples
-from lessonplan.order.base import Choice
+from lessonplan.batch import Batch, Samples
+from lessonplan.order.base import Ranking
 
 
 def choice_of_samples(
     candidates: list[Batch], order: Tensor, count: int, data: Samples, generator: torch.Generator | None
-) -> Choice:
+) -> Ranking:
     """Winners of the samples that come first, as large as the candidates; the others are dealt out anew.
 
     Args:
@@ -25,9 +25,9 @@ def choice_of_samples(
     sizes = [len(batch) for batch in candidates]
     winners = [everything.rows(part) for part in order.split(sizes[:count])]
     if generator is None:
-        return Choice(winners, [])
+        return Ranking(winners, [])
     left = torch.ones(len(everything), dtype=torch.bool)
     left[order] = False
     others = left.nonzero().squeeze(1)
     others = others[torch.randperm(len(others), generator=generator)]
-    return Choice(winners, [everything.rows(part) for part in others.split(sizes[count:])])
+    return Ranking(winners, [everything.rows(part) for part in others.split(sizes[count:])])

@@ -11,7 +11,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from lessonplan.mix.network import Passes
+from lessonplan.network.learner import Step
+from lessonplan.network.passes import Passes
 
 
 class Samples(Protocol):
@@ -33,19 +34,6 @@ class Samples(Protocol):
 
     def batches(self, index_batches: Iterable[Tensor], epoch: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         """The same for many batches, perhaps read ahead."""
-
-
-@dataclass
-class Step:
-    """What an update saw.
-
-    Attributes:
-        logits: ``(M, C)`` before the update.
-        losses: ``(M,)``, or a scalar where the loss function gives no more.
-    """
-
-    logits: Tensor
-    losses: Tensor
 
 
 @dataclass

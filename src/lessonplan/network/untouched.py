@@ -1,0 +1,137 @@
+"""Looking at a network without leaving a trace in it, and random numbers that are borrowed and given back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.dropout import _DropoutNd
+
+from lessonplan.network.snapshot import Snapshot
+
+Mode = Literal["eval", "train"]
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode inside, every module's own mode again afterwards."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+
+
+@contextmanager
+def frozen(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode and parameters that need no gradient inside, everything as before afterwards.
+
+    Gradients with respect to inputs then cost neither the time nor the memory of parameter gradients.
+    """
+    needed = [p for p in model.parameters() if p.requires_grad]
+    with evaluating(model):
+        try:
+            for p in needed:
+                p.requires_grad_(False)
+            yield
+        finally:
+            for p in needed:
+                p.requires_grad_(True)
+
+
+@contextmanager
+def scoring(model: nn.Module, mode: Mode = "eval") -> Iterator[None]:
+    """Forward passes inside leave no trace: parameters, buffers, modes, gradients and random state stay.
+
+    Args:
+        model: any module; each submodule gets its own training mode back.
+        mode: "eval" uses running statistics and no dropout; "train" normalises by the batch and drops, as
+            ASSIST's own code did.
+
+    >>> net = nn.BatchNorm1d(2)
+    >>> with scoring(net, "train"):
+    ...     _ = net(torch.randn(4, 2))
+    >>> int(net.num_batches_tracked)
+    0
+    """
+    modes = [(module, module.training) for module in model.modules()]
+    buffers = [
+        (module, name, buffer, buffer.clone())
+        for module in model.modules()
+        for name, buffer in module.named_buffers(recurse=False)
+    ]
+    # Weights that autocast casts without a graph would stay in its cache, for a training pass to come.
+    caches = torch.is_autocast_cache_enabled()
+    with torch.random.fork_rng(devices=accelerators(model)), torch.no_grad():
+        torch.set_autocast_cache_enabled(False)
+        try:
+            model.train(mode == "train")
+            yield
+        finally:
+            torch.set_autocast_cache_enabled(caches)
+            for module, training in modes:
+                module.training = training
+            for module, name, buffer, saved in buffers:
+                buffer.copy_(saved)
+                setattr(module, name, buffer)  # some modules replace theirs
+
+
+@contextmanager
+def untouched(model: nn.Module) -> Iterator[None]:
+    """Restore buffers and random state behind the block, and leave dropout out within it.
+
+    Normalisation stays as it is in training, on the statistics of each batch: running statistics are behind
+    the weights by many updates, which would count as a loss of every candidate.
+    """
+    snapshot = Snapshot(model, parameters=False)
+    snapshot.take()
+    active = [m for m in model.modules() if isinstance(m, _DropoutNd) and m.training and m.p > 0]
+    for module in active:
+        module.training = False
+    try:
+        yield
+    finally:
+        for module in active:
+            module.training = True
+        snapshot.restore()
+
+
+def has_dropout(model: nn.Module) -> bool:
+    """Whether a loss of the training pass differs from a measured one."""
+    return any(isinstance(m, _DropoutNd) and m.training and m.p > 0 for m in model.modules())
+
+
+@contextmanager
+def seeded(seed: int, devices: Sequence[torch.device] = ()) -> Iterator[None]:
+    """Seed PyTorch's global generators inside, and restore them afterwards.
+
+    Args:
+        seed: 64-bit seed.
+        devices: accelerators whose generators are borrowed too.
+    """
+    with torch.random.fork_rng(devices=list(devices)):
+        torch.default_generator.manual_seed(seed)
+        for device in devices:
+            with torch.cuda.device(device):
+                torch.cuda.manual_seed(seed)
+        yield
+
+
+def device_of(model: nn.Module, default: Tensor) -> torch.device:
+    """Where a network's parameters are; where ``default`` is, if it has none."""
+    return next((p.device for p in model.parameters()), default.device)
+
+
+def accelerators(model: nn.Module) -> list[torch.device]:
+    """The accelerators that hold a network's parameters, whose random generators a pass may use."""
+    return sorted({p.device for p in model.parameters() if p.device.type == "cuda"}, key=str)
+
+
+def accelerators_among(*devices: torch.device) -> list[torch.device]:
+    """Those of the devices that have random generators of their own."""
+    return [device for device in devices if device.type == "cuda"]

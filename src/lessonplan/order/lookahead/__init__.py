@@ -1,0 +1,1 @@
+"""Look-ahead: what a step with each candidate would bring."""

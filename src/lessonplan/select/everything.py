@@ -1,0 +1,20 @@
+"""No selection, as a selection: every sample is trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from lessonplan.select.batchwise import Batchwise
+from lessonplan.select.epochwise import Epochwise
+from lessonplan.select.when import Selecting
+
+
+class Everything(Selecting):
+    """Keeps all samples: it has no stages, remembers nothing and has no state."""
+
+    def __init__(self) -> None:
+        self.epochwise = self.batchwise = None
+
+    def stages(self) -> Iterator[Epochwise | Batchwise]:
+        """None."""
+        yield from ()
