@@ -12,7 +12,7 @@ from lessonplan.errors import ConfigError
 if TYPE_CHECKING:
     from lessonplan.mix import Mix
     from lessonplan.order.base import Orderer
-    from lessonplan.select.when import Selectable, Selecting
+    from lessonplan.select.stages import Selectable, SelectionStages
 
 
 @dataclass(init=False)
@@ -45,7 +45,7 @@ class Plan:
     accuracy >> batchwise
     """
 
-    select: Selecting | None = None
+    select: SelectionStages | None = None
     order: Orderer | None = None
     mix: Mix | None = None
 
@@ -53,9 +53,9 @@ class Plan:
         self, select: Selectable | None = None, order: Orderer | None = None, mix: Mix | None = None
     ) -> None:
         if select is not None:
-            from lessonplan.select.when import Selecting
+            from lessonplan.select.stages import SelectionStages
 
-            self.select = Selecting.of(select)
+            self.select = SelectionStages.of(select)
         self.order, self.mix = order, mix
 
     @classmethod

@@ -345,10 +345,13 @@ def test_a_network_of_ones_own(own, capsys) -> None:
     [
         ("--model my_networks_of_this_test:sure --data digits --out o", "returns probabilities"),
         ("--model my_networks_of_this_test:few --data digits --out o", "the model has 3 outputs"),
-        ("--model my_networks_of_this_test:none --data digits --out o", "has no 'none'"),
+        (
+            "--model my_networks_of_this_test:none --data digits --out o",
+            "unknown name in my_networks_of_this_test 'none'",
+        ),
         ("--model my_networks_of_this_test:number --data digits --out o", "not a torch.nn.Module"),
-        ("--model nowhere_at_all:linear --data digits --out o", "cannot be imported"),
-        ("--model gone.py:linear --data digits --out o", "cannot be imported"),
+        ("--model nowhere_at_all:linear --data digits --out o", "is not to be found"),
+        ("--model gone.py:linear --data digits --out o", "does not exist"),
         ("--model my_networks_of_this_test:linear --weights gone.st --data digits --out o", "no such file"),
         (
             "--model my_networks_of_this_test:linear --weights my_networks_of_this_test.py --data digits --out o",

@@ -44,7 +44,7 @@ def test_eps_is_read_as_people_write_it() -> None:
     [
         ("k=1", "ttsa:k=1"),
         ("copis=3", "did you mean 'copies'"),
-        ("4", "write for example k=4"),
+        ("4", "write option=value"),
         ("k=x", "a whole number"),
     ],
 )

@@ -6,7 +6,7 @@ import torch
 from torch.nn.functional import one_hot
 
 from lessonplan import mix as m
-from lessonplan.mix.spec import MIXES
+from lessonplan.mix.text import MIXES
 
 CLASSES = 5
 

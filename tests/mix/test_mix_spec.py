@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from lessonplan import mix as m
 from lessonplan.errors import ConfigError
-from lessonplan.mix.spec import MIXES, parse_mix
+from lessonplan.mix.text import MIXES, parse_mix
 
 number = st.floats(0.01, 50, allow_nan=False)
 OPTIONS = {

@@ -17,7 +17,8 @@ from torch import nn
 import lessonplan.models as models
 from lessonplan.errors import ConfigError
 from lessonplan.models import build_model, check_model, model_names
-from lessonplan.models.spec import MIN_SIDE, parse
+from lessonplan.models.spec import parse
+from lessonplan.models.table import FAMILIES
 
 
 def weights(model: nn.Module) -> torch.Tensor:
@@ -111,7 +112,7 @@ def test_wrong_shapes(spec: str, shape: tuple[int, ...], classes: int, said: str
 
 @pytest.mark.parametrize("name", [n for n in model_names() if not n.endswith(("190-40", "28-10"))])
 def test_the_smallest_images_allowed_reach_the_logits(name: str) -> None:
-    side = MIN_SIDE[parse(name).family]
+    side = FAMILIES[parse(name).family].least_side
     with torch.device("meta"):
         model = build_model(name, shape=(1, side, side + 1), num_classes=3)
         assert model(torch.zeros(2, 1, side, side + 1)).shape == (2, 3)

@@ -22,7 +22,7 @@ from torch.nn.functional import cross_entropy
 
 from lessonplan.errors import LessonplanError
 from lessonplan.select.base import Filter, Part, Scored, Selector
-from lessonplan.select.spec import PARTS, parse_part
+from lessonplan.select.text import PARTS, parse_part
 
 SAMPLES, CLASSES, STEPS = 24, 5, 6
 HOLDOUT = torch.rand(SAMPLES, generator=torch.Generator().manual_seed(1)) * 2

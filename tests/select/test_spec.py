@@ -6,9 +6,8 @@ import pytest
 
 from lessonplan.errors import ConfigError
 from lessonplan.select.filters import AccuracyFilter, MarginFilter
-from lessonplan.select.parse import parse_select
 from lessonplan.select.selectors import LossWeighted, QSplit, TopK, TopQuantile
-from lessonplan.select.spec import PARTS, parse_part
+from lessonplan.select.text import PARTS, parse_part, parse_select
 
 
 @pytest.mark.parametrize(

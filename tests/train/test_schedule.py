@@ -99,7 +99,7 @@ def test_state_goes_round() -> None:
     [
         ("cosin", "did you mean 'cosine'"),
         ("cosine:ende=1", "did you mean 'end'"),
-        ("cosine:end=low", "is no number"),
+        ("cosine:end=low", "give a number"),
         ("cosine:end=2", "out of range"),
         ("exponential:end=0", "out of range"),
         ("step:parts=0", "out of range"),

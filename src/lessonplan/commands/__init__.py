@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+from lessonplan.commands.check import Check
 from lessonplan.commands.common import DataOptions
 from lessonplan.commands.compare import Compare
 from lessonplan.commands.evaluate import Evaluate
@@ -23,6 +24,7 @@ _SPELLED_OTHERWISE = {"network": "run"}  # fields whose option could not be a fi
 COMMAND_TYPES: dict[str, Any] = {
     "compare": Compare,
     "train": Train,
+    "check": Check,
     "preview": Preview,
     "evaluate": Evaluate,
     "order": Order,

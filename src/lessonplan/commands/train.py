@@ -17,9 +17,9 @@ class Train:
     out: Path
     """folder of the run; the same command again resumes it"""
     model: str = "tiny"
-    """name of the network, for example wrn-16-1, resnet-18, timm:NAME"""
+    """network, for example wrn-16-1, wrn-16-1:norm=group, timm:NAME, or your own: module:Class, FILE.py:Class"""
     mix: str = "none"
-    """how samples are mixed, for example mixup, cascade:k=4, sum:k=2,until=80%, mixup|cutmix"""
+    """how samples are mixed: mixup, cascade:k=4, sum:k=2,until=80%, mixup|cutmix, mixup >> cutout, FILE.py:Mine"""
     select: str = "none"
     """which samples are trained on, for example "accuracy:margin=0.2 >> topk:0.5" or accuracy >> epochwise"""
     order: str = "none"

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from lessonplan.data.keyed import keyed_uniform, stream_key
 from lessonplan.errors import ConfigError, DataError, unknown
+from lessonplan.parts.identity import describe_function
 
 Transform = Callable[[Tensor], Tensor]
 _TRANSFORM = 0x5452_414E_53  # keeps a transform's random numbers apart from those of flips and crops
@@ -85,7 +86,7 @@ class Augment:
         words += ["pad:zeros"] * (self.crop > 0 and self.pad == "zeros")
         words += [f"shift:{self.shift}"] * (self.shift > 0)
         if self.transform is not None:
-            words.append(f"transform={getattr(self.transform, '__qualname__', repr(self.transform))}")
+            words.append(f"transform={describe_function(self.transform)}")
         return ",".join(words) or "none"
 
     def check(self, shape: tuple[int, ...]) -> None:

@@ -25,6 +25,7 @@ from lessonplan.lab.methods import Method, read_methods
 from lessonplan.lab.progress import RunCounter
 from lessonplan.lab.results import summarise, write_results
 from lessonplan.models import check_model
+from lessonplan.models.spec import model_identity
 from lessonplan.parts.identity import describe_function
 from lessonplan.plan import Plan
 from lessonplan.report import write_comparison, write_run
@@ -213,6 +214,7 @@ def _job(
         "data": [view.source.fingerprint for view in (sample.train, sample.test) if view is not None],
         "data_options": comparison.data_options,
         "settings": identity_settings(chosen),
+        **(model_identity(model) if isinstance(model, str) else {}),
     }
     stem = re.sub(r"[^A-Za-z0-9._-]+", "_", method.name)[:40]
     folder = root / "runs" / f"{stem}-seed{seed}-{content_hash(identity)}"

@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from lessonplan.errors import ConfigError, unknown
-from lessonplan.mix.spec import MIXES, NO_MIX
+from lessonplan.mix.text import MIXES, NO_MIX
 from lessonplan.plan import Plan
 from lessonplan.settings import Settings
 

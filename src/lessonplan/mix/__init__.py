@@ -7,8 +7,8 @@ from lessonplan.mix.combine import Chain, Choice, Probability, Until
 from lessonplan.mix.manifold import ManifoldMixup
 from lessonplan.mix.pairs import CutMix, Cutout, Mixup, SamplePairing
 from lessonplan.mix.puzzle import PuzzleMix
-from lessonplan.mix.spec import parse_mix
 from lessonplan.mix.sums import SumAugment
+from lessonplan.mix.text import parse_mix
 from lessonplan.network.network import Network
 
 __all__ = [

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import importlib
+import inspect
+import typing
+from typing import Any
+
 import torch
 from torch import nn
 
-from lessonplan.errors import ConfigError
-from lessonplan.models.densenet import DenseNetBC
-from lessonplan.models.dla import DLA, SimpleDLA
-from lessonplan.models.fcnet import FCNet
-from lessonplan.models.lenet import LeNet
-from lessonplan.models.preact_resnet import PreActResNet
-from lessonplan.models.resnet import ResNet18
-from lessonplan.models.spec import ModelSpec, at_least_one, check_shape, parse
+from lessonplan.errors import unknown
+from lessonplan.models.own_model import build_own
+from lessonplan.models.sizes import at_least_one
+from lessonplan.models.spec import ModelSpec, check_shape, parse
+from lessonplan.models.table import FAMILIES
 from lessonplan.models.timm_adapter import build_timm
-from lessonplan.models.tiny import TinyResNet
-from lessonplan.models.vgg import VGG11
-from lessonplan.models.wide_resnet import WideResNet
+from lessonplan.text_options import convert, read_pairs
+
+_TOLD = ("in_channels", "num_classes", "image_size")
 
 
 def build_model(spec: str, *, shape: tuple[int, ...], num_classes: int, seed: int | None = None) -> nn.Module:
@@ -24,8 +26,10 @@ def build_model(spec: str, *, shape: tuple[int, ...], num_classes: int, seed: in
 
     Args:
         spec: one of `lessonplan.models.model_names` (the numbers may be changed: ``"fcnet-N"``,
-            ``"wrn-DEPTH-WIDEN"``, ``"preact-resnet-DEPTH"``, ``"densenet-bc-DEPTH-GROWTH"``), or
-            ``"timm:NAME"`` for any model of timm (extra ``lessonplan[timm]``, no pretrained weights).
+            ``"wrn-DEPTH-WIDEN"``, ``"preact-resnet-DEPTH"``, ``"densenet-bc-DEPTH-GROWTH"``; options after a
+            colon: ``"wrn-16-1:norm=group,dropout=0.3"``), ``"timm:NAME"`` for any model of timm (extra
+            ``lessonplan[timm]``, no pretrained weights), or a class or function of your own, ``"module:Class"``
+            or ``"FILE.py:Class"``, options after another colon.
         shape: shape of one input, ``(C, H, W)``; ``fcnet`` also takes ``(F,)``.
         num_classes: number of outputs, 1 or more.
         seed: the same seed gives the same weights; None draws a fresh one from the operating system. The
@@ -37,7 +41,7 @@ def build_model(spec: str, *, shape: tuple[int, ...], num_classes: int, seed: in
         have ``stage_names``: the submodules behind which hidden representations can be mixed.
 
     Raises:
-        ConfigError: unknown name, numbers or shape that are not allowed, or timm missing.
+        ConfigError: unknown name, numbers, options or shape that are not allowed, or timm missing.
 
     >>> model = build_model("tiny", shape=(1, 8, 8), num_classes=10, seed=0)
     >>> model(torch.zeros(2, 1, 8, 8)).shape
@@ -68,29 +72,28 @@ def count_parameters(model: nn.Module) -> int:
 
 
 def _construct(model: ModelSpec, shape: tuple[int, ...], classes: int) -> nn.Module:
-    channels = shape[0]
     size = (shape[1], shape[2]) if len(shape) == 3 else (1, 1)
-    match model.family, model.numbers:
-        case "tiny", ():
-            return TinyResNet(in_channels=channels, num_classes=classes, image_size=size)
-        case "lenet", ():
-            return LeNet(in_channels=channels, num_classes=classes, image_size=size)
-        case "fcnet", (hidden,):
-            return FCNet(hidden, in_channels=channels, num_classes=classes, image_size=size)
-        case "wrn", (depth, widen):
-            return WideResNet(depth, widen, in_channels=channels, num_classes=classes)
-        case "preact-resnet", (depth,):
-            return PreActResNet(depth, in_channels=channels, num_classes=classes)
-        case "resnet-18", ():
-            return ResNet18(in_channels=channels, num_classes=classes)
-        case "dla", ():
-            return DLA(in_channels=channels, num_classes=classes)
-        case "simple-dla", ():
-            return SimpleDLA(in_channels=channels, num_classes=classes)
-        case "vgg-11", ():
-            return VGG11(in_channels=channels, num_classes=classes)
-        case "densenet-bc", (depth, growth):
-            return DenseNetBC(depth, growth, in_channels=channels, num_classes=classes)
-        case "timm", ():
-            return build_timm(model.name, in_channels=channels, num_classes=classes, image_size=size)
-    raise ConfigError(f"no builder for model family {model.family!r}")
+    if model.family == "timm":
+        return build_timm(model.name, in_channels=shape[0], num_classes=classes, image_size=size)
+    if model.family == "own":
+        return build_own(model.name, shape, classes)
+    module, _, name = FAMILIES[model.family].home.partition(":")
+    cls: type[nn.Module] = getattr(importlib.import_module(f"lessonplan.models.{module}"), name)
+    takes = inspect.signature(cls).parameters
+    told = {"in_channels": shape[0], "num_classes": classes, "image_size": size}
+    given = {key: value for key, value in told.items() if key in takes}
+    return cls(*model.numbers, **given, **_options(cls, model))
+
+
+def _options(cls: type[nn.Module], model: ModelSpec) -> dict[str, Any]:
+    """The options of a spelling, as the constructor's annotations say."""
+    hints = typing.get_type_hints(cls.__init__)
+    keyword = inspect.Parameter.KEYWORD_ONLY
+    allowed = [
+        p.name for p in inspect.signature(cls).parameters.values() if p.kind is keyword and p.name not in _TOLD
+    ]
+    pairs = read_pairs(model.family, model.options)
+    for name in pairs:
+        if name not in allowed:
+            raise unknown(f"option of {model.family}", name, allowed)
+    return {name: convert(f"{model.family}:{name}", text, hints[name]) for name, text in pairs.items()}

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lessonplan.models.common import conv1x1, conv3x3, global_mean, init_convs
-from lessonplan.models.spec import at_least_one, blocks_per_stage
+from lessonplan.models.sizes import at_least_one, blocks_per_stage
 
 
 class DenseLayer(nn.Module):

@@ -6,7 +6,8 @@ import math
 
 from torch import Tensor, nn
 
-from lessonplan.models.spec import at_least_one, image_sides
+from lessonplan.models.sizes import at_least_one
+from lessonplan.models.spec import image_sides
 
 
 class FCNet(nn.Module):

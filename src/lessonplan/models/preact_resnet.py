@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from lessonplan.models.blocks import Block, PreActBlock, make_stage
 from lessonplan.models.common import conv3x3, global_mean, init_convs
-from lessonplan.models.spec import blocks_per_stage
+from lessonplan.models.sizes import blocks_per_stage
 
 
 class PreActResNet(nn.Module):

@@ -6,51 +6,8 @@ import re
 from dataclasses import dataclass
 
 from lessonplan.errors import ConfigError, unknown
-
-PATTERNS = {
-    "tiny": r"tiny",
-    "lenet": r"lenet",
-    "fcnet": r"fcnet-(\d+)",
-    "wrn": r"wrn-(\d+)-(\d+)",
-    "preact-resnet": r"preact-resnet-(\d+)",
-    "resnet-18": r"resnet-18",
-    "dla": r"dla",
-    "simple-dla": r"simple-dla",
-    "vgg-11": r"vgg-11",
-    "densenet-bc": r"densenet-bc-(\d+)-(\d+)",
-}
-"""Regular expression of every family's spelling; the groups are its numbers."""
-
-MIN_SIDE = {
-    "tiny": 8,
-    "lenet": 16,  # 16 -> conv 12 -> pool 6 -> conv 2 -> pool 1
-    "fcnet": 1,
-    "wrn": 4,
-    "preact-resnet": 8,
-    "resnet-18": 8,
-    "dla": 8,
-    "simple-dla": 8,
-    "vgg-11": 17,  # the last of five halvings (rounded up) still has two pixels to choose from
-    "densenet-bc": 4,
-}
-"""Smallest height and width, in pixels, at which no stage of the network runs on nothing."""
-
-_EXAMPLES = (
-    "tiny",
-    "lenet",
-    "fcnet-100",
-    "wrn-16-1",
-    "wrn-40-4",
-    "wrn-28-10",
-    "preact-resnet-18",
-    "preact-resnet-56",
-    "resnet-18",
-    "dla",
-    "simple-dla",
-    "vgg-11",
-    "densenet-bc-100-12",
-    "densenet-bc-190-40",
-)
+from lessonplan.models.table import FAMILIES
+from lessonplan.parts.own import is_own, load_own
 
 
 @dataclass(frozen=True)
@@ -59,7 +16,8 @@ class ModelSpec:
 
     family: str
     numbers: tuple[int, ...] = ()
-    name: str = ""  # what stands behind "timm:"
+    name: str = ""  # what stands behind "timm:", or an address of the user's own
+    options: str = ""
 
 
 def model_names() -> list[str]:
@@ -68,7 +26,7 @@ def model_names() -> list[str]:
     >>> model_names()[:4]
     ['tiny', 'lenet', 'fcnet-100', 'wrn-16-1']
     """
-    return list(_EXAMPLES)
+    return [example for family in FAMILIES.values() for example in family.examples]
 
 
 def parse(spec: str) -> ModelSpec:
@@ -78,7 +36,9 @@ def parse(spec: str) -> ModelSpec:
         ConfigError: the name is unknown (the nearest is suggested) or a number is not allowed.
 
     >>> parse("wrn-28-10")
-    ModelSpec(family='wrn', numbers=(28, 10), name='')
+    ModelSpec(family='wrn', numbers=(28, 10), name='', options='')
+    >>> parse("wrn-16-1:norm=group").options
+    'norm=group'
     """
     text = spec.strip()
     if text.lower().startswith("timm:"):
@@ -86,16 +46,29 @@ def parse(spec: str) -> ModelSpec:
         if not name:
             raise ConfigError("model 'timm:' lacks a name: write one behind it, for example 'timm:resnet18'")
         return ModelSpec("timm", name=name)
-    for family, pattern in PATTERNS.items():
-        if match := re.fullmatch(pattern, text.lower(), flags=re.ASCII):
+    head, _, options = (piece.strip() for piece in text.partition(":"))
+    for name, family in FAMILIES.items():
+        if match := re.fullmatch(family.pattern, head.lower(), flags=re.ASCII):
             numbers = tuple(int(group) for group in match.groups())
-            _check_numbers(family, numbers)
-            return ModelSpec(family, numbers)
-    raise unknown("model", spec, [*_EXAMPLES, "timm:NAME"])
+            family.check(*numbers)
+            return ModelSpec(name, numbers, options=options)
+    if is_own(text):
+        return ModelSpec("own", name=text)
+    raise unknown("model", spec, [*model_names(), "timm:NAME", "module:Class", "FILE.py:Class"])
+
+
+def model_identity(spec: str) -> dict[str, str]:
+    """What a model's spelling leaves out of a run's identity: the content of the file, where it is the user's own.
+
+    >>> model_identity("tiny")
+    {}
+    """
+    model = parse(spec)
+    return {"model_code": load_own(model.name).digest} if model.family == "own" else {}
 
 
 def check_model(spec: str, shape: tuple[int, ...] | None = None) -> None:
-    """Raise if a model cannot be built, without importing torch.
+    """Raise if a model cannot be built, without importing torch (but for one of the user's own).
 
     Args:
         spec: the model's spelling, see `lessonplan.models.build_model`.
@@ -109,6 +82,8 @@ def check_model(spec: str, shape: tuple[int, ...] | None = None) -> None:
     lessonplan.errors.ConfigError: vgg-11 needs images of at least 17 x 17 pixels, got 8 x 8: ...
     """
     model = parse(spec)
+    if model.family == "own":
+        load_own(model.name)
     if shape is not None:
         check_shape(model, shape)
 
@@ -119,8 +94,10 @@ def check_shape(model: ModelSpec, shape: tuple[int, ...]) -> None:
         raise ConfigError(
             f"input shape {shape} is neither (channels, height, width) nor (features,): give one of the two"
         )
+    if model.family == "own":
+        return
     if len(shape) == 1:
-        if model.family != "fcnet":
+        if model.family == "timm" or not FAMILIES[model.family].flat:
             name = model.name or model.family
             raise ConfigError(
                 f"{name} takes images (channels, height, width), got shape {shape}: use fcnet-N for flat features"
@@ -136,46 +113,10 @@ def image_sides(family: str, size: int | tuple[int, int]) -> tuple[int, int]:
     (28, 28)
     """
     height, width = (size, size) if isinstance(size, int) else size
-    least = MIN_SIDE[family]
+    least = FAMILIES[family].least_side
     if min(height, width) < least:
         raise ConfigError(
             f"{family} needs images of at least {least} x {least} pixels, got {height} x {width}: "
             "enlarge them or use a smaller model such as tiny (from 8 x 8) or fcnet-100 (any size)"
         )
     return height, width
-
-
-def blocks_per_stage(family: str, depth: int, period: int, offset: int) -> int:
-    """The n of ``depth = period * n + offset``, n >= 1: how many blocks each stage of a deep network has.
-
-    >>> blocks_per_stage("wrn", 28, period=6, offset=4)
-    4
-    """
-    blocks, rest = divmod(depth - offset, period)
-    if rest or blocks < 1:
-        some = ", ".join(str(period * n + offset) for n in range(1, 5))
-        also = "18 or " if family == "preact-resnet" else ""
-        raise ConfigError(
-            f"{family} of depth {depth} does not exist: the depth must be {also}{period}n + {offset} ({some}, ...)"
-        )
-    return blocks
-
-
-def at_least_one(what: str, value: int) -> int:
-    """The value itself if it is 1 or more; otherwise a `ConfigError` that names it."""
-    if value < 1:
-        raise ConfigError(f"{what} must be 1 or more, got {value}")
-    return value
-
-
-def _check_numbers(family: str, numbers: tuple[int, ...]) -> None:
-    if family == "wrn":
-        blocks_per_stage("wrn", numbers[0], period=6, offset=4)
-        at_least_one("widening factor of wrn", numbers[1])
-    elif family == "preact-resnet" and numbers[0] != 18:
-        blocks_per_stage("preact-resnet", numbers[0], period=6, offset=2)
-    elif family == "densenet-bc":
-        blocks_per_stage("densenet-bc", numbers[0], period=6, offset=4)
-        at_least_one("growth rate of densenet-bc", numbers[1])
-    elif family == "fcnet":
-        at_least_one("hidden units of fcnet", numbers[0])

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from lessonplan.errors import ConfigError
 from lessonplan.models.blocks import PreActBlock, make_stage
 from lessonplan.models.common import conv3x3, global_mean, init_convs, norm_layer
-from lessonplan.models.spec import at_least_one, blocks_per_stage
+from lessonplan.models.sizes import at_least_one, blocks_per_stage
 
 
 class WideResNet(nn.Module):

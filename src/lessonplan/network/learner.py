@@ -94,3 +94,17 @@ def weighted_mean(losses: Tensor, weights: Tensor | None) -> Tensor:
     if weights is None or losses.ndim == 0:
         return losses.mean()
     return (losses * weights.to(losses.device)).mean()
+
+
+def restart(optimizer: torch.optim.Optimizer) -> None:
+    """Forget momentum and its like.
+
+    Fused SGD gets zeros, which make the same first update. Left to make its buffers itself, it keeps memory that
+    was never written where fp16's scaler skips that update, and fails for parameters whose gradients begin later.
+    """
+    optimizer.state.clear()
+    if isinstance(optimizer, torch.optim.SGD):
+        for group in optimizer.param_groups:
+            if group["fused"] and group["momentum"] > 0:
+                for parameter in group["params"]:
+                    optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)

@@ -45,7 +45,7 @@ def frozen(model: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def scoring(model: nn.Module, mode: Mode = "eval") -> Iterator[None]:
+def asked(model: nn.Module, mode: Mode = "eval") -> Iterator[None]:
     """Forward passes inside leave no trace: parameters, buffers, modes, gradients and random state stay.
 
     Args:
@@ -54,7 +54,7 @@ def scoring(model: nn.Module, mode: Mode = "eval") -> Iterator[None]:
             ASSIST's own code did.
 
     >>> net = nn.BatchNorm1d(2)
-    >>> with scoring(net, "train"):
+    >>> with asked(net, "train"):
     ...     _ = net(torch.randn(4, 2))
     >>> int(net.num_batches_tracked)
     0

@@ -6,7 +6,7 @@ from lessonplan.order.base import Orderer
 from lessonplan.order.by_score import ByScore, MultiAttempt
 from lessonplan.order.loss_delta import LossDelta
 from lessonplan.order.perfect import Engine, perfect_ordering
-from lessonplan.order.spec import ORDERS, parse_order
+from lessonplan.order.text import ORDERS, parse_order
 
 __all__ = [
     "ORDERS",

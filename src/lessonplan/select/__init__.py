@@ -2,14 +2,13 @@
 
 from typing import TYPE_CHECKING, Any
 
-from lessonplan.network.untouched import scoring
+from lessonplan.network.untouched import asked as scoring
 from lessonplan.select.asking import Scoring
 from lessonplan.select.base import Filter, Part, Scored, Selector
 from lessonplan.select.batchwise import Batchwise, smallest_raw_batch
 from lessonplan.select.control import MatchedRandom
 from lessonplan.select.epochwise import Epochwise
 from lessonplan.select.filters import AccuracyFilter, MarginFilter
-from lessonplan.select.parse import parse_select
 from lessonplan.select.published import (
     ActiveBias,
     GradientNorm,
@@ -21,8 +20,9 @@ from lessonplan.select.published import (
 )
 from lessonplan.select.selection import Selection
 from lessonplan.select.selectors import LossWeighted, QSplit, RandomSubset, TopK, TopQuantile, Uniform
-from lessonplan.select.spec import PARTS
-from lessonplan.select.when import Selecting
+from lessonplan.select.stages import SelectionStages
+from lessonplan.select.stages import SelectionStages as Selecting
+from lessonplan.select.text import PARTS, parse_select
 
 __all__ = [
     "PARTS",
@@ -46,6 +46,7 @@ __all__ = [
     "SelectedBatches",
     "Selecting",
     "Selection",
+    "SelectionStages",
     "SelectiveBackprop",
     "Selector",
     "TopK",

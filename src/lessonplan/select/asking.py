@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from lessonplan.errors import ConfigError
 from lessonplan.network.learner import soft
 from lessonplan.network.network import Network
-from lessonplan.network.untouched import Mode, accelerators, scoring
+from lessonplan.network.untouched import Mode, accelerators, asked
 
 _CHUNK = 1024
 _CHUNK_ON_CPU = 128  # larger activations leave the caches, and each sample then takes up to twice the time
@@ -62,7 +62,7 @@ class Scoring:
             ConfigError: the loss function gives no loss for each sample.
         """
         mode: Mode = self.mode if len(x) > 1 else "eval"
-        with scoring(network.module, mode):
+        with asked(network.module, mode):
             # Batch statistics need the whole batch; otherwise chunks bound the memory.
             parts = [x] if mode == "train" else pieces(x)
             logits = torch.cat([self._logits(network, part) for part in parts])
@@ -113,7 +113,7 @@ def same_in_both_modes(model: nn.Module, x: Tensor) -> tuple[bool, int]:
         return False, 0
     probe, outputs = x[:_PROBE], []
     for mode in ("eval", "train"):
-        with scoring(model, mode):
+        with asked(model, mode):
             before = [tensor.clone() for tensor in _traces(model)]
             outputs.append(model(probe).float())
             if not all(torch.equal(a, b) for a, b in zip(before, _traces(model), strict=True)):

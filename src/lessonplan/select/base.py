@@ -56,7 +56,7 @@ class Part:
         progress: how much of the run is over, in [0, 1].
     """
 
-    name: ClassVar[str]
+    name: ClassVar[str] = ""
     progress: float = field(default=0.0, init=False, repr=False)
 
     @property

@@ -10,7 +10,7 @@ import math
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 
@@ -22,6 +22,7 @@ from lessonplan.select.asking import Scoring, same_in_both_modes
 from lessonplan.select.base import Part, Scored
 from lessonplan.select.selection import Selection
 from lessonplan.select.single_pass import SinglePass
+from lessonplan.select.stage import Stage
 from lessonplan.select.tally import Tally
 
 Overflow = Literal["carry", "discard"]
@@ -43,7 +44,7 @@ class _Kept:
     born: int
 
 
-class Batchwise:
+class Batchwise(Stage):
     """Score raw batches, gather what is kept, and hand out full batches.
 
     Args:
@@ -65,6 +66,8 @@ class Batchwise:
         ConfigError: an option is out of range, or "auto" meets a selector that takes a fixed number.
     """
 
+    name: ClassVar[str] = "batchwise"
+
     def __init__(
         self,
         selection: Selection | Part,
@@ -76,9 +79,9 @@ class Batchwise:
         reuse: Reuse = "auto",
         scoring: Scoring | None = None,
     ) -> None:
-        self.selection = Selection.of(selection)
+        super().__init__(selection, scoring)
         self.batch_size, self.raw_batch_size, self.overflow = batch_size, raw_batch_size, overflow
-        self.max_age, self.refresh, self.reuse, self.scoring = max_age, refresh, reuse, scoring or Scoring()
+        self.max_age, self.refresh, self.reuse = max_age, refresh, reuse
         self._check()
         self.acceptance = 1.0
         self._pool: deque[_Kept] = deque()
@@ -279,15 +282,6 @@ class Batchwise:
         return self.selection.needs == "forward" and wanted is not None and passed * SINGLE_PASS_ABOVE <= wanted
 
     # -- state ---------------------------------------------------------------------------------------
-
-    def config(self) -> dict[str, Any]:
-        """The options as plain data."""
-        names = ("batch_size", "raw_batch_size", "overflow", "max_age", "refresh", "reuse")
-        return {
-            "selection": self.selection.config(),
-            **{name: getattr(self, name) for name in names},
-            "scoring": vars(self.scoring),
-        }
 
     def state_dict(self) -> dict[str, Any]:
         """What waits, by index; the running acceptance."""

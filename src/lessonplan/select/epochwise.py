@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -14,6 +14,7 @@ from lessonplan.network.network import Network
 from lessonplan.select.asking import Scoring
 from lessonplan.select.base import Part, Scored
 from lessonplan.select.selection import Selection
+from lessonplan.select.stage import Stage
 from lessonplan.select.tally import Tally
 
 RESAMPLED = 1 << 30
@@ -22,7 +23,7 @@ RESAMPLED = 1 << 30
 _CHUNK = 512
 
 
-class Epochwise:
+class Epochwise(Stage):
     """Score every training sample at an epoch's start and train on those that are kept.
 
     Scores are read in chunks and only indices and scores are held: 12 bytes a sample and selector. Augmentation
@@ -38,6 +39,8 @@ class Epochwise:
         ConfigError: ``every`` is below 1.
     """
 
+    name: ClassVar[str] = "epochwise"
+
     def __init__(
         self,
         selection: Selection | Part,
@@ -47,8 +50,8 @@ class Epochwise:
     ) -> None:
         if every < 1:
             raise ConfigError(f"epochwise: every={every}: give 1 or more epochs")
-        self.selection, self.every, self.resample = Selection.of(selection), every, resample
-        self.scoring = scoring or Scoring()
+        super().__init__(selection, scoring)
+        self.every, self.resample = every, resample
         self._position = 0
         self._passing, self._scores = _Gathered(), [_Gathered() for _ in self.selection.selectors]
         self.kept: Tensor | None = None
@@ -118,15 +121,6 @@ class Epochwise:
             self._passing.add(indices[passing], len(data))
             self._position += len(indices)
             yield
-
-    def config(self) -> dict[str, Any]:
-        """The options as plain data."""
-        return {
-            "selection": self.selection.config(),
-            "every": self.every,
-            "resample": self.resample,
-            "scoring": vars(self.scoring),
-        }
 
     def state_dict(self) -> dict[str, Any]:
         """What was kept, and how far the scoring is."""

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 from lessonplan.select.batchwise import Batchwise
 from lessonplan.select.epochwise import Epochwise
-from lessonplan.select.when import Selecting
+from lessonplan.select.stages import SelectionStages
 
 
-class Everything(Selecting):
+class Everything(SelectionStages):
     """Keeps all samples: it has no stages, remembers nothing and has no state."""
 
     def __init__(self) -> None:

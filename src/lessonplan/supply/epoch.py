@@ -25,8 +25,8 @@ from lessonplan.select.asking import Scoring
 from lessonplan.select.base import Scored
 from lessonplan.select.epochwise import Epochwise
 from lessonplan.select.everything import Everything
+from lessonplan.select.stages import SelectionStages
 from lessonplan.select.tally import Tally
-from lessonplan.select.when import Selecting
 
 HANDLED = "every sample is handled"
 """Why training ends where a selection keeps nothing for a whole epoch."""
@@ -109,7 +109,7 @@ class Supply:
         *,
         seed: int,
         network: Network | None = None,
-        select: Selecting | None = None,
+        select: SelectionStages | None = None,
         order: Orderer | None = None,
         mix: Mix | None = None,
         heeds_logits: bool = False,

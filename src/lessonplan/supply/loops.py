@@ -15,12 +15,12 @@ from lessonplan.batch import Batch, Samples
 from lessonplan.errors import ConfigError
 from lessonplan.mix.base import StepResult
 from lessonplan.network.counters import Counters
-from lessonplan.network.learner import Learner, Step, soft
+from lessonplan.network.learner import Learner, Step, restart, soft
 from lessonplan.network.network import LossFunction, Network, soft_cross_entropy
 from lessonplan.network.passes import Passes
 from lessonplan.parts.part import Occasion
 from lessonplan.plan import Plan
-from lessonplan.select.when import Selectable
+from lessonplan.select.stages import Selectable
 from lessonplan.supply.epoch import Mixed, Supply
 from lessonplan.supply.tensors import as_samples
 
@@ -58,8 +58,10 @@ class Batches:
             raise ConfigError(f"the order {chosen.order} looks at the network and its updates: give optimizer=...")
         self.supply = Supply(train, seed=seed, select=chosen.select, order=chosen.order, mix=chosen.mix)
         self.supply.setup(Occasion(seed, train, held_out, train.num_classes))
-        optimizer = optimizer if optimizer is not None else torch.optim.SGD([torch.zeros(1)], lr=0.0)
-        self.supply.attach(Learner(Network(model, loss), optimizer, scaler))
+        self._model, self._optimizer = model, optimizer
+        learner = Learner(Network(model, loss), optimizer or torch.optim.SGD([torch.zeros(1)], lr=0.0), scaler)
+        self.supply.attach(learner)
+        self._stage_best: dict[str, Tensor] | None = None
         self.counters = Counters()
         self._in_epoch = self._starved = False
         self._last: Batch | None = None
@@ -151,11 +153,25 @@ class Batches:
         """Say a validation metric, higher is better, once an epoch: a cascade moves on by it.
 
         Returns:
-            ``"improved"`` (keep these weights), ``"switched"`` (a new stage: put the best weights of the last one
-            back), or ``"waiting"``.
+            ``"improved"`` (these weights are kept), ``"switched"`` (a new stage: the best weights of the last one
+            are put back, and the optimizer, where it was given, starts anew as the cascade says; a schedule of the
+            learning rate is the loop's), or ``"waiting"``.
         """
         self._heard = True
-        return self.supply.mix.step(metric)
+        outcome = self.supply.mix.step(metric)
+        if outcome == "improved":
+            self._stage_best = {name: value.clone() for name, value in self._model.state_dict().items()}
+        elif outcome == "switched":
+            self._begin_stage()
+        return outcome
+
+    def _begin_stage(self) -> None:
+        """A cascade moved on: back to the best weights of the stage that ended, the optimizer starts anew."""
+        if self._stage_best is not None:
+            self._model.load_state_dict(self._stage_best)
+            self._stage_best = None
+        if self.supply.mix.effects_of_switch().reset_optimizer and self._optimizer is not None:
+            restart(self._optimizer)
 
     @property
     def _remembers(self) -> bool:
@@ -174,7 +190,10 @@ class Batches:
                 " let it switch by shares of the budget"
             )
         self._heard = not self.supply.mix.needs_validation()
-        self.supply.start_epoch(self.epoch, self.batch_size, progress=self.progress, epochs=self.counters.epochs)
+        if self.supply.start_epoch(
+            self.epoch, self.batch_size, progress=self.progress, epochs=self.counters.epochs
+        ):
+            self._begin_stage()
         self._in_epoch = True
 
     def _count(self) -> None:
@@ -192,6 +211,7 @@ class Batches:
             "counters": self.counters.state_dict(),
             "supply": self.supply.state_dict(),
             "mix": self.supply.mix.state_dict(),
+            "stage_best": self._stage_best,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -200,6 +220,7 @@ class Batches:
         self.counters.load_state_dict(state["counters"])
         self.supply.load_state_dict(state["supply"])
         self.supply.mix.load_state_dict(state["mix"])
+        self._stage_best = state["stage_best"]
         self._last, self._observed = None, True
 
 

@@ -14,7 +14,7 @@ from lessonplan.errors import ConfigError
 from lessonplan.network.learner import Learner
 from lessonplan.network.network import LossFunction, Network, soft_cross_entropy
 from lessonplan.order.base import Orderer
-from lessonplan.order.spec import parse_order
+from lessonplan.order.text import parse_order
 from lessonplan.parts.part import Occasion
 from lessonplan.seeds import fold_seed
 from lessonplan.supply.tensors import as_samples

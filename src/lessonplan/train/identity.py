@@ -9,6 +9,7 @@ from torch import nn
 
 from lessonplan.data import Data
 from lessonplan.models import count_parameters
+from lessonplan.models.spec import model_identity
 from lessonplan.network.network import LossFunction
 from lessonplan.parts.identity import describe_function
 from lessonplan.plan import Plan
@@ -52,6 +53,8 @@ def run_config(
             "preprocessing": data.preprocessing.to_dict(),
         },
     }
+    if isinstance(model, str):
+        config |= model_identity(model)
     config["settings"]["device"] = data.train.device.type
     for name, function in (("loss", loss), ("optimizer", optimizer)):
         if function is not None:
@@ -83,10 +86,16 @@ def as_format_1(config: dict[str, Any]) -> dict[str, Any] | None:
         return None
     older = {name: value for name, value in config.items() if name != "format"}
     older["plan"] = _each_text(_without(plan, "class"), dotted_name)
+    augment = older["data"].get("augment") if isinstance(older["data"], dict) else None
+    if augment is not None:
+        older["data"] = {**older["data"], "augment": _TRANSFORM.sub(r"transform=\1", augment)}
     for name in ("loss", "optimizer"):
         if name in older:
             older[name] = _DESCRIBED.sub(r"\2", older[name])
     return None if "<" in f"{older['plan']}{older.get('loss')}{older.get('optimizer')}" else older
+
+
+_TRANSFORM = re.compile(r"transform=[\w.]+:([\w.]+)(?: [0-9a-f]{12})?")
 
 
 def dotted_name(described: str) -> str:

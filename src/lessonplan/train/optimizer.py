@@ -8,6 +8,7 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
+from lessonplan.network.learner import restart
 from lessonplan.settings import Settings
 
 OptimizerFactory = Callable[[Iterable[nn.Parameter]], Optimizer]
@@ -46,20 +47,6 @@ def build_optimizer(
         group["base_lr"] = float(group["lr"])
     restart(optimizer)
     return optimizer
-
-
-def restart(optimizer: Optimizer) -> None:
-    """Forget momentum and its like.
-
-    Fused SGD gets zeros, which make the same first update. Left to make its buffers itself, it keeps memory that
-    was never written where fp16's scaler skips that update, and fails for parameters whose gradients begin later.
-    """
-    optimizer.state.clear()
-    if isinstance(optimizer, torch.optim.SGD):
-        for group in optimizer.param_groups:
-            if group["fused"] and group["momentum"] > 0:
-                for parameter in group["params"]:
-                    optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
 
 
 def scale_learning_rate(optimizer: Optimizer, factor: float) -> None:

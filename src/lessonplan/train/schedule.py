@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from lessonplan.errors import ConfigError, unknown
+from lessonplan.text_options import read_pairs, read_values
 
 _DEFAULTS: dict[str, dict[str, float]] = {
     "constant": {},
@@ -42,14 +43,7 @@ class Schedule:
         if self.kind not in _DEFAULTS:
             raise unknown("schedule", self.kind, _DEFAULTS)
         self.options = {"warmup": 0.0, **_DEFAULTS[self.kind]}
-        for item in filter(None, options.split(",")):
-            key, _, value = (part.strip() for part in item.partition("="))
-            if key not in self.options:
-                raise unknown(f"option of {self.kind}", key, self.options)
-            try:
-                self.options[key] = float(value)
-            except ValueError:
-                raise ConfigError(f"schedule option {item!r} is no number: write for example {key}=0.5") from None
+        self.options |= read_values(self.kind, read_pairs(self.kind, options), dict.fromkeys(self.options, float))
         self._check()
         self.started = 0.0
         self._level = 1.0

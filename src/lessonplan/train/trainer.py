@@ -17,7 +17,7 @@ from lessonplan.errors import ConfigError, LessonplanError
 from lessonplan.evaluate.classification import classification_metrics, parameter_norm
 from lessonplan.mix import Network
 from lessonplan.network.counters import Counters
-from lessonplan.network.learner import Learner, Step, soft
+from lessonplan.network.learner import Learner, Step, restart, soft
 from lessonplan.network.network import LossFunction
 from lessonplan.network.passes import Passes
 from lessonplan.network.untouched import seeded
@@ -31,7 +31,7 @@ from lessonplan.train.cadence import Cadence
 from lessonplan.train.callbacks import Callback
 from lessonplan.train.interrupt import GracefulInterrupt
 from lessonplan.train.metrics import predict_view
-from lessonplan.train.optimizer import OptimizerFactory, restart, scale_learning_rate
+from lessonplan.train.optimizer import OptimizerFactory, scale_learning_rate
 from lessonplan.train.preparation import check_decisions, check_mix, named_loss, resolve_batch_size
 from lessonplan.train.run_folder import RunFolder
 from lessonplan.train.state import TrainingState

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from lessonplan.errors import ConfigError, unknown
 from lessonplan.lab.evaluation.attacks import check_names
-from lessonplan.text_options import convert
+from lessonplan.text_options import read_pairs, read_values
 
 
 class _Strict(BaseModel):
@@ -39,14 +39,8 @@ class TestTime(_Strict):
         >>> TestTime.parse("k=2,copies=8").copies
         8
         """
-        given: dict[str, Any] = {}
-        for item in filter(None, (part.strip() for part in text.split(","))):
-            key, equals, value = (part.strip() for part in item.partition("="))
-            if not equals:
-                raise ConfigError(f"{item!r} in ttsa {text!r} is no option: write for example k=4,copies=16")
-            if key not in cls.model_fields:
-                raise unknown("option of ttsa", key, cls.model_fields)
-            given[key] = convert(f"ttsa:{key}", value, cls.model_fields[key].annotation)
+        hints = {name: field.annotation for name, field in cls.model_fields.items()}
+        given = read_values("ttsa", read_pairs("ttsa", text), hints)
         try:
             return cls(**given)
         except ValidationError as error:

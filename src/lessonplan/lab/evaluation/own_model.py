@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
-import sys
 from pathlib import Path
-from typing import Any
 
 import safetensors.torch
 from safetensors import SafetensorError
@@ -15,8 +11,8 @@ from torch import nn
 from lessonplan.data import Data
 from lessonplan.errors import ConfigError
 from lessonplan.models import build_model
-from lessonplan.models.spec import PATTERNS
 from lessonplan.network.untouched import seeded
+from lessonplan.parts.own import load_own
 
 
 def made(model: str, data: Data | None = None) -> nn.Module:
@@ -29,16 +25,11 @@ def made(model: str, data: Data | None = None) -> nn.Module:
         if data is None:
             raise ConfigError(f"--model {model!r}: the run's own network is found by itself; write module:factory")
         return build_model(model, shape=data.shape, num_classes=data.num_classes, seed=0)
-    where, _, name = model.rpartition(":")
     try:
-        module = _import_file(Path(where)) if where.endswith(".py") else _import(where)
-    except (ImportError, OSError, SyntaxError) as error:
-        raise ConfigError(
-            f"--model {model}: {where} cannot be imported ({error}): write module:factory, or FILE.py:factory"
-        ) from None
-    factory = getattr(module, name, None)
-    if factory is None:
-        raise ConfigError(f"--model {model}: {where} has no {name!r}; our own names are {', '.join(PATTERNS)}")
+        own = load_own(model)
+    except ConfigError as error:
+        raise ConfigError(f"--model {model}: {error}") from None
+    factory, name = own.target, own.address
     with seeded(0):  # the user's function may draw from PyTorch's global generator
         network = factory if isinstance(factory, nn.Module) else factory() if callable(factory) else None
     if not isinstance(network, nn.Module):
@@ -64,21 +55,3 @@ def load_weights(network: nn.Module, path: Path) -> None:
         raise ConfigError(
             f"--weights {path} do not fit the network ({' '.join(str(error).split())[:300]})"
         ) from None
-
-
-def _import(name: str) -> Any:
-    """A module, also one of the folder the user is in."""
-    sys.path.insert(0, str(Path.cwd()))
-    try:
-        return importlib.import_module(name)
-    finally:
-        sys.path.remove(str(Path.cwd()))
-
-
-def _import_file(path: Path) -> Any:
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    if spec is None or spec.loader is None or not path.is_file():
-        raise ImportError(f"there is no file {path}")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module

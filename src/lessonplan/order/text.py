@@ -44,7 +44,6 @@ def parse_order(text: str) -> Orderer | None:
         cls, options = own.target, own.options
     if cls is None:
         raise unknown("order", name, [*ORDERS, *NO_ORDER])
-    given, plain = read_options(cls, options, extra=("warmup",))
-    warmup = plain.get("warmup", "none")
-    order: Orderer = cls(**given, warmup=None if warmup == "none" else warmup)
+    given, _ = read_options(cls, options)
+    order: Orderer = cls(**given)
     return order

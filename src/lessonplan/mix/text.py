@@ -14,7 +14,7 @@ from lessonplan.mix.pairs import CutMix, Cutout, Mixup, SamplePairing
 from lessonplan.mix.puzzle import PuzzleMix
 from lessonplan.mix.sums import SumAugment
 from lessonplan.parts.own import is_own, own_class
-from lessonplan.text_options import convert, read_options
+from lessonplan.text_options import convert, read_options, read_pairs, read_values
 
 MIXES: dict[str, type[Mix]] = {
     cls.name: cls
@@ -116,13 +116,8 @@ def _build(cls: type[Mix], options: str) -> Mix:
 
 def _read_wrap(options: str) -> tuple[str, dict[str, str]]:
     """The options behind brackets."""
-    wrap: dict[str, str] = {}
-    for item in filter(None, options.split(",")):
-        key, _, value = (part.strip() for part in item.partition("="))
-        if key not in _WRAP:
-            raise unknown("option of mixes in brackets", key, _WRAP)
-        wrap[key] = value
-    return "brackets", wrap
+    wrap = read_pairs("brackets", options)
+    return "brackets", read_values("mixes in brackets", wrap, dict.fromkeys(_WRAP, str))
 
 
 def _wrapped(mix: Mix, name: str, wrap: Mapping[str, str]) -> Mix:

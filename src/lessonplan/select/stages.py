@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Iterator
 from typing import Any
 
 from lessonplan.errors import ConfigError
 from lessonplan.parts.part import Occasion
-from lessonplan.select.asking import Scoring
 from lessonplan.select.base import Part, Scored
 from lessonplan.select.batchwise import Batchwise
 from lessonplan.select.epochwise import Epochwise
 from lessonplan.select.selection import Selection
 
 
-class Selecting:
+class SelectionStages:
     """Epochwise selection, batchwise selection of what it keeps, or one of the two.
 
     Args:
@@ -23,7 +21,7 @@ class Selecting:
         batchwise: before every update, or None.
 
     >>> from lessonplan.select import AccuracyFilter, Batchwise, Epochwise
-    >>> Selecting.of(AccuracyFilter())
+    >>> SelectionStages.of(AccuracyFilter())
     accuracy >> batchwise
     """
 
@@ -33,9 +31,9 @@ class Selecting:
             raise ConfigError("a selection that never selects: give Epochwise(...), Batchwise(...) or both")
 
     @classmethod
-    def of(cls, given: Selectable) -> Selecting:
+    def of(cls, given: Selectable) -> SelectionStages:
         """From anything that can be selected by; filters and selectors alone work batchwise."""
-        if isinstance(given, Selecting):
+        if isinstance(given, SelectionStages):
             return given
         if isinstance(given, Epochwise):
             return cls(epochwise=given)
@@ -76,7 +74,7 @@ class Selecting:
         return any(selection.remembers for selection in self.selections())
 
     def __repr__(self) -> str:
-        return " >> ".join(f"{stage.selection} >> {_stage_text(stage)}" for stage in self.stages())
+        return " >> ".join(map(str, self.stages()))
 
     def config(self) -> dict[str, Any]:
         """The selection as plain data."""
@@ -100,17 +98,4 @@ class Selecting:
             self.batchwise.load_state_dict(state["batchwise"])
 
 
-def _stage_text(stage: Epochwise | Batchwise) -> str:
-    """A stage as it is written: its name, and the options that are not the defaults."""
-    name = type(stage).__name__.lower()
-    parameters = inspect.signature(type(stage).__init__).parameters
-    given = {key: (getattr(stage, key), p.default) for key, p in parameters.items() if hasattr(stage, key)}
-    words = [f"{key}={value}" for key, (value, default) in given.items() if value != default]
-    words = [word for word in words if not word.startswith(("selection=", "scoring="))]
-    if stage.selection.fill != "none":
-        words.append(f"fill={stage.selection.fill}")
-    words += [f"{key}={value}" for key, value in vars(stage.scoring).items() if value != getattr(Scoring(), key)]
-    return f"{name}:{','.join(words)}" if words else name
-
-
-Selectable = Selecting | Epochwise | Batchwise | Selection | Part
+Selectable = SelectionStages | Epochwise | Batchwise | Selection | Part
