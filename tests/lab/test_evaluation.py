@@ -347,7 +347,7 @@ def test_a_network_of_ones_own(own, capsys) -> None:
         ("--model my_networks_of_this_test:few --data digits --out o", "the model has 3 outputs"),
         (
             "--model my_networks_of_this_test:none --data digits --out o",
-            "unknown name in my_networks_of_this_test 'none'",
+            "unknown name in my_networks",
         ),
         ("--model my_networks_of_this_test:number --data digits --out o", "not a torch.nn.Module"),
         ("--model nowhere_at_all:linear --data digits --out o", "is not to be found"),

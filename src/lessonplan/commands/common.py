@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Annotated, Any, Literal
 
 import tyro
 
+from lessonplan.data.kinds import spellings
 from lessonplan.errors import ConfigError
 from lessonplan.settings import Settings
 
@@ -15,19 +16,11 @@ Flat = tyro.conf.arg(name="")
 DEFAULTS = Settings()
 
 
-class Command(Protocol):
-    """A command with its options read."""
-
-    def run(self) -> int:
-        """Do it; the exit code."""
-
-
 @dataclass(frozen=True)
 class DataOptions:
     """Where samples come from and how they are split."""
 
-    data: str = "digits"
-    """digits, table:NAME, npz:PATH, folder:PATH, parquet:PATH, idx:PATH, cifar:PATH, wav:PATH, or a path"""
+    data: Annotated[str, tyro.conf.arg(help=spellings())] = "digits"
     test: str | None = None
     """test data of their own, written like --data"""
     per_class: int | None = None

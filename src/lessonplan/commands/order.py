@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
+
+import tyro
+
+from lessonplan.data.kinds import spellings
 
 
 @dataclass(frozen=True)
 class Order:
     """Options of ``lessonplan order``."""
 
-    data: str
-    """digits, npz:PATH, folder:PATH, parquet:PATH, idx:PATH, cifar:PATH, or a path whose kind is guessed"""
+    data: Annotated[str, tyro.conf.arg(help=spellings("or a path whose kind is guessed"))]
     out: Path
     """folder for runs.csv, ordering.json and index.html; the same command again goes on where it stopped"""
     classes: str | None = None

@@ -10,9 +10,8 @@ from typing import Annotated
 
 import tyro
 
+from lessonplan.data.kinds import IMAGE_ENDINGS, SOUND_ENDINGS
 from lessonplan.errors import DataError
-
-_IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
 
 
 @dataclass(frozen=True)
@@ -31,7 +30,8 @@ class Predict:
         from lessonplan.train import load
 
         classifier = load(self.trained)
-        kind, endings = ("recording", (".wav",)) if classifier.preprocessing.audio else ("image", _IMAGE_ENDINGS)
+        sound = classifier.preprocessing.audio is not None
+        kind, endings = ("recording", SOUND_ENDINGS) if sound else ("image", IMAGE_ENDINGS)
         paths = _files(self.images, kind, endings)
         readable, unreadable = [], []
         for path in paths:
@@ -61,11 +61,11 @@ class Predict:
         return 0
 
 
-def _files(path: Path, kind: str, endings: tuple[str, ...]) -> list[Path]:
+def _files(path: Path, kind: str, endings: frozenset[str]) -> list[Path]:
     if path.is_dir():
         files = sorted(f for f in path.rglob("*") if f.suffix.lower() in endings)
         if not files:
-            raise DataError(f"{path} holds no {kind}s ({', '.join(endings)})")
+            raise DataError(f"{path} holds no {kind}s ({', '.join(sorted(endings))})")
         return files
     if not path.exists():
         raise DataError(f"{path} does not exist: give a file or a folder of {kind}s")

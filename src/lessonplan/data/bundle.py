@@ -81,9 +81,8 @@ def load(
     """Open, split and measure data.
 
     Args:
-        spec: ``"digits"``; ``"table:iris"`` (wine, breast-cancer); ``"npz:PATH"``,
-            ``"folder:PATH"``, ``"parquet:PATH"``, ``"idx:PATH"``,
-            ``"cifar:PATH"``, ``"wav:PATH"``; an existing path; arrays ``(x, y)``; a :class:`Source`; or a data
+        spec: ``"digits"``; ``"table:iris"`` (wine, breast-cancer); ``"folder:PATH"`` and the other kinds of
+            ``lessonplan.data.kinds``; an existing path; arrays ``(x, y)``; a :class:`Source`; or a data
             set object with ``__getitem__`` and ``__len__`` (torchvision, Hugging Face), without random
             transforms.
         test: the test set, given in the same ways. Without it, the source's own test part is used where it

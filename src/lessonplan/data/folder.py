@@ -10,11 +10,19 @@ import torch
 
 from lessonplan.data.base import Options, Parts
 from lessonplan.data.encoded import Files, Labelled, build
-from lessonplan.data.pixels import SUFFIXES
+from lessonplan.data.kinds import IMAGE_ENDINGS
 from lessonplan.errors import DataError
 
 TRAIN, TESTS = ("train", "training"), ("test", "testing", "val", "valid", "validation")
 _ANNOTATIONS = "val_annotations.txt"
+
+
+def from_images(root: Path, options: Options) -> Parts:
+    """Sources from a folder of images: CUB-200-2011 as it is distributed, or what ``from_folder`` reads."""
+    from lessonplan.data.cub import cub_root, from_cub  # which builds on this module
+
+    birds = cub_root(root)
+    return from_folder(root, options) if birds is None else from_cub(birds, options)
 
 
 def from_folder(root: Path, options: Options) -> Parts:
@@ -66,7 +74,9 @@ def image_files(folder: Path) -> list[Path]:
     found: list[Path] = []
     for where, folders, files in os.walk(folder, followlinks=True):
         folders[:] = [f for f in folders if not f.startswith(".")]
-        found += [Path(where, f) for f in files if not f.startswith(".") and Path(f).suffix.lower() in SUFFIXES]
+        found += [
+            Path(where, f) for f in files if not f.startswith(".") and Path(f).suffix.lower() in IMAGE_ENDINGS
+        ]
     return sorted(found)
 
 

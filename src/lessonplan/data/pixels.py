@@ -15,7 +15,6 @@ from lessonplan.errors import DataError
 
 Pixels = npt.NDArray[np.uint8]
 GREY_MODES = frozenset({"1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "I;16N"})
-SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".jfif"})
 _TURNED = frozenset({5, 6, 7, 8})  # EXIF orientations that swap width and height
 _WITH_EXIF = frozenset({"JPEG", "MPO"})
 

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import os
+import importlib
+import inspect
 from pathlib import Path
 from typing import Any
 
 from lessonplan.data.base import Options, Parts, Source
+from lessonplan.data.kinds import KINDS, Kind
 from lessonplan.errors import DataError, unknown
-
-KINDS = ("digits", "npz", "folder", "parquet", "idx", "cifar", "wav")
 
 
 def open_parts(spec: Any, options: Options) -> Parts:
     """Open data of any kind.
 
     Args:
-        spec: ``"digits"``, ``"table:NAME"``, ``"KIND:PATH"`` with KIND npz, folder, parquet, idx, cifar or
-            wav, an existing path (its kind is found from what is there), a :class:`Source`, a pair of arrays
-            ``(x, y)``, or a data set object with ``__getitem__`` and ``__len__``.
+        spec: a spelling of ``lessonplan.data.kinds``, such as ``"digits"`` or ``"folder:PATH"``; an existing path
+            (its kind is found from what is there), a :class:`Source`, a pair of arrays ``(x, y)``, or a data set
+            object with ``__getitem__`` and ``__len__``.
         options: image size, what to do with bad files, memory.
 
     Raises:
@@ -26,26 +26,9 @@ def open_parts(spec: Any, options: Options) -> Parts:
         DataError: data that are missing or broken.
     """
     if isinstance(spec, Path):
-        return _open_path(guess(spec), spec, options)
+        return _read(KINDS[guess(spec)], spec, options)
     if isinstance(spec, str):
-        kind, colon, where = spec.partition(":")
-        if spec == "digits":
-            from lessonplan.data.arrays import digits
-
-            return digits()
-        if colon and kind == "table":
-            from lessonplan.data.tables import table
-
-            return table(where)
-        if colon and kind in KINDS and kind != "digits" and where:
-            return _open_path(kind, Path(where).expanduser(), options)
-        path = Path(spec).expanduser()
-        if path.exists():
-            return _open_path(guess(path), path, options)
-        if not colon and ("/" in spec or path.suffix):
-            raise DataError(f"{spec} does not exist")
-        known = ["digits", "table:NAME", *(f"{k}:PATH" for k in KINDS[1:])]
-        raise unknown("data", kind if colon else spec, known)
+        return _open_text(spec, options)
     if isinstance(spec, Source):
         return Parts(spec)
     if isinstance(spec, tuple):
@@ -79,64 +62,32 @@ def guess(path: Path) -> str:
     """
     if not path.exists():
         raise DataError(f"{path} does not exist")
-    if path.is_file():
-        if path.suffix in (".npz", ".parquet"):
-            return path.suffix[1:]
-        if "-ubyte" in path.name:
-            return "idx"
-        if path.suffix.lower() == ".zip":
-            return "wav"
-    else:
-        names = [entry.name for entry in path.iterdir()]
-        if any(name.startswith(("data_batch", "test_batch", "cifar-1")) for name in names) or "meta" in names:
-            return "cifar"
-        if any("-ubyte" in name for name in names):
-            return "idx"
-        if any(name.endswith(".parquet") for name in names):
-            return "parquet"
-        if "testing_list.txt" in names or any(name.lower().endswith(".wav") for name in names):
-            return "wav"
-        if any((path / name).is_dir() for name in names):
-            return "wav" if _first_sample(path).lower().endswith(".wav") else "folder"
-    raise DataError(f"{path} holds no data of a known kind: write KIND:PATH with one of {', '.join(KINDS[1:])}")
-
-
-def _first_sample(path: Path) -> str:
-    """The name of the first image or recording found below a folder, or nothing."""
-    from lessonplan.data.pixels import SUFFIXES
-
-    for _, folders, files in os.walk(path, followlinks=True):
-        folders[:] = sorted(f for f in folders if not f.startswith("."))
-        for name in sorted(files):
-            if not name.startswith(".") and Path(name).suffix.lower() in SUFFIXES | {".wav"}:
+    names = [] if path.is_file() else [entry.name for entry in path.iterdir()]
+    if path.is_file() or names:
+        for name, kind in KINDS.items():
+            if kind.lies_at(path, names):
                 return name
-    return ""
+    known = ", ".join(name for name, kind in KINDS.items() if kind.takes == "PATH")
+    raise DataError(f"{path} holds no data of a known kind: write KIND:PATH with one of {known}")
 
 
-def _open_path(kind: str, path: Path, options: Options) -> Parts:
-    """Read one kind of files; each reader is imported when it is needed."""
-    if kind == "npz":
-        from lessonplan.data.arrays import from_npz
+def _open_text(spec: str, options: Options) -> Parts:
+    name, colon, where = spec.partition(":")
+    kind = KINDS.get(name)
+    if kind is not None and bool(colon) == bool(kind.takes) and (where or kind.takes != "PATH"):
+        return _read(kind, Path(where).expanduser() if kind.takes == "PATH" else where, options)
+    path = Path(spec).expanduser()
+    if path.exists():
+        return _read(KINDS[guess(path)], path, options)
+    if not colon and ("/" in spec or path.suffix):
+        raise DataError(f"{spec} does not exist")
+    raise unknown("data", name if colon else spec, [kind.spelling for kind in KINDS.values()])
 
-        return from_npz(path)
-    if kind == "folder":
-        from lessonplan.data.cub import cub_root, from_cub
-        from lessonplan.data.folder import from_folder
 
-        birds = cub_root(path)
-        return from_folder(path, options) if birds is None else from_cub(birds, options)
-    if kind == "wav":
-        from lessonplan.data.recordings import from_wav
-
-        return from_wav(path, options)
-    if kind == "parquet":
-        from lessonplan.data.parquet import from_parquet
-
-        return from_parquet(path, options)
-    if kind == "idx":
-        from lessonplan.data.idx import from_idx
-
-        return from_idx(path)
-    from lessonplan.data.cifar import from_cifar
-
-    return from_cifar(path)
+def _read(kind: Kind, where: Path | str, options: Options) -> Parts:
+    """Read data of a kind; each reader is imported when it is needed."""
+    module, _, name = kind.home.partition(":")
+    read = getattr(importlib.import_module(f"lessonplan.data.{module}"), name)
+    given = [where] if kind.takes else []
+    parts: Parts = read(*given, options) if "options" in inspect.signature(read).parameters else read(*given)
+    return parts

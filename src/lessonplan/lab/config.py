@@ -18,7 +18,7 @@ class Comparison(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     data: str = "digits"
-    """Data source: digits, table:NAME, npz:PATH, folder:PATH, parquet:PATH, idx:PATH, cifar:PATH, wav:PATH."""
+    """Data source, spelled as ``lessonplan.data.kinds`` says."""
     model: str = "tiny"
     """Name of the network."""
     budget: str = "20ep"

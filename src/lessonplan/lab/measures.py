@@ -6,8 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any, Literal, TypeAlias, get_args
 
-from lessonplan.lab.evaluation.measures import EvaluationError, EvaluationMeasure
-from lessonplan.report.comparison_evaluation import is_share
+from lessonplan.measures import EvaluationError, EvaluationMeasure, is_share
 
 OfTraining = Literal[
     "test_accuracy", "train_accuracy", "accuracy_ratio",

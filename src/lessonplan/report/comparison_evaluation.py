@@ -8,33 +8,9 @@ from typing import Any
 from rich.markup import escape
 from rich.table import Table
 
+from lessonplan.measures import is_share, measure_words
 from lessonplan.report.formatting import MINUS, MISSING, fixed, interval, percent, points
 from lessonplan.report.reading import Json
-
-NO_SHARES = ("calibration_error", "between_gradient_norm")
-_WORDS = {
-    "fgsm": "FGSM", "bim": "BIM", "mim": "MIM", "pgd": "PGD", "autoattack": "AutoAttack", "ttsa": "test-time sums",
-    "mi": "Mixup Inference", "ood": "other data", "tnr": "TNR", "tpr95": "TPR 95%", "auroc": "AUROC",
-    "top5": "top-5", "val": "validation", "train": "training",
-}  # fmt: skip
-
-
-def is_share(measure: str) -> bool:
-    """Whether a number of an evaluation is a share in [0, 1], which people read in per cent.
-
-    >>> is_share("pgd_accuracy"), is_share("between_gradient_norm")
-    (True, False)
-    """
-    return measure not in NO_SHARES
-
-
-def measure_words(name: str) -> str:
-    """A number's name for people.
-
-    >>> measure_words("pgd_adaptive_accuracy")
-    'PGD adaptive accuracy'
-    """
-    return " ".join(_WORDS.get(word, word) for word in name.split("_"))
 
 
 def evaluation_rows(methods: Sequence[Json]) -> list[dict[str, Any]]:

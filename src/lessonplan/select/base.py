@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor
 
 from lessonplan.errors import ConfigError
+from lessonplan.parts import part
+from lessonplan.parts.identity import describe_value
 
 if TYPE_CHECKING:
     from lessonplan.select.selection import Selection
@@ -48,7 +50,7 @@ class Scored:
 
 
 @dataclass(eq=False, kw_only=True)
-class Part:
+class Part(part.Part):
     """One part of a selection: a filter or a selector. Parts are joined with ``>>``.
 
     Attributes:
@@ -56,7 +58,6 @@ class Part:
         progress: how much of the run is over, in [0, 1].
     """
 
-    name: ClassVar[str] = ""
     progress: float = field(default=0.0, init=False, repr=False)
 
     @property
@@ -89,13 +90,11 @@ class Part:
     @property
     def text(self) -> str:
         """The part as it is written: its name, and the options that are not the defaults."""
-        shown = [f for f in fields(self) if f.init and f.repr]
-        given = [f"{f.name}={value}" for f in shown if (value := getattr(self, f.name)) != f.default]
-        return f"{self.name}:{','.join(given)}" if given else self.name
+        return str(self)
 
     def config(self) -> dict[str, Any]:
-        """The part as plain data: its name and its options."""
-        return {"name": self.name, **{f.name: getattr(self, f.name) for f in fields(self) if f.init and f.repr}}
+        """The part as plain data: its name and all of its options."""
+        return {**self.named(), **{name: describe_value(value) for name, value in self.options().items()}}
 
     def __rshift__(self, other: Part | Selection) -> Selection:
         from lessonplan.select.selection import Selection

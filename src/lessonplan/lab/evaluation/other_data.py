@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from lessonplan.data.base import Options
-from lessonplan.data.pixels import SUFFIXES, Pixels
-from lessonplan.data.sources import KINDS, open_parts
+from lessonplan.data.kinds import IMAGE_ENDINGS, KINDS, SOUND_ENDINGS
+from lessonplan.data.pixels import Pixels
+from lessonplan.data.sources import open_parts
 from lessonplan.errors import ConfigError, DataError, LessonplanWarning
 from lessonplan.evaluate import gaussian_noise, uniform_noise
 from lessonplan.lab.evaluation.subject import Subject
@@ -73,7 +74,7 @@ def _is_folder(name: str) -> bool:
 def _files(folder: Path, subject: Subject) -> tuple[list[Path], str]:
     """The images anywhere below a folder, and what they are called."""
     audio = subject.preprocessing.audio is not None
-    kind, endings = ("recordings", frozenset({".wav"})) if audio else ("images", SUFFIXES)
+    kind, endings = ("recordings", SOUND_ENDINGS) if audio else ("images", IMAGE_ENDINGS)
     if not folder.is_dir():
         raise DataError(f"ood: {folder} does not exist: give noise, a folder of {kind}, or data such as digits")
     paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in endings)

@@ -1,4 +1,4 @@
-"""The numbers of an evaluation by name, for tables, claims and statistics over seeds."""
+"""Numbers by name: which there are, how people call them, and which are shares."""
 
 from __future__ import annotations
 
@@ -30,3 +30,28 @@ EvaluationError = Literal[
     "fgsm_top5_error", "bim_top5_error", "mim_top5_error", "pgd_top5_error",
 ]  # fmt: skip
 """1 minus the accuracy of the same name."""
+
+NO_SHARES = ("calibration_error", "between_gradient_norm")
+_WORDS = {
+    "fgsm": "FGSM", "bim": "BIM", "mim": "MIM", "pgd": "PGD", "autoattack": "AutoAttack", "ttsa": "test-time sums",
+    "mi": "Mixup Inference", "ood": "other data", "tnr": "TNR", "tpr95": "TPR 95%", "auroc": "AUROC",
+    "top5": "top-5", "val": "validation", "train": "training",
+}  # fmt: skip
+
+
+def is_share(measure: str) -> bool:
+    """Whether a number of an evaluation is a share in [0, 1], which people read in per cent.
+
+    >>> is_share("pgd_accuracy"), is_share("between_gradient_norm")
+    (True, False)
+    """
+    return measure not in NO_SHARES
+
+
+def measure_words(name: str) -> str:
+    """A number's name for people.
+
+    >>> measure_words("pgd_adaptive_accuracy")
+    'PGD adaptive accuracy'
+    """
+    return " ".join(_WORDS.get(word, word) for word in name.split("_"))

@@ -1,0 +1,108 @@
+"""The kinds of data: a new one is a file that reads it and a row here. Plain Python, for --help and checks."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+IMAGE_ENDINGS = frozenset(
+    {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".jfif"}
+)
+SOUND_ENDINGS = frozenset({".wav"})
+
+
+def _never(path: Path, names: Sequence[str]) -> bool:
+    del path, names
+    return False
+
+
+@dataclass(frozen=True)
+class Kind:
+    """Data of one kind.
+
+    Attributes:
+        spelling: how they are named: ``"digits"``, ``"table:NAME"``, ``"npz:PATH"``.
+        home: ``module:function`` in this package. The function takes what stands behind the colon (a path where
+            the spelling says PATH), and ``options`` where it names them, and gives ``Parts``.
+        lies_at: whether such data are at a path; ``names`` are the entries of a folder, none for a file.
+    """
+
+    spelling: str
+    home: str
+    lies_at: Callable[[Path, Sequence[str]], bool] = _never
+
+    @property
+    def name(self) -> str:
+        """What stands before the colon."""
+        return self.spelling.partition(":")[0]
+
+    @property
+    def takes(self) -> str:
+        """What stands behind the colon: PATH, NAME or nothing."""
+        return self.spelling.partition(":")[2]
+
+
+def _npz(path: Path, names: Sequence[str]) -> bool:
+    return not names and path.suffix == ".npz"
+
+
+def _cifar(path: Path, names: Sequence[str]) -> bool:
+    del path
+    return any(name.startswith(("data_batch", "test_batch", "cifar-1")) for name in names) or "meta" in names
+
+
+def _idx(path: Path, names: Sequence[str]) -> bool:
+    return any("-ubyte" in name for name in (names or [path.name]))
+
+
+def _parquet(path: Path, names: Sequence[str]) -> bool:
+    return any(name.endswith(".parquet") for name in (names or [path.name]))
+
+
+def _wav(path: Path, names: Sequence[str]) -> bool:
+    if not names:
+        return path.suffix.lower() == ".zip"
+    if "testing_list.txt" in names or any(Path(name).suffix.lower() in SOUND_ENDINGS for name in names):
+        return True
+    return Path(_first_sample(path)).suffix.lower() in SOUND_ENDINGS
+
+
+def _folder(path: Path, names: Sequence[str]) -> bool:
+    return any((path / name).is_dir() for name in names)
+
+
+def _first_sample(path: Path) -> str:
+    """The name of the first image or recording found below a folder, or nothing."""
+    for _, folders, files in os.walk(path, followlinks=True):
+        folders[:] = sorted(f for f in folders if not f.startswith("."))
+        for name in sorted(files):
+            if not name.startswith(".") and Path(name).suffix.lower() in IMAGE_ENDINGS | SOUND_ENDINGS:
+                return name
+    return ""
+
+
+# In this order a path is asked what lies there: a folder may hold anything.
+KINDS: dict[str, Kind] = {
+    kind.name: kind
+    for kind in (
+        Kind("digits", "arrays:digits"),
+        Kind("table:NAME", "tables:table"),
+        Kind("npz:PATH", "arrays:from_npz", _npz),
+        Kind("cifar:PATH", "cifar:from_cifar", _cifar),
+        Kind("idx:PATH", "idx:from_idx", _idx),
+        Kind("parquet:PATH", "parquet:from_parquet", _parquet),
+        Kind("wav:PATH", "recordings:from_wav", _wav),
+        Kind("folder:PATH", "folder:from_images", _folder),
+    )
+}
+
+
+def spellings(last: str = "or a path") -> str:
+    """How data are named, for help and errors.
+
+    >>> spellings().split(", ")[:2]
+    ['digits', 'table:NAME']
+    """
+    return ", ".join([*(kind.spelling for kind in KINDS.values()), last])
