@@ -172,7 +172,7 @@ class Wrapper(Mix):
 
     @property
     def num_classes(self) -> int | None:
-        """As the mix inside."""
+        """As many as the mix inside knows of."""
         return self.inner.num_classes
 
     @num_classes.setter
@@ -191,15 +191,15 @@ class Wrapper(Mix):
         return f"{text}{',' if '=' in text else ':'}{option}"
 
     def draws(self, batch_size: int) -> int:
-        """As the mix inside."""
+        """As many raw samples as the mix inside asks for."""
         return self.inner.draws(batch_size)
 
     def current_k(self) -> int:
-        """As the mix inside."""
+        """As many images as the mix inside blends."""
         return self.inner.current_k()
 
     def describe(self) -> dict[str, Any]:
-        """As the mix inside."""
+        """What the mix inside says."""
         return self.inner.describe()
 
 

@@ -140,7 +140,7 @@ class ManifoldMixup(ModelAwareMix):
         self._pending = None
 
     def current_k(self) -> int:
-        """k."""
+        """As many images as a hidden state is mixed of."""
         return self.k
 
 

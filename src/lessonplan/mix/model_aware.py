@@ -47,7 +47,7 @@ class ModelAwareMix(Mix):
         self._network = network
 
     def needs_network(self) -> bool:
-        """True."""
+        """It looks into the network, or reaches into it."""
         return True
 
     def __getstate__(self) -> dict[str, Any]:

@@ -60,7 +60,7 @@ class Mixup(Mix):
         return F.interpolate(x, x[permutation], lam), F.interpolate(target, target[permutation], lam)
 
     def current_k(self) -> int:
-        """2."""
+        """Two: each image is mixed with one other."""
         return 2
 
 
@@ -110,7 +110,7 @@ class CutMix(Mix):
         return mixed, torch.tensor([kept])
 
     def current_k(self) -> int:
-        """2."""
+        """Two: each image is mixed with one other."""
         return 2
 
 

@@ -118,7 +118,7 @@ class SumAugment(Mix):
         return batch_size * self.k if shrinks else batch_size
 
     def current_k(self) -> int:
-        """k."""
+        """As many images as a sum is made of."""
         return self.k
 
     def describe(self) -> dict[str, Any]:

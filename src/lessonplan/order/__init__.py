@@ -1,6 +1,7 @@
 """Ordering: in which order a network sees its batches."""
 
-from typing import TYPE_CHECKING, Any
+import importlib
+from typing import Any
 
 from lessonplan.order.base import Orderer
 from lessonplan.order.by_score import ByScore, MultiAttempt
@@ -14,20 +15,16 @@ __all__ = [
     "Engine",
     "LossDelta",
     "MultiAttempt",
-    "OrderedLoader",
     "Orderer",
     "parse_order",
     "perfect_ordering",
 ]
 
-if TYPE_CHECKING:
-    from lessonplan.supply.ordered_loader import OrderedLoader
+__all__ += ["OrderedLoader"]
 
 
 def __getattr__(name: str) -> Any:
-    """``OrderedLoader`` lives where select, order and mix come together, which is above them."""
+    """``OrderedLoader`` lives above, where select, order and mix come together."""
     if name == "OrderedLoader":
-        from lessonplan.supply.ordered_loader import OrderedLoader
-
-        return OrderedLoader
+        return importlib.import_module("lessonplan.supply.ordered_loader").OrderedLoader
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -60,7 +60,7 @@ class ByScore(Orderer):
 
     @property
     def drawn(self) -> Amount:
-        """``k``."""
+        """As many as ``k`` says."""
         return self.k
 
     @property

@@ -105,7 +105,7 @@ class LossDelta(Orderer):
 
     @property
     def drawn(self) -> Amount:
-        """``candidates``."""
+        """As many as ``candidates`` says."""
         return self.candidates
 
     # -- the run -------------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """Selection: which samples deserve a backward pass."""
 
-from typing import TYPE_CHECKING, Any
+import importlib
+from typing import Any
 
 from lessonplan.network.untouched import asked as scoring
 from lessonplan.select.asking import Scoring
@@ -43,7 +44,6 @@ __all__ = [
     "RhoLoss",
     "Scored",
     "Scoring",
-    "SelectedBatches",
     "Selecting",
     "Selection",
     "SelectionStages",
@@ -52,22 +52,19 @@ __all__ = [
     "TopK",
     "TopQuantile",
     "Uniform",
-    "batches",
     "holdout_losses",
     "parse_select",
     "scoring",
     "smallest_raw_batch",
 ]
 
-if TYPE_CHECKING:
-    from lessonplan.supply.loops import SelectedBatches
-    from lessonplan.supply.loops import selected_batches as batches
+__all__ += ["SelectedBatches", "batches"]
+
+# What lives above, where select, order and mix come together, under its older address.
+_ABOVE = {"SelectedBatches": "SelectedBatches", "batches": "selected_batches"}
 
 
 def __getattr__(name: str) -> Any:
-    """What lives where select, order and mix come together, which is above them."""
-    if name in ("SelectedBatches", "batches"):
-        from lessonplan.supply import loops
-
-        return loops.SelectedBatches if name == "SelectedBatches" else loops.selected_batches
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name not in _ABOVE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module("lessonplan.supply.loops"), _ABOVE[name])

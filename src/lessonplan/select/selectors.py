@@ -150,7 +150,7 @@ class RandomSubset(Selector):
 
     @property
     def needs(self) -> Needs:
-        """Nothing."""
+        """No opinion of the network: the draw is random."""
         return "nothing"
 
     def score(self, scored: Scored) -> Tensor:

@@ -172,7 +172,7 @@ class PuzzleMix(ModelAwareMix):
         return passes
 
     def current_k(self) -> int:
-        """2."""
+        """Two: each image is cut together with one other."""
         return 2
 
     def describe(self) -> dict[str, Any]:

@@ -33,7 +33,7 @@ class SGD:
     weight_decay: float = 0.0
 
     def __call__(self, state: State, gradients: Tensors) -> State:
-        """See ``Update``."""
+        """The next state of all networks, from theirs and their gradients; see ``Update``."""
         params, buffers = {}, {}
         before = state.slots.get("momentum", {})
         for name, p in state.params.items():
@@ -63,7 +63,7 @@ class Adam:
     decoupled: bool = False
 
     def __call__(self, state: State, gradients: Tensors) -> State:
-        """See ``Update``."""
+        """The next state of all networks, from theirs and their gradients; see ``Update``."""
         steps = state.steps + 1
         size = self.lr / (1 - self.beta1**steps)
         root = math.sqrt(1 - self.beta2**steps)
