@@ -207,6 +207,18 @@ def test_networks(quick, file, tmp_path, address) -> None:
     file.write_text(PARTS + "\n# changed\n")
     with pytest.raises(ConfigError, match="model_code"):
         quick(out=tmp_path / "run", model=model)
+    with pytest.raises(ConfigError, match="has changed: put that file back"):
+        lp.load(tmp_path / "run")
+
+
+def test_weights_do_not_depend_on_the_first_import(tmp_path) -> None:
+    code = "import torch\nNOISE = torch.randn(5)\n" + PARTS
+    (tmp_path / "noisy.py").write_text(code)
+    first, second = (
+        lp.models.build_model(f"{tmp_path / 'noisy.py'}:Net", shape=(1, 8, 8), num_classes=3, seed=4)
+        for _ in range(2)
+    )
+    assert torch.equal(first.layers[1].weight, second.layers[1].weight)
 
 
 def test_a_comparison_in_two_processes(file, tmp_path) -> None:

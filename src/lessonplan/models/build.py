@@ -16,6 +16,7 @@ from lessonplan.models.sizes import at_least_one
 from lessonplan.models.spec import ModelSpec, check_shape, parse
 from lessonplan.models.table import FAMILIES
 from lessonplan.models.timm_adapter import build_timm
+from lessonplan.parts.own import load_own
 from lessonplan.text_options import convert, read_pairs
 
 _TOLD = ("in_channels", "num_classes", "image_size")
@@ -52,6 +53,8 @@ def build_model(spec: str, *, shape: tuple[int, ...], num_classes: int, seed: in
     model = parse(spec)
     check_shape(model, shape)
     at_least_one("num_classes", num_classes)
+    if model.family == "own":
+        load_own(model.name)  # before the seed, since a first import may draw random numbers
     device = "meta" if torch.get_default_device().type == "meta" else "cpu"
     with torch.random.fork_rng(devices=[]), torch.device(device):
         # torch.manual_seed would seed every GPU's generator too, which nothing here would restore

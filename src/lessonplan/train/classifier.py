@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from lessonplan.data import Preprocessing
 from lessonplan.errors import ConfigError
 from lessonplan.models import build_model
+from lessonplan.models.spec import model_identity
 from lessonplan.train.run_folder import load_config
 
 
@@ -75,6 +76,12 @@ def load(run: str | Path, model: nn.Module | None = None, device: str = "cpu") -
         if " with " in config["model"]:
             raise ConfigError(
                 f"{folder} trained a network of yours ({config['model']}): give it as model=..., untrained"
+            )
+        digest = model_identity(config["model"]).get("model_code")
+        if digest != config.get("model_code"):
+            raise ConfigError(
+                f"{folder} trained {config['model']} as its file was then, and it has changed: put that file back,"
+                " or give the network as model=..."
             )
         model = build_model(config["model"], shape=tuple(inputs["shape"]), num_classes=len(inputs["classes"]))
     try:
