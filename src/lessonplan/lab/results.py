@@ -26,10 +26,8 @@ _COUNTERS = (
 )  # fmt: skip
 _MEASURES = ("test_loss", "test_loss_q90", "test_loss_worst", "train_accuracy", "train_loss", "train_loss_q90",
              "train_loss_worst")  # fmt: skip
-_COLUMNS = (
-    "method",
-    "seed",
-    "status",
+_KEYS = ("method", "seed", "status")
+_FOUND = (
     "test_accuracy",
     "test_loss",
     "test_loss_q90",
@@ -42,9 +40,8 @@ _COLUMNS = (
     "train_loss_worst",
     *_COUNTERS,
     "stopped",
-    "folder",
-    "error",
 )
+_NOTES = ("folder", "error")
 
 
 def run_row(job: Job, root: Path, error: str | None) -> dict[str, Any]:
@@ -58,7 +55,7 @@ def run_row(job: Job, root: Path, error: str | None) -> dict[str, Any]:
     }
     result = json.loads(file.read_text()) if file.exists() else None
     if result is None:
-        return {**row, "status": "failed" if error else "waiting", **dict.fromkeys(_COLUMNS[3:-2])}
+        return {**row, "status": "failed" if error else "waiting", **dict.fromkeys(_FOUND)}
     return {
         **row,
         "status": "failed" if error else "finished",
@@ -193,8 +190,8 @@ def write_results(root: Path, results: dict[str, Any]) -> None:
     write_json(root / "results.json", results)
     buffer = io.StringIO()
     rows = [{"method": method["name"], **flat(row)} for method in results["methods"] for row in method["runs"]]
-    more = sorted({name for row in rows for name in row} - set(_COLUMNS))
-    writer = csv.DictWriter(buffer, [*_COLUMNS[:-2], *more, *_COLUMNS[-2:]], lineterminator="\n")
+    more = sorted({name for row in rows for name in row} - {*_KEYS, *_FOUND, *_NOTES})
+    writer = csv.DictWriter(buffer, [*_KEYS, *_FOUND, *more, *_NOTES], lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     write_atomically(root / "results.csv", buffer.getvalue().encode())
