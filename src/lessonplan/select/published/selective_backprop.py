@@ -26,7 +26,8 @@ class SelectiveBackprop(Selector):
         history: how many losses to remember.
 
     >>> part = SelectiveBackprop(beta=2.0)
-    >>> kept, _ = part(torch.rand(3000), 3000, torch.Generator().manual_seed(0))
+    >>> generator = torch.Generator().manual_seed(0)
+    >>> kept, _ = part(torch.rand(3000, generator=generator), 3000, generator)
     >>> round(len(kept) / 3000, 1)
     0.3
     """
