@@ -39,6 +39,7 @@ def unknown(kind: str, given: str, allowed: Iterable[str]) -> ConfigError:
     near = difflib.get_close_matches(given.lower(), names, n=1, cutoff=0.5)
     hint = f"did you mean {near[0]!r}?" if near else ""
     known = f"(known: {', '.join(names)})" if not near or len(names) <= _LISTED else ""
+    known = known if names else "there are none"
     return ConfigError(f"unknown {kind} {given!r}: {' '.join(filter(None, (hint, known)))}")
 
 

@@ -64,6 +64,15 @@ def test_different_functions_are_described_differently(what):
     assert describe_function(one) == describe_function(one)
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64, torch.complex64, torch.bool, torch.int8])
+def test_tensors_count_by_value_type_and_shape(dtype):
+    values = [torch.ones(2, 3), torch.zeros(2, 3), torch.ones(3, 2), torch.ones(()), torch.ones(0)]
+    described = [describe_function(scaled(value.to(dtype))) for value in values]
+    assert len(set(described)) == len(values)
+    assert describe_function(scaled(torch.ones(3, 2, dtype=dtype).T)) == described[0]  # however it lies in memory
+    assert describe_function(scaled(torch.ones(2, 3, dtype=torch.float16))) not in described
+
+
 def test_equal_functions_are_described_alike():
     assert describe_function(scaled(3)) == describe_function(scaled(3))
     assert describe_function(Score(3)) == describe_function(Score(3))

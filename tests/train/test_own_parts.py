@@ -276,10 +276,28 @@ def test_networks_that_do_not_fit(quick, file, text, words) -> None:
         quick(model=text.replace("{}", str(file)))
 
 
-def test_a_file_that_cannot_be_imported(tmp_path) -> None:
-    (tmp_path / "bad.py").write_text("1 / 0")
-    with pytest.raises(ConfigError, match="ZeroDivisionError"):
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [("1 / 0", "ZeroDivisionError"), ("import sys; sys.exit(3)", "SystemExit: 3"), ("x = (", "SyntaxError")],
+)
+def test_a_file_that_cannot_be_imported(tmp_path, code, words) -> None:
+    (tmp_path / "bad.py").write_text(code)
+    with pytest.raises(ConfigError, match=words):
         parse_mix(f"{tmp_path / 'bad.py'}:Mine")
+
+
+def test_a_class_of_ours_keeps_its_identity(tmp_path) -> None:
+    """A file that merely imports it gives it no other name."""
+    (tmp_path / "borrowed.py").write_text("from lessonplan.mix import Mixup")
+    assert parse_mix(f"{tmp_path / 'borrowed.py'}:Mixup").config() == {"name": "mixup"}
+    assert parse_mix("mixup").config() == {"name": "mixup"}
+    assert str(lp.mix.Mixup()) == "mixup"
+
+
+def test_a_class_of_the_script_itself(file, monkeypatch) -> None:
+    swap = type(parse_mix(f"{file}:Swap"))
+    monkeypatch.setattr(sys.modules["__main__"], "Swap", swap, raising=False)
+    assert parse_mix("__main__:Swap:share=0.3").share == 0.3
 
 
 # -- check ----------------------------------------------------------------------------------------------

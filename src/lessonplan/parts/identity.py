@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import torch
+
 _INSTALLED = [Path(sysconfig.get_paths()[kind]).resolve() for kind in ("stdlib", "purelib", "platlib")]
 _OURS = Path(__file__).resolve().parents[1]
 
@@ -95,17 +97,22 @@ def _content(value: Any, seen: set[int]) -> Iterator[str]:
         for key, item in value.items():
             yield from _content(key, seen)
             yield from _content(item, seen)
-    elif hasattr(value, "detach") and hasattr(value, "numpy"):  # a tensor
-        array = value.detach().cpu().contiguous().clone()
-        yield f"{array.dtype} {tuple(array.shape)} {bytes(array.untyped_storage()).hex()}"
+    elif isinstance(value, torch.Tensor):
+        flat = value.detach().cpu().contiguous().flatten()
+        yield f"{value.dtype} {tuple(value.shape)} {_digest(flat.view(torch.uint8).numpy())}"
     elif hasattr(value, "tobytes") and hasattr(value, "dtype"):  # an array
-        yield f"{value.dtype} {value.shape} {value.tobytes().hex()}"
+        yield f"{value.dtype} {value.shape} {_digest(value.tobytes())}"
     elif isinstance(value, (types.BuiltinFunctionType, functools.partial)):
         yield describe_function(value)
     elif isinstance(value, type):
         yield from _class(value, seen)
     else:
         yield from _object(value, seen)
+
+
+def _digest(content: Any) -> str:
+    """What stands for many bytes."""
+    return hashlib.sha256(content).hexdigest()
 
 
 def _code(code: types.CodeType, seen: set[int]) -> Iterator[str]:

@@ -58,7 +58,10 @@ def is_own(text: str) -> bool:
     if home.endswith(".py") or "." in home:
         return True
     _search_here()
-    return importlib.util.find_spec(home) is not None
+    try:
+        return importlib.util.find_spec(home) is not None
+    except ValueError:  # __main__ has none
+        return home in sys.modules
 
 
 def load_own(text: str) -> Own:
@@ -85,7 +88,9 @@ def load_own(text: str) -> Own:
     own = Own(
         getattr(module, name), f"{home}:{name}", match["options"] or "", hashlib.sha256(content).hexdigest()[:12]
     )
-    _loaded[own.target] = own
+    # A class of ours that a file merely imports keeps its own identity.
+    if not getattr(own.target, "__module__", "").startswith("lessonplan."):
+        _loaded[own.target] = own
     return own
 
 
@@ -129,7 +134,7 @@ def _import(home: str) -> ModuleType:
         raise ConfigError(f"{home} cannot be imported: it needs {error.name}, which is not installed") from error
     except ConfigError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise ConfigError(f"{home} cannot be imported: {type(error).__name__}: {error}") from error
 
 

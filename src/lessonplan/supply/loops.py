@@ -45,11 +45,11 @@ class Batches:
         *,
         batch_size: int,
         epochs: int,
-        optimizer: torch.optim.Optimizer | None,
-        scaler: torch.amp.GradScaler | None,
-        validation: Samples | tuple[Tensor, Tensor] | None,
-        loss: LossFunction,
-        seed: int,
+        optimizer: torch.optim.Optimizer | None = None,
+        scaler: torch.amp.GradScaler | None = None,
+        validation: Samples | tuple[Tensor, Tensor] | None = None,
+        loss: LossFunction = soft_cross_entropy,
+        seed: int = 0,
     ) -> None:
         train, held_out = _parts(data, validation)
         self.data, self.batch_size, self.epochs, self._loss = train, batch_size, epochs, loss
@@ -327,8 +327,7 @@ def selected_batches(
     20
     """
     _check(batch_size, epochs)
-    given = {"optimizer": None, "scaler": None, "validation": None, "loss": loss, "seed": seed}
-    return SelectedBatches(model, data, selection, batch_size=batch_size, epochs=epochs, **given)  # type: ignore[arg-type]
+    return SelectedBatches(model, data, selection, batch_size=batch_size, epochs=epochs, loss=loss, seed=seed)
 
 
 def _check(batch_size: int, epochs: int) -> None:
