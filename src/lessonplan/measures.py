@@ -2,36 +2,32 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from lessonplan.errors import unknown
+from lessonplan.evaluation import PARTS
 
-EvaluationMeasure = Literal[
-    "top5_accuracy", "calibration_error", "clean_accuracy",
-    "ttsa_accuracy", "mi_predicted_accuracy", "mi_other_accuracy",
-    "fgsm_accuracy", "bim_accuracy", "mim_accuracy", "pgd_accuracy", "autoattack_accuracy",
-    "fgsm_top5_accuracy", "bim_top5_accuracy", "mim_top5_accuracy", "pgd_top5_accuracy",
-    "autoattack_top5_accuracy",
-    "fgsm_no_gradient", "bim_no_gradient", "mim_no_gradient", "pgd_no_gradient", "autoattack_no_gradient",
-    "fgsm_margin_accuracy", "bim_margin_accuracy", "mim_margin_accuracy", "pgd_margin_accuracy",
-    "clean_undefended_accuracy", "clean_transfer_accuracy",
-    "fgsm_undefended_accuracy", "fgsm_transfer_accuracy", "fgsm_adaptive_accuracy", "fgsm_robust_accuracy",
-    "bim_undefended_accuracy", "bim_transfer_accuracy", "bim_adaptive_accuracy", "bim_robust_accuracy",
-    "mim_undefended_accuracy", "mim_transfer_accuracy", "mim_adaptive_accuracy", "mim_robust_accuracy",
-    "pgd_undefended_accuracy", "pgd_transfer_accuracy", "pgd_adaptive_accuracy", "pgd_robust_accuracy",
-    "ood_tnr_at_tpr95", "ood_auroc", "ood_detection_accuracy",
-    "localisation_accuracy", "localisation_known_accuracy", "max_box_accuracy",
-    "between_miss", "between_gradient_norm",
-    "train_error_real", "train_error_corrupted", "val_error_best", "val_error_last",
-]  # fmt: skip
-"""``X_accuracy`` is under attack X; ``undefended``, ``transfer``, ``adaptive`` and ``robust`` are the columns of
-the table of defences, on fewer images, the last one the smaller of the two before it."""
+JUDGED = {
+    "accuracy": "Accuracy %",
+    "loss": "Mean loss",
+    "loss_q90": "90% quantile of the loss",
+    "loss_worst": "Worst loss",
+}
+"""What is measured of the test set and of the whole training set; ``loss_q90`` is the .9 quantile of the samples'
+losses."""
+OF_TEST, OF_TRAINING = ([f"{part}_{name}" for name in JUDGED] for part in ("test", "train"))
+COUNTERS = (
+    "steps", "epochs", "samples", "raw_samples", "cost", "forwarded", "backpropagated", "seconds", "param_norm",
+)  # fmt: skip
+"""What a run has used, and the norm of its weights."""
+RUN_COLUMNS = (*OF_TEST, "val_accuracy", "fluctuation", *OF_TRAINING, *COUNTERS)
+"""What ``results.json`` holds of a run; ``fluctuation`` is the mean absolute change of the validation accuracy
+from one validation to the next."""
 
-EvaluationError = Literal[
-    "test_error", "val_error", "clean_error", "ttsa_error", "fgsm_error", "bim_error", "mim_error", "pgd_error",
-    "fgsm_top5_error", "bim_top5_error", "mim_top5_error", "pgd_top5_error",
-]  # fmt: skip
-"""1 minus the accuracy of the same name."""
-
-NO_SHARES = ("calibration_error", "between_gradient_norm")
+_EVALUATED = {name for part in PARTS for name in (*part.shares, *part.numbers)}
+_SHARES = {
+    *("test_accuracy", "val_accuracy", "train_accuracy", "fluctuation"),
+    *(name for part in PARTS for name in part.shares),
+}
+_DERIVED = {f"{name}_{kind}" for name in JUDGED for kind in ("ratio", "gap")}
 _WORDS = {
     "fgsm": "FGSM", "bim": "BIM", "mim": "MIM", "pgd": "PGD", "autoattack": "AutoAttack", "ttsa": "test-time sums",
     "mi": "Mixup Inference", "ood": "other data", "tnr": "TNR", "tpr95": "TPR 95%", "auroc": "AUROC",
@@ -39,13 +35,41 @@ _WORDS = {
 }  # fmt: skip
 
 
-def is_share(measure: str) -> bool:
-    """Whether a number of an evaluation is a share in [0, 1], which people read in per cent.
+def check_measure(name: str) -> str:
+    """The name itself, if there is such a measure.
 
-    >>> is_share("pgd_accuracy"), is_share("between_gradient_norm")
-    (True, False)
+    Besides the columns of a run and the measures of an evaluation: ``X_ratio`` is test / training, ``X_gap`` its
+    distance from 1, ``|ln(test / training)|`` (ASSIST section 4.3), ``X_error`` is 1 minus ``X_accuracy``.
+
+    Raises:
+        ConfigError: there is none.
+
+    >>> check_measure("loss_gap"), check_measure("pgd_error")
+    ('loss_gap', 'pgd_error')
     """
-    return measure not in NO_SHARES
+    known = {*RUN_COLUMNS, *_EVALUATED, *_DERIVED, "epochs_per_second"}
+    if name not in known and accuracy_of(name) is None:
+        raise unknown("measure", name, sorted(known))
+    return name
+
+
+def accuracy_of(measure: str) -> str | None:
+    """The accuracy that an error is 1 minus of; None for what is no such error.
+
+    >>> accuracy_of("test_error"), accuracy_of("calibration_error")
+    ('test_accuracy', None)
+    """
+    accuracy = f"{measure.removesuffix('_error')}_accuracy"
+    return accuracy if measure.endswith("_error") and accuracy in _SHARES else None
+
+
+def is_share(measure: str) -> bool:
+    """Whether a number is a share in [0, 1], which people read in per cent.
+
+    >>> is_share("pgd_accuracy"), is_share("pgd_error"), is_share("between_gradient_norm")
+    (True, True, False)
+    """
+    return measure in _SHARES or accuracy_of(measure) is not None
 
 
 def measure_words(name: str) -> str:

@@ -18,6 +18,7 @@ from torch import nn
 from lessonplan.commands.evaluate import Evaluate
 from lessonplan.data import load
 from lessonplan.errors import ConfigError, DataError
+from lessonplan.evaluation import PARTS
 from lessonplan.lab.evaluation import (
     Evaluation,
     TestTime,
@@ -27,6 +28,10 @@ from lessonplan.lab.evaluation import (
     running,
     subject_of,
 )
+from lessonplan.lab.evaluation.parts import classification, label_noise, ood
+from lessonplan.measures import check_measure, is_share
+from lessonplan.models import build_model
+from lessonplan.report.sections.section import sections
 from lessonplan.train import fit
 
 DATA = {"per_class": 20, "val_fraction": 0.2, "augment": "none", "label_noise": 0.2}
@@ -187,15 +192,40 @@ def test_data_of_any_kind_take_the_networks_shape(run, tmp_path) -> None:
     assert found["parts"]["ood"]["samples"]["photos.npz"] == 6
 
 
+def test_the_table_of_parts_says_what_they_give(run, tmp_path) -> None:
+    """Every part is done and shown; its measures are the declared ones, those in [0, 1] the shares."""
+    few = {"limit": 12, "curve_limit": 4, "adaptive_limit": 3}
+    sums = {"ttsa": "k=2,copies=2", "mixup_inference": True}
+    more = {
+        "attacks": "fgsm,bim:steps=1,mim:steps=1,pgd:steps=1",
+        "ood": "noise",
+        "localise": True,
+        "between": True,
+    }
+    data = load("digits", seed=3, **DATA)
+    network = build_model("tiny", shape=data.shape, num_classes=data.num_classes, seed=0)
+    subject = subject_of(network, data, data.preprocessing, name="convolutions")
+    found = evaluate(subject, Evaluation.make(**few, **sums, **more), out=tmp_path)
+    assert list(found["parts"]) == [part.name for part in PARTS] == list(sections(found))
+    for part in PARTS:
+        measures = found["parts"][part.name]["measures"]
+        assert measures.keys() <= {*part.shares, *part.numbers}
+        assert all(0 <= value <= 1 and is_share(name) for name, value in measures.items() if name in part.shares)
+        assert not any(is_share(name) for name in part.numbers)
+        assert part.uses(Evaluation()) <= set(Evaluation.model_fields)
+    assert "mi_other_pgd_robust_accuracy" in found["measures"]
+    for name in found["measures"]:
+        assert check_measure(name) == name
+
+
 def test_only_what_is_missing_is_done(run, tmp_path, monkeypatch) -> None:
     first = evaluate(run_subject(run), Evaluation(ood=("noise",), limit=20), out=tmp_path)
 
     def fails(work):
         raise AssertionError("done before")
 
-    monkeypatch.setattr(running, "classification", fails)
-    monkeypatch.setattr(running, "label_noise", fails)
-    monkeypatch.setattr(running, "out_of_distribution", fails)
+    for part in (classification, label_noise, ood):
+        monkeypatch.setattr(part, "run", fails)
     again = evaluate(run_subject(run), Evaluation(ood=("noise",), limit=20, between=True), out=tmp_path)
     assert again["parts"]["ood"] == first["parts"]["ood"]
     assert again["measures"].items() >= first["measures"].items()
@@ -289,7 +319,7 @@ def test_features_are_judged_but_not_attacked(tmp_path) -> None:
     right = (subject.model.model(rows).argmax(1) == y).double().mean().item()
     assert found["parts"]["classification"]["accuracy"] == pytest.approx(right)
     for asked in ({"attacks": ("fgsm",)}, {"localise": True}, {"ood": ("noise",)}):
-        with pytest.raises(ConfigError, match="the samples are features"):
+        with pytest.raises(ConfigError, match="samples are features"):
             evaluate(subject, Evaluation(**asked), out=tmp_path)
 
 
@@ -390,7 +420,7 @@ def test_the_line_of_a_run(run, tmp_path, capsys) -> None:
     assert command(line) == 0
     said = capsys.readouterr().out
     assert f"page: {tmp_path / 'run' / 'evaluation' / 'index.html'}" in said
-    for word in ("FGSM", "BIM", "MIM", "PGD", "margin", "transfer %", "adaptive %", "robust %", "AUROC"):
+    for word in ("FGSM", "BIM", "MIM", "PGD", "margin", "Transfer %", "Adaptive %", "Robust %", "AUROC"):
         assert word in said
     stored = json.loads((tmp_path / "run" / "evaluation" / "evaluation.json").read_text())
     assert set(stored["parts"]) == set(stored["planned"])

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from lessonplan.errors import ConfigError
+from lessonplan.evaluation.attacks import KINDS, read_attack, split_attacks, with_margin
 from lessonplan.lab.evaluation import Evaluation, TestTime
-from lessonplan.lab.evaluation.attacks import KINDS, read_attack, split_attacks, with_margin
 from lessonplan.lab.recipe import Part
 
 

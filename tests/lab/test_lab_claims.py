@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 from scipy import stats
 
 from lessonplan.lab.claims import across_parts, judge, judge_trends
@@ -46,6 +47,13 @@ def test_what_a_run_lacks_is_no_number() -> None:
     assert measured({"seed": 1, "test_accuracy": None}, "test_accuracy") is None
     assert mean_of([{"test_loss": 1.0, "train_loss": 0.5}, {"test_loss": 9.0}], "loss_ratio") == 2.0
     assert mean_of([], "loss_ratio") is None
+
+
+def test_measures_that_do_not_exist_are_told() -> None:
+    with pytest.raises(ValidationError, match="did you mean 'pgd_accuracy'"):
+        Claim(text="t", method="erm", than="filter", measure="pgd_acuracy")
+    with pytest.raises(ValidationError, match="unknown measure 'calibration_accuracy'"):
+        Claim(text="t", method="erm", than="filter", measure="calibration_accuracy")
 
 
 @given(st.floats(1e-3, 1e3), st.floats(1e-3, 1e3))

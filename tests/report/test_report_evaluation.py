@@ -15,10 +15,12 @@ from PIL import Image
 from rich.console import Console
 
 from lessonplan.errors import DataError
+from lessonplan.report import evaluation as pages
 from lessonplan.report import write_comparison, write_pages
 from lessonplan.report.comparison_evaluation import evaluation_rows, evaluation_table
-from lessonplan.report.evaluation import findings, write_evaluation
+from lessonplan.report.evaluation import write_evaluation
 from lessonplan.report.evaluation_terminal import print_evaluation
+from lessonplan.report.sections.section import sections
 
 NASTY = "<script>alert(1)</script>"
 
@@ -86,6 +88,10 @@ def written(tmp_path: Path, content: dict[str, Any]) -> str:
     return write_evaluation(tmp_path).read_text()
 
 
+def found_in(content: dict[str, Any]) -> list[str]:
+    return pages.findings(sections(content))
+
+
 def words(page: str) -> str:
     return " ".join(unescape(re.sub(r"<[^>]*>", " ", page)).split())
 
@@ -95,7 +101,7 @@ def test_every_part_has_its_place(tmp_path) -> None:
     folder.mkdir(parents=True)
     Image.fromarray(np.zeros((4, 4), np.uint8)).save(folder / "Attacked-images.png")
     page = written(tmp_path, evaluation())
-    for section in ("classification", "noise", "test-time", "attacks", "ood", "localisation", "between"):
+    for section in ("classification", "label-noise", "test-time", "attacks", "ood", "localisation", "between"):
         assert f'id="{section}"' in page
         assert f'href="#{section}"' in page
     for figure in ("reliability", "copies", "weights", "eps", "confidences", "boxes", "misses", "norms"):
@@ -124,24 +130,24 @@ def test_a_hidden_gradient_is_called_one(transfer, adaptive, hidden) -> None:
     """The defence gains nothing where an attacker who knows of it leaves no more than without it."""
     content = evaluation()
     content["parts"]["attacks"] = attacks(transfer=transfer, adaptive=adaptive)
-    [said] = [sentence for sentence in findings(content) if "attacker" in sentence]
+    [said] = [sentence for sentence in found_in(content) if "attacker" in sentence]
     assert ("hidden gradient" in said) == hidden
     assert f"robust accuracy {100 * min(transfer, adaptive):.2f}%" in said
 
 
 def test_the_strongest_attack_is_named_and_blind_ones_too() -> None:
     content = evaluation()
-    assert any("PGD on the margin leaves the least: 15.00%" in sentence for sentence in findings(content))
-    assert not any("no gradient" in sentence for sentence in findings(content))
+    assert any("PGD on the margin leaves the least: 15.00%" in sentence for sentence in found_in(content))
+    assert not any("no gradient" in sentence for sentence in found_in(content))
     content["parts"]["attacks"] = attacks(blind=0.3)
-    assert any("no gradient" in sentence for sentence in findings(content))
+    assert any("no gradient" in sentence for sentence in found_in(content))
 
 
 def test_the_terminal_has_the_tables(tmp_path) -> None:
     buffer = io.StringIO()
     print_evaluation(evaluation(), Console(file=buffer, width=160))
     said = " ".join(buffer.getvalue().split())
-    assert "attacks on the network, eps 8/255, 200 images" in said
+    assert "Attacks on the network, eps 8/255, 200 images" in said
     assert re.search(r"PGD \W+ 20.00 \W+ 55.00 \W+ 11.00 \W+ 11.00", said)
 
 

@@ -2,19 +2,38 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, make_dataclass
+from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_origin
 
 import tyro
 
 from lessonplan.commands.common import DataOptions, Flat
 from lessonplan.errors import ConfigError
+from lessonplan.evaluation import Evaluation
 
 if TYPE_CHECKING:
-    from lessonplan.lab.evaluation import Evaluation, Subject
+    from lessonplan.lab.evaluation import Subject
 
 _OF_THE_RUN = DataOptions(data="")
+
+
+def _option(name: str, annotation: Any, default: Any, description: str | None) -> tuple[str, Any, Any]:
+    """An option of an evaluation as one of the command line: what is no plain value is text there."""
+    if annotation not in (bool, int) and get_origin(annotation) is not Literal:
+        if isinstance(default, float):
+            default = str(Fraction(default).limit_denominator(255))
+        annotation, default = (str | None, None) if default is None else (str, default or "")
+    return name, Annotated[annotation, tyro.conf.arg(help=description)], default
+
+
+_OPTIONS = [
+    _option(name, field.annotation, field.default, field.description)
+    for name, field in Evaluation.model_fields.items()
+]
+Asked: Any = make_dataclass("Asked", _OPTIONS, frozen=True)
+_AS_IT_IS = Asked()
 
 
 @dataclass(frozen=True)
@@ -26,26 +45,7 @@ class Evaluate:
     out: Path | None = None
     """folder for evaluation.json, index.html and pictures/ (RUN/evaluation if not given); the same command again
     does only what is missing"""
-    on: Literal["test", "val", "train"] = "test"
-    """part of the data that is judged"""
-    ttsa: str | None = None
-    """test-time sums, for example k=4,copies=16 (also weight=1, of=probabilities)"""
-    mixup_inference: bool = False
-    """Mixup Inference beside the test-time sums"""
-    attacks: str = ""
-    """fgsm, bim, mim, pgd, autoattack, separated by commas, with options: pgd:steps=40,restarts=5,loss=margin"""
-    eps: str = "8/255"
-    """largest change of a pixel, in [0, 1]"""
-    ood: str = ""
-    """other data, separated by commas: noise, folders of images, or data such as digits or idx:PATH"""
-    localise: bool = False
-    """class activation maps and boxes from them"""
-    between: bool = False
-    """errors and gradients between training samples"""
-    limit: int = 2000
-    """most samples for all but classification"""
-    adaptive_limit: int = 100
-    """most images for attacks on test-time sums, which cost 20 times as much"""
+    asked: Annotated[Asked, Flat] = _AS_IT_IS
     model: str | None = None
     """a network of yours: module:factory or FILE.py:factory, from normalised samples to logits"""
     weights: Path | None = None
@@ -54,8 +54,6 @@ class Evaluate:
     """mean of its normalisation in [0, 1] pixels, a number or one a channel; measured on the data if not given"""
     std: str | None = None
     """its deviation, likewise"""
-    seed: int = 0
-    """of subsets, partners, starts and noise, and of the split without a run"""
     device: str = "auto"
     """auto, cpu, cuda"""
     threads: int | None = None
@@ -70,7 +68,7 @@ class Evaluate:
         from lessonplan.report.evaluation_terminal import print_evaluation
 
         out = self._out()
-        options = self._options()
+        options = Evaluation.make(**vars(self.asked))
         before = torch.get_num_threads()
         torch.set_num_threads(self._threads() or before)
         try:
@@ -93,24 +91,6 @@ class Evaluate:
             raise ConfigError(f"--threads {self.threads}: give at least 1")
         return self.threads
 
-    def _options(self) -> Evaluation:
-        from lessonplan.lab.evaluation import Evaluation, TestTime
-        from lessonplan.lab.evaluation.attacks import split_attacks
-
-        return Evaluation.make(
-            on=self.on,
-            ttsa=TestTime.parse(self.ttsa) if self.ttsa is not None else None,
-            mixup_inference=self.mixup_inference,
-            attacks=tuple(split_attacks(self.attacks)),
-            eps=self.eps,
-            ood=tuple(filter(None, (name.strip() for name in self.ood.split(",")))),
-            localise=self.localise,
-            between=self.between,
-            limit=self.limit,
-            adaptive_limit=self.adaptive_limit,
-            seed=self.seed,
-        )
-
     def _subject(self) -> Subject:
         from lessonplan.lab.evaluation import model_subject, run_subject
 
@@ -130,7 +110,7 @@ class Evaluate:
             mean=_numbers("mean", self.mean),
             std=_numbers("std", self.std),
             device=self.device,
-            seed=self.seed,
+            seed=self.asked.seed,
             **self.source.loading(),
         )
 

@@ -4,25 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Annotated, Any, TypeAlias
 
-from lessonplan.measures import EvaluationError, EvaluationMeasure, is_share
+from pydantic import AfterValidator
 
-OfTraining = Literal[
-    "test_accuracy", "train_accuracy", "accuracy_ratio",
-    "test_loss", "train_loss", "loss_ratio", "loss_gap",
-    "test_loss_q90", "train_loss_q90", "loss_q90_ratio", "loss_q90_gap",
-    "test_loss_worst", "train_loss_worst", "loss_worst_ratio",
-    "param_norm", "epochs_per_second", "fluctuation",
-]  # fmt: skip
-"""``test_X`` and ``train_X`` are of the test and of the whole training set; a ratio is test / train, a gap its
-distance from 1, ``|ln(test / train)|``. ``loss_q90`` is the .9 quantile of the samples' losses; ``fluctuation`` is
-the mean absolute change of the validation accuracy from one validation to the next."""
+from lessonplan.measures import accuracy_of, check_measure, is_share
 
-Measure: TypeAlias = OfTraining | EvaluationMeasure | EvaluationError
-_EVALUATED = (*get_args(EvaluationMeasure), *get_args(EvaluationError))
-
-_SHARES = ("test_accuracy", "train_accuracy", "fluctuation")
+Measure: TypeAlias = Annotated[str, AfterValidator(check_measure)]
+"""A name that ``lessonplan.measures.check_measure`` knows."""
 
 
 def measured(run: Mapping[str, Any], measure: Measure) -> float | None:
@@ -47,8 +36,8 @@ def measured(run: Mapping[str, Any], measure: Measure) -> float | None:
     if measure == "epochs_per_second":
         return _quotient(run.get("epochs"), run.get("seconds"))
     if kind not in ("ratio", "gap"):
-        if measure in get_args(EvaluationError):
-            accuracy = _stored(run, f"{stem}_accuracy")
+        if (right := accuracy_of(measure)) is not None:
+            accuracy = _stored(run, right)
             return None if accuracy is None else 1 - accuracy
         value = _stored(run, measure)
         return None if value is None else float(value)
@@ -64,8 +53,7 @@ def in_unit(measure: Measure) -> tuple[float, str]:
     >>> in_unit("test_accuracy"), in_unit("test_loss")
     ((100.0, ' points'), (1.0, ''))
     """
-    share = measure in _SHARES or (measure in _EVALUATED and is_share(measure))
-    return (100.0, " points") if share else (1.0, "")
+    return (100.0, " points") if is_share(measure) else (1.0, "")
 
 
 def mean_of(runs: list[dict[str, Any]], measure: Measure) -> float | None:

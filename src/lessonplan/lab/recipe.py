@@ -10,7 +10,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
 from lessonplan.errors import unknown
-from lessonplan.lab.evaluation.options import Evaluation
+from lessonplan.evaluation import Evaluation
 from lessonplan.lab.measures import Measure
 
 Scale = Literal["smoke", "cpu", "gpu", "paper"]

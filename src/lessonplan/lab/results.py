@@ -18,29 +18,12 @@ from lessonplan.lab.config import Comparison
 from lessonplan.lab.evaluation.comparing import compare_evaluations, flat
 from lessonplan.lab.job import Job, evaluation_row
 from lessonplan.lab.statistics import Difference, bootstrap_interval, compare_paired, t_interval
+from lessonplan.measures import COUNTERS, JUDGED, OF_TEST, OF_TRAINING, RUN_COLUMNS
 from lessonplan.train.run_folder import read_metrics
 from lessonplan.train.usage import environment
 
-_COUNTERS = (
-    "steps", "epochs", "samples", "raw_samples", "cost", "forwarded", "backpropagated", "seconds", "param_norm"
-)  # fmt: skip
-_MEASURES = ("test_loss", "test_loss_q90", "test_loss_worst", "train_accuracy", "train_loss", "train_loss_q90",
-             "train_loss_worst")  # fmt: skip
 _KEYS = ("method", "seed", "status")
-_FOUND = (
-    "test_accuracy",
-    "test_loss",
-    "test_loss_q90",
-    "test_loss_worst",
-    "val_accuracy",
-    "fluctuation",
-    "train_accuracy",
-    "train_loss",
-    "train_loss_q90",
-    "train_loss_worst",
-    *_COUNTERS,
-    "stopped",
-)
+_FOUND = (*RUN_COLUMNS, "stopped")
 _NOTES = ("folder", "error")
 
 
@@ -60,19 +43,19 @@ def run_row(job: Job, root: Path, error: str | None) -> dict[str, Any]:
         **row,
         "status": "failed" if error else "finished",
         **({"evaluation": evaluation_row(job)} if job.evaluation is not None else {}),
-        **_measures(result, "test", "test"),
+        **_judged(result, "test", "test"),
         "val_accuracy": result.get("val", {}).get("accuracy"),
         "fluctuation": fluctuation(job.folder),
-        **_measures(result, "train_set", "train"),
-        **{name: result.get(name) for name in _COUNTERS},
+        **_judged(result, "train_set", "train"),
+        **{name: result.get(name) for name in COUNTERS},
         "stopped": result.get("stopped"),
     }
 
 
-def _measures(result: dict[str, Any], part: str, prefix: str) -> dict[str, float | None]:
+def _judged(result: dict[str, Any], part: str, prefix: str) -> dict[str, float | None]:
     """Accuracy and losses of a part of the data, where it was judged."""
     found = result.get(part) or {}
-    return {f"{prefix}_{name}": found.get(name) for name in ("accuracy", "loss", "loss_q90", "loss_worst")}
+    return {f"{prefix}_{name}": found.get(name) for name in JUDGED}
 
 
 def fluctuation(folder: Path) -> float | None:
@@ -150,7 +133,7 @@ def _method(
         "mean": float(np.mean(values)) if values else None,
         "ci_t": t_interval(values, comparison.level),
         "ci_bootstrap": bootstrap_interval(values, comparison.level),
-        **{key: _mean([r[key] for r in finished]) for key in (*_MEASURES, *_COUNTERS)},
+        **{key: _mean([r[key] for r in finished]) for key in (*OF_TEST[1:], *OF_TRAINING, *COUNTERS)},
         "difference": asdict(difference) if difference is not None else None,
         "finding": finding(name, values, difference, reference, len(rows)),
     }

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from lessonplan.measures import JUDGED, OF_TEST, OF_TRAINING
 from lessonplan.report.formatting import fixed, number, percent
 from lessonplan.report.reading import Json
 
-MEASURES = (
-    ("Accuracy %", "train_accuracy", "mean"),
-    ("Mean loss", "train_loss", "test_loss"),
-    ("90% quantile of the loss", "train_loss_q90", "test_loss_q90"),
-    ("Worst loss", "train_loss_worst", "test_loss_worst"),
+MEASURES = tuple(
+    (title, train, "mean" if test == "test_accuracy" else test)
+    for title, train, test in zip(JUDGED.values(), OF_TRAINING, OF_TEST, strict=True)
 )
 """Title, and the keys of a method in ``results.json``; its ``mean`` is that of the test accuracy."""
 

@@ -5,30 +5,21 @@ from __future__ import annotations
 import json
 import time
 from datetime import datetime, timezone
+from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import torch
 
 from lessonplan.errors import ConfigError
+from lessonplan.evaluation import PARTS, Evaluation, EvaluationPart
 from lessonplan.files import write_json
 from lessonplan.lab.config import content_hash
-from lessonplan.lab.evaluation.localisation import localisation
-from lessonplan.lab.evaluation.options import Evaluation
-from lessonplan.lab.evaluation.parts import (
-    Part,
-    Work,
-    between,
-    check_subject,
-    classification,
-    label_noise,
-    out_of_distribution,
-    test_time,
-)
 from lessonplan.lab.evaluation.pictures import Picture
 from lessonplan.lab.evaluation.progress import Steps
-from lessonplan.lab.evaluation.robustness import attacks
 from lessonplan.lab.evaluation.subject import Subject
+from lessonplan.lab.evaluation.work import Work
 from lessonplan.report import file_stem, save_png
 from lessonplan.report.evaluation import write_evaluation
 from lessonplan.train.lock import sole_user
@@ -60,20 +51,19 @@ def evaluate(
     root = Path(out)
     if root.exists() and not root.is_dir():
         raise ConfigError(f"{root} is a file: give a folder for the evaluation")
-    check_subject(subject, options)
     parts = _chosen(subject, options)
     identity = subject.fingerprint()
     with sole_user(root), Steps(quiet=not live) as steps:
         stored = _stored(root)
-        results = _header(subject, options, list(parts))
-        for name, (part, uses) in parts.items():
-            key = content_hash([_FORMAT, identity, name, {use: getattr(options, use) for use in sorted(uses)}])
-            before = stored.get("parts", {}).get(name, {})
-            if before.get("key") == key:
-                results["parts"][name] = before
-            else:
-                results["parts"][name] = {"key": key, **_do(part, Work(subject, options, steps), root, name)}
-            results["measures"] |= results["parts"][name]["measures"]
+        results = _header(subject, options, [part.name for part in parts])
+        for part in parts:
+            uses = {use: getattr(options, use) for use in sorted(part.uses(options))}
+            key = content_hash([_FORMAT, identity, part.name, uses])
+            found = stored.get("parts", {}).get(part.name, {})
+            if found.get("key") != key:
+                found = {"key": key, **_do(part, Work(subject, options, steps), root)}
+            results["parts"][part.name] = found
+            results["measures"] |= found["measures"]
             write_json(root / FILE, results)
             if live:
                 write_evaluation(root)
@@ -82,38 +72,41 @@ def evaluate(
     return results
 
 
-_SHARED = frozenset({"on", "limit", "seed"})
-_TEST_TIME = frozenset({"ttsa", "mixup_inference", "pool"})
+def _chosen(subject: Subject, options: Evaluation) -> list[EvaluationPart]:
+    """The parts to do, each of them possible.
+
+    Raises:
+        ConfigError, DataError: images are needed and there are none, or too few samples.
+    """
+    subject.view(options.on)
+    corrupted = subject.data.train.noise is not None
+    chosen = [part for part in PARTS if part.asked(options, corrupted)]
+    need = [part.name for part in chosen if part.images]
+    if need and not subject.is_image:
+        raise ConfigError(
+            f"{' and '.join(need)}: for images in [0, 1] only, and these samples are features: leave it out"
+        )
+    for part in chosen:
+        check = getattr(_module(part), "check", None)
+        if check is not None:
+            check(subject, options)
+    return chosen
 
 
-def _chosen(subject: Subject, options: Evaluation) -> dict[str, tuple[Part, frozenset[str]]]:
-    """The parts to do, with the options that each of them depends on."""
-    parts: dict[str, tuple[Part, frozenset[str]]] = {"classification": (classification, frozenset({"on"}))}
-    if subject.data.train.noise is not None:
-        parts["label_noise"] = (label_noise, frozenset())
-    if options.ttsa is not None:
-        parts["test_time"] = (test_time, _SHARED | _TEST_TIME | {"curve_limit"})
-    if options.attacks:
-        more = _TEST_TIME | {"adaptive_limit"} if options.ttsa is not None else frozenset()
-        parts["attacks"] = (attacks, _SHARED | more | {"attacks", "eps", "curve_limit"})
-    if options.ood:
-        parts["ood"] = (out_of_distribution, _SHARED | {"ood"})
-    if options.localise:
-        parts["localisation"] = (localisation, _SHARED | {"curve_limit"})
-    if options.between:
-        parts["between"] = (between, _SHARED)
-    return parts
+def _module(part: EvaluationPart) -> ModuleType:
+    """Where it is written what a part does."""
+    return import_module(f"lessonplan.lab.evaluation.parts.{part.name}")
 
 
-def _do(part: Part, work: Work, root: Path, name: str) -> dict[str, Any]:
+def _do(part: EvaluationPart, work: Work, root: Path) -> dict[str, Any]:
     """A part's result with its time; its pictures go into files."""
     started = time.perf_counter()
-    result = part(work)
+    result: dict[str, Any] = _module(part).run(work)
     if work.subject.device.type == "cuda":
         torch.cuda.synchronize(work.subject.device)
     pictures: list[Picture] = result.pop("pictures", [])
     for figure, title, caption in pictures:
-        stem = root / "pictures" / name / file_stem(title)
+        stem = root / "pictures" / part.name / file_stem(title)
         write_json(stem.with_suffix(".json"), {"title": title, "caption": caption})
         save_png(figure, stem.with_suffix(".png"))
     return {**result, "seconds": time.perf_counter() - started}

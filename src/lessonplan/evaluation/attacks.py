@@ -99,6 +99,8 @@ class AutoAttack:
 AttackSpec: TypeAlias = Fgsm | Bim | Mim | Pgd | AutoAttack
 
 KINDS: dict[str, Any] = {kind.name: kind for kind in (Fgsm, Bim, Mim, Pgd, AutoAttack)}
+LOSSES = [name for name, kind in KINDS.items() if "loss" in kind.__dataclass_fields__]
+"""The attacks whose loss can be chosen: they are made on the margin too, and on defences."""
 
 
 def read_attack(text: str) -> AttackSpec:

@@ -18,16 +18,16 @@ from lessonplan.evaluate.localise import (
     resize_maps,
 )
 from lessonplan.evaluate.network import predict_logits
-from lessonplan.lab.evaluation.parts import BATCH, Work
 from lessonplan.lab.evaluation.pictures import FOUND_COLOUR, TRUE_COLOUR, map_pictures
 from lessonplan.lab.evaluation.subject import Subject
+from lessonplan.lab.evaluation.work import BATCH, Work
 from lessonplan.network.untouched import evaluating
 
 _KNOWN = "the true boxes of the data"
 _WORDS = {"cam": "CAM", "grad-cam": "Grad-CAM"}
 
 
-def localisation(work: Work) -> dict[str, Any]:
+def run(work: Work) -> dict[str, Any]:
     """Boxes from class activation maps, beside the data's own boxes or on canvases with clutter.
 
     The threshold of the boxes is chosen on training images (MaxBoxAcc); top-1 localisation, where class and box

@@ -16,16 +16,16 @@ from lessonplan.evaluate.adversarial import (
     robustness_curve,
 )
 from lessonplan.evaluate.adversarial.robustness import ADAPTIVE_DRAWS
-from lessonplan.lab.evaluation.attacks import AttackSpec, AutoAttack, read_attack, with_margin
-from lessonplan.lab.evaluation.parts import BATCH, Work
+from lessonplan.evaluation.attacks import AttackSpec, AutoAttack, read_attack, with_margin
 from lessonplan.lab.evaluation.pictures import attacked_images
+from lessonplan.lab.evaluation.work import BATCH, Work
 
 _SHARES_OF_EPS = (0.0, 0.125, 0.25, 0.5, 1.0, 2.0)
 _BATCH = 128
 _JUDGEMENTS = 5
 
 
-def attacks(work: Work) -> dict[str, Any]:
+def run(work: Work) -> dict[str, Any]:
     """Every attack on the network itself, the last one on the margin too and over a range of eps.
 
     With test-time sums also each attack on the defence, transferred and adaptive, on fewer images.
