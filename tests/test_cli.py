@@ -20,6 +20,7 @@ from PIL import Image
 
 import lessonplan
 from lessonplan import cli
+from lessonplan.commands import COMMAND_TYPES, option_names
 from lessonplan.lab import comparison, job
 from lessonplan.lab.ordering.recipe import search_recipes
 from lessonplan.lab.recipe import all_recipes
@@ -114,7 +115,11 @@ def test_the_overview_names_every_command(capsys: pytest.CaptureFixture[str]) ->
 @pytest.mark.parametrize("command", cli.COMMANDS)
 def test_help_of_a_command(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run_main(f"{command} --help") == 0
-    assert f"lessonplan {command}" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert f"lessonplan {command}" in said
+    shown = re.findall(r"^│ (?:-h, )?((?:--[a-z-]+(?:, )?)+)", said, re.MULTILINE)
+    options = {name for names in shown for name in names.split(", ")}
+    assert options <= {*option_names(COMMAND_TYPES[command]), "--help"}
 
 
 MISTAKES = [

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import Any, get_type_hints
 
 from lessonplan.commands.check import Check
-from lessonplan.commands.common import DataOptions
 from lessonplan.commands.compare import Compare
 from lessonplan.commands.evaluate import Evaluate
 from lessonplan.commands.order import Order
@@ -37,13 +37,22 @@ COMMAND_TYPES: dict[str, Any] = {
 
 def option_names(kind: Any) -> list[str]:
     """Every option of a command, as it is written."""
-    names: list[str] = []
+    return [name.replace("_", "-") for name in _names(kind)]
+
+
+def _names(kind: Any) -> Iterator[str]:
+    types = get_type_hints(kind)
     for item in dataclasses.fields(kind):
-        if item.name == "source":
-            names += [f"--{f.name}" for f in dataclasses.fields(DataOptions)]
-        elif item.name == "settings":
-            for name, info in Settings.model_fields.items():
-                names += [f"--{name}", *([f"--no-{name}"] if info.annotation is bool else [])]
+        if isinstance(item.default, Settings):
+            yield from _spellings({name: info.annotation for name, info in Settings.model_fields.items()})
+        elif dataclasses.is_dataclass(item.default):
+            yield from _spellings(get_type_hints(type(item.default)))
         else:
-            names.append(f"--{_SPELLED_OTHERWISE.get(item.name, item.name)}")
-    return [name.replace("_", "-") for name in names]
+            yield from _spellings({_SPELLED_OTHERWISE.get(item.name, item.name): types[item.name]})
+
+
+def _spellings(types: Mapping[str, Any]) -> Iterator[str]:
+    for name, kind in types.items():
+        yield f"--{name}"
+        if kind is bool:
+            yield f"--no-{name}"

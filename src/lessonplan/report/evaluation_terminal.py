@@ -38,7 +38,12 @@ def print_evaluation(results: Json, console: Console | None = None) -> None:
 
 
 def _table(found: Rows) -> Table:
-    table = Table(title=escape(found.label), title_justify="left")
+    table = Table(
+        title=escape(found.label),
+        title_justify="left",
+        caption=escape(found.caption) or None,
+        caption_justify="left",
+    )
     for column in found.columns:
         table.add_column(escape(column.title), justify="left" if column.kind == "text" else "right")
     for row in found.rows:
