@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from lessonplan.data.augment import Augment
 from lessonplan.errors import ConfigError, require, unknown
+from lessonplan.parts.state import Stateful
 from lessonplan.seeds import fold_seed
 
 
-class FeatureMapAugment:
+class FeatureMapAugment(Stateful):
     """Flip and crop the feature maps behind a layer that is drawn for each batch (thesis, future work 3).
 
     All maps of a sample are moved alike, each sample in its own way, and its label stays. (To mix maps of two or
@@ -37,6 +38,8 @@ class FeatureMapAugment:
         ConfigError: an unknown layer, nothing to do, or (in the forward pass) a layer that takes no part or
             whose maps are too small for the crop.
     """
+
+    STATE: ClassVar[tuple[str, ...]] = ("generator",)
 
     def __init__(
         self,
@@ -77,14 +80,6 @@ class FeatureMapAugment:
             raise ConfigError(
                 f"layer {layer!r} took no part in the forward pass: name a layer that the network uses"
             )
-
-    def state_dict(self) -> dict[str, Any]:
-        """Everything that changes while training."""
-        return {"generator": self.generator.get_state()}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take back what ``state_dict`` gave."""
-        self.generator.set_state(state["generator"].cpu())
 
     def _draw(self, below: int) -> int:
         return int(torch.randint(below, (), generator=self.generator))

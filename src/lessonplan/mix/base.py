@@ -50,6 +50,7 @@ class Mix(_KnowsClasses, Part, ABC):
         check: look for NaN and infinite input in every batch.
     """
 
+    STATE: ClassVar[tuple[str, ...]] = ("generator", "children=_children")
     changes: ClassVar[bool] = True
     """Whether it makes other samples than it is given."""
     seed: int | None = None
@@ -197,6 +198,10 @@ class Mix(_KnowsClasses, Part, ABC):
 
     # -- state ---------------------------------------------------------------------------------------
 
+    @property
+    def _children(self) -> list[Mix]:
+        return list(self.children())
+
     def reseed(self, seed: int) -> None:
         """Restart the generators, this one's and those of the children that have no seed of their own.
 
@@ -207,19 +212,6 @@ class Mix(_KnowsClasses, Part, ABC):
         for position, child in enumerate(self.children()):
             if child.seed is None:
                 child.reseed(fold_seed(seed, "child", position))
-
-    def state_dict(self) -> dict[str, Any]:
-        """Everything that changes while training, as tensors and primitives."""
-        return {
-            "generator": self.generator.get_state(),
-            "children": [child.state_dict() for child in self.children()],
-        }
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take back what ``state_dict`` gave."""
-        self.generator.set_state(state["generator"].cpu())
-        for child, child_state in zip(self.children(), state["children"], strict=True):
-            child.load_state_dict(child_state)
 
     # -- help for the kinds of mixes -----------------------------------------------------------------
 

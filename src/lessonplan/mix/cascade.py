@@ -49,6 +49,7 @@ class Cascade(SumAugment):
     """
 
     name: ClassVar[str] = "cascade"
+    STATE: ClassVar[tuple[str, ...]] = ("stage", "best", "waited")
     patience: int | None = 10
     shares: Literal["equal"] | Sequence[float] | None = "equal"
     steps: Literal["halve", "decrement"] = "halve"
@@ -139,15 +140,7 @@ class Cascade(SumAugment):
         """As in ``Mix``, with the K it starts from."""
         return {**super().config(), "k": self._start_k}
 
-    def state_dict(self) -> dict[str, Any]:
-        """Generator, stage, best metric and evaluations waited."""
-        own = {"stage": self.stage, "best": self.best, "waited": self.waited}
-        return {**super().state_dict(), **own}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take back what ``state_dict`` gave."""
-        super().load_state_dict(state)
-        self.stage, self.best, self.waited = state["stage"], state["best"], state["waited"]
+    def _restored(self) -> None:
         self.k = self.stages[self.stage]
 
 
@@ -176,6 +169,7 @@ class GradualCascade(Mix):
     """
 
     name: ClassVar[str] = "gradual"
+    STATE: ClassVar[tuple[str, ...]] = ("t",)
     k: int = 4
     num_classes: int | None = None
     variant: F.GCCVariant = "thesis"
@@ -233,14 +227,8 @@ class GradualCascade(Mix):
         """t and the number of images with weight."""
         return {"k": len(self.weights), "t": self.t}
 
-    def state_dict(self) -> dict[str, Any]:
-        """Generator and t."""
-        return {**super().state_dict(), "t": self.t}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take back what ``state_dict`` gave."""
-        super().load_state_dict(state)
-        self._set(state["t"])
+    def _restored(self) -> None:
+        self._set(self.t)
 
 
 def cascade_stages(k: int, steps: Literal["halve", "decrement"], stop_at: int) -> tuple[int, ...]:

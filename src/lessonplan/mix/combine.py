@@ -254,6 +254,7 @@ class Until(Wrapper):
     """
 
     name: ClassVar[str] = "until"
+    STATE: ClassVar[tuple[str, ...]] = ("active",)
     end: str | float = "80%"
 
     def __post_init__(self) -> None:
@@ -290,15 +291,6 @@ class Until(Wrapper):
     def describe(self) -> dict[str, Any]:
         """As the mix inside, and whether it is active."""
         return {**self.inner.describe(), "active": self.active}
-
-    def state_dict(self) -> dict[str, Any]:
-        """State of both, and whether mixing is on."""
-        return {**super().state_dict(), "active": self.active}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take back what ``state_dict`` gave."""
-        super().load_state_dict(state)
-        self.active = state["active"]
 
 
 def parse_share(value: str | float) -> float:

@@ -163,6 +163,7 @@ class SamplePairing(Mix):
     """
 
     name: ClassVar[str] = "sample-pairing"
+    STATE: ClassVar[tuple[str, ...]] = ("active",)
     mix_targets: bool = False
     num_classes: int | None = None
     finetune: float = 0.2
@@ -194,12 +195,3 @@ class SamplePairing(Mix):
     def describe(self) -> dict[str, Any]:
         """Whether pairs are made at present."""
         return {"active": self.active}
-
-    def state_dict(self) -> dict[str, Any]:
-        """Generator and whether pairs are made."""
-        return {**super().state_dict(), "active": self.active}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take back what ``state_dict`` gave."""
-        super().load_state_dict(state)
-        self.active = state["active"]

@@ -54,6 +54,7 @@ class Orderer(Part, ABC):
     """
 
     _lent: ClassVar[tuple[str, ...]] = ("_learner", "_data", "_validation")
+    STATE: ClassVar[tuple[str, ...]] = ("generator", "_turns", "_updates", "on=active", "_enough")
     holds: ClassVar[bool] = True
     """Whether batches may wait for their turn, and an epoch be over later than what comes before."""
     winners: Amount = 1
@@ -257,23 +258,17 @@ class Orderer(Part, ABC):
     def state_dict(self) -> dict[str, Any]:
         """Everything that changes while training, as tensors and primitives; batches by their indices."""
         return {
-            "generator": self.generator.get_state(),
+            **super().state_dict(),
             "held": [batch.state_dict() for batch in self._held],
             "queue": [batch.state_dict() for batch in self._queue],
-            "turns": self._turns,
-            "updates": self._updates,
-            "on": self.active,
-            "enough": self._enough,
             "passes": list(self._passes),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take back what ``state_dict`` gave."""
-        self.generator.set_state(state["generator"].cpu())
+        super().load_state_dict(state)
         self._held = [Batch.from_state(batch) for batch in state["held"]]
         self._queue = deque(Batch.from_state(batch) for batch in state["queue"])
-        self._turns, self._updates = state["turns"], state["updates"]
-        self.active, self._enough = state["on"], state["enough"]
         self._passes = Passes(*state["passes"])
 
     # -- help for subclasses ---------------------------------------------------------------------------

@@ -58,6 +58,7 @@ class LossDelta(Orderer):
     """
 
     name: ClassVar[str] = "loss-delta"
+    STATE: ClassVar[tuple[str, ...]] = ("_external_loss", "_fidelity", "_sums")
     candidates: Amount = 8
     on: On = "same"
     method: str = "exact"
@@ -244,10 +245,7 @@ class LossDelta(Orderer):
         return {
             **super().state_dict(),
             "epoch": self._external.epoch,
-            "external_loss": self._external_loss,
-            "fidelity": self._fidelity.state_dict(),
             "window": [list(entry) for entry in self._window],
-            "sums": self._sums,
             "cache": self._cache(),
         }
 
@@ -255,10 +253,7 @@ class LossDelta(Orderer):
         """Take back what ``state_dict`` gave."""
         super().load_state_dict(state)
         self._external.start_epoch(state["epoch"])
-        self._external_loss = state["external_loss"]
-        self._fidelity.load_state_dict(state["fidelity"])
         self._window = deque(((a, b, c) for a, b, c in state["window"]), maxlen=_WINDOW)
-        self._sums = list(state["sums"])
         if state["cache"]:
             self._restore_cache(state["cache"])
 

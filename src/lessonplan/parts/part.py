@@ -9,6 +9,7 @@ import torch
 
 from lessonplan.parts.identity import describe_function, describe_value, is_installed
 from lessonplan.parts.own import load_own, own_of
+from lessonplan.parts.state import Stateful
 
 if TYPE_CHECKING:
     from lessonplan.batch import Samples
@@ -35,7 +36,7 @@ class Occasion:
 
 
 @dataclass(eq=False, kw_only=True)
-class Part:
+class Part(Stateful):
     """A mix, an order, a filter or a selector: a dataclass whose fields are its options.
 
     A trainer tells every part the same: ``setup(occasion)`` before the first batch, ``attach`` the network,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -58,6 +58,7 @@ class Part(part.Part):
         progress: how much of the run is over, in [0, 1].
     """
 
+    STATE: ClassVar[tuple[str, ...]] = ("progress",)
     progress: float = field(default=0.0, init=False, repr=False)
 
     @property
@@ -78,14 +79,6 @@ class Part(part.Part):
 
     def observe(self, scored: Scored) -> None:
         """Take note of what the network said about samples it was trained on."""
-
-    def state_dict(self) -> dict[str, Any]:
-        """What has to be stored to go on later: tensors and primitives."""
-        return {"progress": self.progress}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take back what ``state_dict`` gave."""
-        self.progress = state["progress"]
 
     @property
     def text(self) -> str:

@@ -67,6 +67,7 @@ class Batchwise(Stage):
     """
 
     name: ClassVar[str] = "batchwise"
+    STATE: ClassVar[tuple[str, ...]] = ("acceptance", "_updates", "_modes_agree")
 
     def __init__(
         self,
@@ -286,18 +287,13 @@ class Batchwise(Stage):
     def state_dict(self) -> dict[str, Any]:
         """What waits, by index; the running acceptance."""
         return {
-            "selection": self.selection.state_dict(),
-            "acceptance": self.acceptance,
-            "updates": self._updates,
-            "modes_agree": self._modes_agree,
+            **super().state_dict(),
             "pool": [{"born": kept.born, **kept.batch.state_dict()} for kept in self._pool],
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take back what ``state_dict`` gave."""
-        self.selection.load_state_dict(state["selection"])
-        self.acceptance, self._updates = state["acceptance"], state["updates"]
-        self._modes_agree = state["modes_agree"]
+        super().load_state_dict(state)
         self._pool = deque(_Kept(Batch.from_state(kept), kept["born"]) for kept in state["pool"])
 
 

@@ -40,6 +40,7 @@ class Epochwise(Stage):
     """
 
     name: ClassVar[str] = "epochwise"
+    STATE: ClassVar[tuple[str, ...]] = ("_position", "kept", "weights")
 
     def __init__(
         self,
@@ -125,24 +126,19 @@ class Epochwise(Stage):
     def state_dict(self) -> dict[str, Any]:
         """What was kept, and how far the scoring is."""
         return {
-            "selection": self.selection.state_dict(),
-            "position": self._position,
+            **super().state_dict(),
             "passing": self._passing.values.clone(),
             "scores": [gathered.values.clone() for gathered in self._scores],
-            "kept": self.kept,
-            "weights": self.weights,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take back what ``state_dict`` gave."""
-        self.selection.load_state_dict(state["selection"])
-        self._position = state["position"]
+        super().load_state_dict(state)
         self._passing, self._scores = _Gathered(), [_Gathered() for _ in state["scores"]]
         for gathered, values in zip(
             [self._passing, *self._scores], [state["passing"], *state["scores"]], strict=True
         ):
             gathered.add(values, len(values))
-        self.kept, self.weights = state["kept"], state["weights"]
 
 
 class _Gathered:

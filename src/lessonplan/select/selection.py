@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
 
 from lessonplan.errors import ConfigError
+from lessonplan.parts.state import Stateful
 from lessonplan.select.base import Filter, Needs, Part, Scored, Selector
 
 Fill = Literal["none", "random"]
@@ -28,7 +29,7 @@ class Chosen:
     weights: Tensor | None = None
 
 
-class Selection:
+class Selection(Stateful):
     """Filters, then selectors, each working on what the one before it left.
 
     Args:
@@ -39,6 +40,8 @@ class Selection:
     Raises:
         ConfigError: there are no parts, a filter stands behind a selector, or there is nothing to fill up to.
     """
+
+    STATE: ClassVar[tuple[str, ...]] = ("parts",)
 
     def __init__(self, parts: Iterable[Part], fill: Fill = "none") -> None:
         self.parts, self.fill = list(parts), fill
@@ -168,15 +171,6 @@ class Selection:
         """Say what the network thinks of samples it was trained on."""
         for part in self.parts:
             part.observe(scored)
-
-    def state_dict(self) -> dict[str, Any]:
-        """What the parts remember."""
-        return {"parts": [part.state_dict() for part in self.parts]}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take back what ``state_dict`` gave."""
-        for part, stored in zip(self.parts, state["parts"], strict=True):
-            part.load_state_dict(stored)
 
     def config(self) -> dict[str, Any]:
         """The selection as plain data."""

@@ -6,12 +6,13 @@ import inspect
 import typing
 from typing import Any, ClassVar
 
+from lessonplan.parts.state import Stateful
 from lessonplan.select.asking import Scoring
 from lessonplan.select.base import Part
 from lessonplan.select.selection import Selection
 
 
-class Stage:
+class Stage(Stateful):
     """A moment at which samples are selected.
 
     Its options are the arguments of the constructor but ``selection`` and ``scoring``, each kept under its name.
@@ -22,6 +23,7 @@ class Stage:
     """
 
     name: ClassVar[str]
+    STATE: ClassVar[tuple[str, ...]] = ("selection",)
 
     def __init__(self, selection: Selection | Part, scoring: Scoring | None = None) -> None:
         self.selection, self.scoring = Selection.of(selection), scoring or Scoring()

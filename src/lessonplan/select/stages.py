@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 from lessonplan.errors import ConfigError
 from lessonplan.parts.part import Occasion
+from lessonplan.parts.state import Stateful
 from lessonplan.select.base import Part, Scored
 from lessonplan.select.batchwise import Batchwise
 from lessonplan.select.epochwise import Epochwise
 from lessonplan.select.selection import Selection
 
 
-class SelectionStages:
+class SelectionStages(Stateful):
     """Epochwise selection, batchwise selection of what it keeps, or one of the two.
 
     Args:
@@ -24,6 +25,8 @@ class SelectionStages:
     >>> SelectionStages.of(AccuracyFilter())
     accuracy >> batchwise
     """
+
+    STATE: ClassVar[tuple[str, ...]] = ("epochwise", "batchwise")
 
     def __init__(self, epochwise: Epochwise | None = None, batchwise: Batchwise | None = None) -> None:
         self.epochwise, self.batchwise = epochwise, batchwise
@@ -82,20 +85,6 @@ class SelectionStages:
             "epochwise": self.epochwise.config() if self.epochwise is not None else None,
             "batchwise": self.batchwise.config() if self.batchwise is not None else None,
         }
-
-    def state_dict(self) -> dict[str, Any]:
-        """The state of each stage."""
-        return {
-            "epochwise": self.epochwise.state_dict() if self.epochwise is not None else None,
-            "batchwise": self.batchwise.state_dict() if self.batchwise is not None else None,
-        }
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take back what ``state_dict`` gave."""
-        if self.epochwise is not None:
-            self.epochwise.load_state_dict(state["epochwise"])
-        if self.batchwise is not None:
-            self.batchwise.load_state_dict(state["batchwise"])
 
 
 Selectable = SelectionStages | Epochwise | Batchwise | Selection | Part

@@ -20,6 +20,7 @@ from lessonplan.network.passes import Passes
 from lessonplan.order.base import Orderer
 from lessonplan.order.unordered import Unordered
 from lessonplan.parts.part import Occasion
+from lessonplan.parts.state import Stateful
 from lessonplan.seeds import fold_seed
 from lessonplan.select.asking import Scoring
 from lessonplan.select.base import Scored
@@ -89,7 +90,7 @@ class Account:
         return new, scored
 
 
-class Supply:
+class Supply(Stateful):
     """Batches of an epoch, one epoch after another; where it stands can be stored between any two of them.
 
     Args:
@@ -102,6 +103,14 @@ class Supply:
         heeds_logits: whether the loop takes ``Batch.logits`` and ``Batch.step`` for passes and updates that were
             made already.
     """
+
+    # Keys are those of older runs, whose states are read.
+    STATE: ClassVar[tuple[str, ...]] = (
+        "finished", "_epoch=_epoch", "_size=_size", "_position=_position", "generator=_generator",
+        "select", "order", "tally",
+        "_raw=account.drawn", "_raw_taken=account.drawn_taken", "_scored_taken=account.scored_taken",
+        "_asked=account.asked", "_pulled=account.pulled", "_handed=account.handed",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -315,34 +324,3 @@ class Supply:
         if self.order.holds:
             record["order"] = self.order.describe()
         return record
-
-    # Names of stored states and where they live: states of older runs are read.
-    _PLAIN: ClassVar[dict[str, str]] = {
-        "finished": "finished", "_epoch": "_epoch", "_size": "_size", "_position": "_position",
-    }  # fmt: skip
-    _ACCOUNT: ClassVar[dict[str, str]] = {
-        "_raw": "drawn", "_raw_taken": "drawn_taken", "_scored_taken": "scored_taken", "_asked": "asked",
-        "_pulled": "pulled", "_handed": "handed",
-    }  # fmt: skip
-
-    def state_dict(self) -> dict[str, Any]:
-        """Where it stands, as tensors and primitives."""
-        return {
-            **{name: getattr(self, place) for name, place in self._PLAIN.items()},
-            **{name: getattr(self.account, place) for name, place in self._ACCOUNT.items()},
-            "tally": self.tally.state_dict(),
-            "generator": self._generator.get_state(),
-            "select": self.select.state_dict(),
-            "order": self.order.state_dict(),
-        }
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take back what ``state_dict`` gave."""
-        for name, place in self._PLAIN.items():
-            setattr(self, place, state[name])
-        for name, place in self._ACCOUNT.items():
-            setattr(self.account, place, state[name])
-        self.tally.load_state_dict(state["tally"])
-        self._generator.set_state(state["generator"])
-        self.select.load_state_dict(state["select"])
-        self.order.load_state_dict(state["order"])

@@ -6,7 +6,7 @@ import copy
 import math
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, closing
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +19,7 @@ from lessonplan.network.learner import Learner, Step, restart, soft
 from lessonplan.network.network import LossFunction, Network, soft_cross_entropy
 from lessonplan.network.passes import Passes
 from lessonplan.parts.part import Occasion
+from lessonplan.parts.state import Stateful
 from lessonplan.plan import Plan
 from lessonplan.select.stages import Selectable
 from lessonplan.supply.epoch import Mixed, Supply
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from lessonplan.data import Data
 
 
-class Batches:
+class Batches(Stateful):
     """Batches by a plan; an iteration is an epoch, and the next one goes on where the last was left.
 
     Attributes:
@@ -36,6 +37,10 @@ class Batches:
         counters: what was spent: updates, sample passes, cost, raw samples.
         supply: what hands out the batches; ``supply.tally`` says how many candidates were accepted.
     """
+
+    STATE: ClassVar[tuple[str, ...]] = (
+        "_in_epoch", "_starved", "_heard", "counters", "supply", "mix=supply.mix", "_stage_best",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -202,25 +207,7 @@ class Batches:
         self.counters.passed(passes)
         self.counters.count_epochs(len(self.data))
 
-    def state_dict(self) -> dict[str, Any]:
-        """Where it stands, as tensors and primitives; taken in the loop, behind the update."""
-        return {
-            "in_epoch": self._in_epoch,
-            "starved": self._starved,
-            "heard": self._heard,
-            "counters": self.counters.state_dict(),
-            "supply": self.supply.state_dict(),
-            "mix": self.supply.mix.state_dict(),
-            "stage_best": self._stage_best,
-        }
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take back what ``state_dict`` gave; the next iteration goes on where it was."""
-        self._in_epoch, self._starved, self._heard = state["in_epoch"], state["starved"], state["heard"]
-        self.counters.load_state_dict(state["counters"])
-        self.supply.load_state_dict(state["supply"])
-        self.supply.mix.load_state_dict(state["mix"])
-        self._stage_best = state["stage_best"]
+    def _restored(self) -> None:
         self._last, self._observed = None, True
 
 

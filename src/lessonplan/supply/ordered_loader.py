@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import Any
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -16,11 +16,12 @@ from lessonplan.network.network import LossFunction, Network, soft_cross_entropy
 from lessonplan.order.base import Orderer
 from lessonplan.order.text import parse_order
 from lessonplan.parts.part import Occasion
+from lessonplan.parts.state import Stateful
 from lessonplan.seeds import fold_seed
 from lessonplan.supply.tensors import as_samples
 
 
-class OrderedLoader:
+class OrderedLoader(Stateful):
     """Batches in an order that follows the network, for any loop; an iteration is an epoch::
 
         loader = OrderedLoader((x, y), "loss-delta:candidates=8,on=external", batch_size=128, validation=(vx, vy))
@@ -48,6 +49,8 @@ class OrderedLoader:
     >>> [int(y) for x, y in loader]
     [2, 2, 1, 1, 0, 0]
     """
+
+    STATE: ClassVar[tuple[str, ...]] = ("epoch", "_position", "_begun", "orderer")
 
     def __init__(
         self,
@@ -122,17 +125,3 @@ class OrderedLoader:
     def _read(self, batch: Batch) -> tuple[Tensor, Tensor]:
         self._begun = True
         return batch.read(self.data)
-
-    def state_dict(self) -> dict[str, Any]:
-        """Where the epoch stands, as tensors and primitives; taken in the loop, behind the update."""
-        return {
-            "epoch": self.epoch,
-            "position": self._position,
-            "begun": self._begun,
-            "orderer": self.orderer.state_dict(),
-        }
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take back what ``state_dict`` gave; the next iteration goes on where it was."""
-        self.epoch, self._position, self._begun = state["epoch"], state["position"], state["begun"]
-        self.orderer.load_state_dict(state["orderer"])

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import ClassVar
 
 from lessonplan.errors import ConfigError, unknown
+from lessonplan.parts.state import Stateful
 from lessonplan.text_options import read_pairs, read_values
 
 _DEFAULTS: dict[str, dict[str, float]] = {
@@ -18,7 +19,7 @@ _DEFAULTS: dict[str, dict[str, float]] = {
 }
 
 
-class Schedule:
+class Schedule(Stateful):
     """The factor on the learning rate, as a function of the share of the budget that is used.
 
     Text forms, with their defaults:
@@ -37,6 +38,8 @@ class Schedule:
     >>> cosine.factor(0.0), cosine.factor(0.5), cosine.factor(1.0)
     (1.0, 0.5, 0.0)
     """
+
+    STATE: ClassVar[tuple[str, ...]] = ("started", "_level", "_mean", "_best", "_waited")
 
     def __init__(self, text: str) -> None:
         self.kind, _, options = text.partition(":")
@@ -106,18 +109,3 @@ class Schedule:
         """Begin anew, with what is left of the budget as the whole."""
         self.started, self._level = progress, 1.0
         self._mean, self._best, self._waited = math.nan, math.inf, 0
-
-    def state_dict(self) -> dict[str, Any]:
-        """Everything that changes while training."""
-        return {
-            "started": self.started,
-            "level": self._level,
-            "mean": self._mean,
-            "best": self._best,
-            "waited": self._waited,
-        }
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take back what ``state_dict`` gave."""
-        self.started, self._level = state["started"], state["level"]
-        self._mean, self._best, self._waited = state["mean"], state["best"], state["waited"]

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import copy
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from lessonplan.network.counters import Counters
+from lessonplan.parts.state import Stateful
 from lessonplan.plan import Plan
 from lessonplan.settings import Settings
 from lessonplan.train.metrics import LossMeter
@@ -17,7 +18,7 @@ from lessonplan.train.optimizer import OptimizerFactory, build_optimizer
 from lessonplan.train.schedule import Schedule
 
 
-class TrainingState:
+class TrainingState(Stateful):
     """What changes while a network trains.
 
     Attributes:
@@ -62,8 +63,9 @@ class TrainingState:
         self.best_metric = float("-inf")
         self.stop_reason: str | None = None
 
-    _PLAIN = (
-        "in_epoch", "lr", "last_evaluation", "stage_best", "best", "best_metric", "stop_reason"
+    STATE: ClassVar[tuple[str, ...]] = (
+        "optimizer", "schedule", "counters",
+        "in_epoch", "lr", "last_evaluation", "stage_best", "best", "best_metric", "stop_reason",
     )  # fmt: skip
 
     @property
@@ -87,15 +89,12 @@ class TrainingState:
     def state_dict(self) -> dict[str, Any]:
         """All of it, as tensors and primitives; PyTorch's global random state too, which dropout reads."""
         state: dict[str, Any] = {
+            **super().state_dict(),
             "weights": self.weights(),
-            "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
-            "schedule": self.schedule.state_dict(),
             "mix": self.plan.mix.state_dict() if self.plan.mix is not None else None,
-            "counters": self.counters.state_dict(),
             "meter": self.meter.state_dict(),
             "rng": torch.get_rng_state(),
-            **{name: getattr(self, name) for name in self._PLAIN},
         }
         if self.device.type == "cuda":
             state["cuda_rng"] = torch.cuda.get_rng_state(self.device)
@@ -104,16 +103,12 @@ class TrainingState:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take back what ``state_dict`` gave."""
         self.load_weights(state["weights"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        super().load_state_dict(state)
         if self.scaler.is_enabled():
             self.scaler.load_state_dict(state["scaler"])
-        self.schedule.load_state_dict(state["schedule"])
         if self.plan.mix is not None:
             self.plan.mix.load_state_dict(state["mix"])
-        self.counters.load_state_dict(state["counters"])
         self.meter.load_state_dict(state["meter"], self.device)
-        for name in self._PLAIN:
-            setattr(self, name, state[name])
         torch.set_rng_state(state["rng"])
         if "cuda_rng" in state and self.device.type == "cuda":
             torch.cuda.set_rng_state(state["cuda_rng"], self.device)

@@ -53,6 +53,7 @@ class PuzzleMix(ModelAwareMix):
     """
 
     name: ClassVar[str] = "puzzle"
+    STATE: ClassVar[tuple[str, ...]] = ("interpolated=_lost",)
     alpha: float = 1.0
     num_classes: int | None = None
     eta: float = 0.2
@@ -178,15 +179,6 @@ class PuzzleMix(ModelAwareMix):
     def describe(self) -> dict[str, Any]:
         """``interpolated``: samples so far that had no finite saliency."""
         return {"interpolated": int(self._lost)}
-
-    def state_dict(self) -> dict[str, Any]:
-        """Generator, and the number of samples without finite saliency."""
-        return {**super().state_dict(), "interpolated": int(self._lost)}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take back what ``state_dict`` gave."""
-        super().load_state_dict(state)
-        self._lost = state["interpolated"]
 
 
 def _as_images(x: Tensor) -> Tensor:

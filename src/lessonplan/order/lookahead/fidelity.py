@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from typing import ClassVar
 
 import torch
 from torch import Tensor
+
+from lessonplan.parts.state import Stateful
 
 
 def ranks(values: Tensor) -> Tensor:
@@ -28,8 +30,10 @@ def rank_correlation(scores: Tensor, gains: Tensor) -> float:
     return float((a * b).sum() / spread) if spread > 0 else 0.0
 
 
-class Fidelity:
+class Fidelity(Stateful):
     """Sums over measurements; shares are of totals, since single ratios are wild among equal candidates."""
+
+    STATE: ClassVar[tuple[str, ...]] = ("count", "ranked", "correlation", "gained", "possible")
 
     def __init__(self) -> None:
         self.count, self.ranked = 0, 0
@@ -75,11 +79,3 @@ class Fidelity:
         share = self.gained / self.possible if self.possible > 0 else 0.0
         ranked = {"rank_correlation": self.correlation / self.ranked} if self.ranked else {}
         return {"measured": self.count, **ranked, "share_of_gain": share}
-
-    def state_dict(self) -> dict[str, float | int]:
-        """The sums."""
-        return dict(vars(self))
-
-    def load_state_dict(self, state: Mapping[str, float | int]) -> None:
-        """Take back what ``state_dict`` gave."""
-        vars(self).update(state)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -14,6 +14,7 @@ from lessonplan.batch import Batch, Samples
 from lessonplan.network.learner import Learner, Step
 from lessonplan.network.passes import Passes
 from lessonplan.network.snapshot import Snapshot
+from lessonplan.parts.state import Stateful
 
 On = Literal["same", "external", "relative"]
 """Whose loss is to fall: the candidate's own, the external batch's, or the candidate's relative to what it was."""
@@ -57,7 +58,7 @@ class Look:
     loss: float | None = None
 
 
-class LookAhead(ABC):
+class LookAhead(Stateful, ABC):
     """A way to tell which candidate's update helps most; ``lookahead/table.py`` has a row for each.
 
     Args:
@@ -91,14 +92,6 @@ class LookAhead(ABC):
             keep: leave network, optimizer, scaler and random state behind the winner's update, as if it had been
                 trained on, where the method has made it; otherwise everything is as it was, bit for bit.
         """
-
-    def state_dict(self) -> dict[str, Any]:
-        """What it keeps from look to look; most keep nothing."""
-        return {}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take back what ``state_dict`` gave."""
-        del state
 
 
 def external_of(goal: Goal) -> ExternalBatch:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -32,6 +32,7 @@ class GradientNorm(Selector):
     """
 
     name: ClassVar[str] = "gradient-norm"
+    STATE: ClassVar[tuple[str, ...]] = ("tau", "_ratio", "_drawn_uniformly")
     size: int | float = 0.2
     threshold: float | None = None
     smoothing: float = 0.9
@@ -84,17 +85,6 @@ class GradientNorm(Selector):
     def _follow(self, bounds: Tensor) -> None:
         if len(bounds):
             self.tau = self.smoothing * self.tau + (1.0 - self.smoothing) * variance_gain(bounds)
-
-    def state_dict(self) -> dict[str, Any]:
-        """Progress, tau, and how the last batch was drawn."""
-        own = {"tau": self.tau, "ratio": self._ratio, "drawn_uniformly": self._drawn_uniformly}
-        return {**super().state_dict(), **own}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take back what ``state_dict`` gave."""
-        super().load_state_dict(state)
-        self.tau, self._ratio = state["tau"], state["ratio"]
-        self._drawn_uniformly = state["drawn_uniformly"]
 
 
 def gradient_bound(logits: Tensor, targets: Tensor) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -18,6 +18,7 @@ from lessonplan.select.functional import rounds
 class Remembering(Selector, ABC):
     """A selector with tables of one row a training sample, on the CPU."""
 
+    STATE: ClassVar[tuple[str, ...]] = ("tables",)
     tables: dict[str, Tensor] = field(default_factory=dict, init=False, repr=False)
 
     @property
@@ -58,17 +59,12 @@ class Remembering(Selector, ABC):
         for rows in rounds(indices):
             self.note(indices[rows], opinion[rows])
 
-    def state_dict(self) -> dict[str, Any]:
-        """Progress and tables."""
-        return {**super().state_dict(), "tables": {name: t.clone() for name, t in self.tables.items()}}
-
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take back what ``state_dict`` gave.
 
         Raises:
             DataError: it is of another number of samples.
         """
-        super().load_state_dict(state)
         for name, stored in state["tables"].items():
             here = self.tables.get(name)
             if here is not None and here.shape != stored.shape:
@@ -76,7 +72,7 @@ class Remembering(Selector, ABC):
                     f"{self.name}: the stored history has the shape {tuple(stored.shape)} and these data need"
                     f" {tuple(here.shape)}: go on with the data it began with"
                 )
-        self.tables = {name: t.clone() for name, t in state["tables"].items()}
+        super().load_state_dict(state)
 
 
 def observed_losses(name: str, scored: Scored) -> Tensor:

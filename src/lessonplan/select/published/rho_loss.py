@@ -31,6 +31,7 @@ class RhoLoss(TopK):
     """
 
     name: ClassVar[str] = "rho-loss"
+    STATE: ClassVar[tuple[str, ...]] = ("holdout=_losses",)
     size: int | float = 0.1
     holdout: Tensor | str | None = None
 
@@ -77,14 +78,7 @@ class RhoLoss(TopK):
             config["holdout"] = hashlib.sha256(self._losses.numpy().tobytes()).hexdigest()[:16]
         return config
 
-    def state_dict(self) -> dict[str, Any]:
-        """Progress and the holdout losses: the model they are from may be gone."""
-        return {**super().state_dict(), "holdout": None if self._losses is None else self._losses.clone()}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take back what ``state_dict`` gave."""
-        super().load_state_dict(state)
-        self._losses = None if state["holdout"] is None else state["holdout"].clone()
+    def _restored(self) -> None:
         self._check_length()
 
     def _check_length(self) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -33,6 +33,7 @@ class SelectiveBackprop(Selector):
     """
 
     name: ClassVar[str] = "selective-backprop"
+    STATE: ClassVar[tuple[str, ...]] = ("recent",)
     beta: float = 1.0
     history: int = 1024
     size: int | float = field(default=1.0, init=False, repr=False)
@@ -53,12 +54,3 @@ class SelectiveBackprop(Selector):
         share = torch.searchsorted(self.recent.sort().values, losses, right=True) / len(self.recent)
         drawn = torch.rand(len(losses), generator=generator, dtype=torch.float64)
         return (drawn < share.double() ** self.beta).nonzero().squeeze(1).to(scores.device), None
-
-    def state_dict(self) -> dict[str, Any]:
-        """Progress and the losses remembered."""
-        return {**super().state_dict(), "recent": self.recent.clone()}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take back what ``state_dict`` gave."""
-        super().load_state_dict(state)
-        self.recent = state["recent"].clone()
