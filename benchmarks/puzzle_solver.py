@@ -19,8 +19,8 @@ from torch import Tensor
 
 import lessonplan as lp
 from graph_cut import alpha_beta_swap, dense_transport
+from lessonplan.mix.puzzle.assemble import colour_span
 from lessonplan.mix.puzzle.energy import border_weights, colours, mask_energy, unary_cost
-from lessonplan.mix.puzzle.layer import colour_span
 from lessonplan.mix.puzzle.saliency import block_saliency, input_gradient, saliency_map
 from lessonplan.mix.puzzle.solver import solve_mask
 from lessonplan.mix.puzzle.transport import transport_plan

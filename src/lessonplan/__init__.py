@@ -6,9 +6,9 @@
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from lessonplan.lazy import importer
 from lessonplan.version import __version__ as __version__
 
 if TYPE_CHECKING:
@@ -52,14 +52,7 @@ _HOMES = {
     "reproduce": "lessonplan.lab",
 }
 
-
-def __getattr__(name: str) -> Any:
-    """Import a part when it is first used: PyTorch alone takes a second."""
-    if name in _HOMES:
-        return getattr(importlib.import_module(_HOMES[name]), name)
-    if name in __all__:
-        return importlib.import_module(f"lessonplan.{name}")
-    raise AttributeError(f"module 'lessonplan' has no attribute {name!r}")
+__getattr__ = importer(__name__, {name: _HOMES.get(name, f"lessonplan.{name}:") for name in __all__})
 
 
 def __dir__() -> list[str]:

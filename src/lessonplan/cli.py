@@ -66,7 +66,7 @@ def _run(name: str, arguments: list[str]) -> int:
     from pydantic import ValidationError
 
     from lessonplan.commands import COMMAND_TYPES, option_names
-    from lessonplan.settings import explain
+    from lessonplan.strict import explain
 
     kind = COMMAND_TYPES[name]
     known = [*option_names(kind), "--help"]
@@ -83,7 +83,7 @@ def _run(name: str, arguments: list[str]) -> int:
             return 0
         raise ConfigError(_one_line(said.getvalue(), name)) from None
     except ValidationError as error:
-        raise explain(error) from None
+        raise explain(error, "setting ") from None
     code: int = command.run()
     return code
 

@@ -6,10 +6,11 @@ import contextlib
 import errno
 import json
 import os
+import warnings
 from pathlib import Path
 from typing import Any
 
-from lessonplan.errors import DataError
+from lessonplan.errors import DataError, LessonplanWarning
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -62,3 +63,26 @@ def _sync_folder(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def read_json_lines(path: Path) -> list[dict[str, Any]]:
+    """The objects of a JSONL file; an unfinished last line (a killed run) is left out silently.
+
+    A damaged line elsewhere is left out with a :class:`LessonplanWarning` that counts such lines.
+    """
+    if not path.is_file():
+        return []
+    lines: list[dict[str, Any]] = []
+    damaged: list[int] = []
+    texts = [text for text in path.read_text(encoding="utf-8", errors="replace").splitlines() if text.strip()]
+    for position, text in enumerate(texts):
+        try:
+            content = json.loads(text)
+        except ValueError:
+            damaged.append(position)
+            continue
+        if isinstance(content, dict):
+            lines.append(content)
+    if any(position < len(texts) - 1 for position in damaged):
+        warnings.warn(f"{path}: left out {len(damaged)} damaged lines", LessonplanWarning, stacklevel=2)
+    return lines

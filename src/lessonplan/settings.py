@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field
 
-from lessonplan.errors import ConfigError, unknown
+from lessonplan.strict import Strict
 
 
-class Settings(BaseModel):
+class Settings(Strict):
     """How a network is trained; every field can be given to ``fit`` by name.
 
     The defaults are the thesis' (batch 100, lr .05, Nesterov momentum .9), but for the schedule, which ends
     with the budget, and a stronger weight decay, as is usual for small data.
+
+    >>> Settings.make(lr=-1)
+    Traceback (most recent call last):
+    ...
+    lessonplan.errors.ConfigError: setting lr=-1: input should be greater than 0
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    KIND: ClassVar[str] = "setting"
+    PREFIX: ClassVar[str] = "setting "
 
     batch_size: Annotated[int, Field(ge=1)] | Literal["auto", "all"] = "auto"
     """Samples drawn for an update; "auto": 100, or half of a smaller training set; "all": the whole set."""
@@ -58,28 +64,3 @@ class Settings(BaseModel):
     """"auto": cuda where there is one, else cpu."""
     threads: Annotated[int, Field(ge=1)] | None = None
     """CPU threads; None leaves PyTorch's setting."""
-
-    @classmethod
-    def make(cls, **given: Any) -> Settings:
-        """Check settings; errors come as one sentence.
-
-        >>> Settings.make(lr=-1)
-        Traceback (most recent call last):
-        ...
-        lessonplan.errors.ConfigError: setting lr=-1: input should be greater than 0
-        """
-        for name in given:
-            if name not in cls.model_fields:
-                raise unknown("setting", name, cls.model_fields)
-        try:
-            return cls(**given)
-        except ValidationError as error:
-            raise explain(error) from None
-
-
-def explain(error: ValidationError) -> ConfigError:
-    """What a check of settings found, in one sentence: the setting, its value, what is allowed."""
-    found = error.errors()
-    name, value = str(found[0]["loc"][0]), found[0]["input"]
-    reasons = {e["msg"][0].lower() + e["msg"][1:] for e in found if str(e["loc"][0]) == name}
-    return ConfigError(f"setting {name}={value!r}: {' or '.join(sorted(reasons))}")

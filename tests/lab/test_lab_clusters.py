@@ -88,3 +88,26 @@ def test_missing_packages_and_wrong_names(tmp_path, monkeypatch):
         cluster_executor("ray", tmp_path)
     with pytest.raises(ConfigError, match="did you mean 'slurm'"):
         cluster_executor("slum", tmp_path)
+
+
+def test_the_time_limit_of_a_run(tmp_path, monkeypatch):
+    asked = {}
+
+    class AutoExecutor:
+        def __init__(self, folder: str) -> None:
+            asked["folder"] = folder
+
+        def update_parameters(self, **parameters) -> None:
+            asked.update(parameters)
+
+    submitit = ModuleType("submitit")
+    submitit.AutoExecutor = AutoExecutor
+    monkeypatch.setitem(sys.modules, "submitit", submitit)
+    cluster_executor("slurm", tmp_path)
+    assert asked["timeout_min"] == 24 * 60
+    cluster_executor("slurm:hours=1.5", tmp_path, threads=3)
+    assert asked["timeout_min"] == 90
+    assert asked["cpus_per_task"] == 3
+    for text, words in (("slurm:hours=0", "above 0"), ("slurm:days=2", "days"), ("ray:hours=2", "hours")):
+        with pytest.raises(ConfigError, match=words):
+            cluster_executor(text, tmp_path)

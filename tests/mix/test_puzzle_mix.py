@@ -14,7 +14,7 @@ import lessonplan as lp
 from lessonplan.errors import ConfigError
 from lessonplan.mix import Choice, Mixup, Network, Probability, PuzzleMix, Until, parse_mix
 from lessonplan.mix.puzzle.adversarial import adversarial_noise
-from lessonplan.mix.puzzle.layer import Weights, puzzle
+from lessonplan.mix.puzzle.assemble import Weights, puzzle
 from lessonplan.mix.puzzle.saliency import input_gradient, saliency_map
 
 CLASSES = 4

@@ -353,7 +353,7 @@ class Case:
         part = parse_part(self.text)
         if hasattr(part, "give_holdout"):
             part.give_holdout(HOLDOUT)
-        part.setup(SAMPLES, CLASSES)
+        part.make_room(SAMPLES, CLASSES)
         return part
 
 
@@ -523,7 +523,7 @@ def test_more_than_there_are(case):
     part = case.make()
     if isinstance(getattr(part, "size", None), int):
         with pytest.raises(LessonplanError, match=f"give at most {part.size - 1}"):
-            part.setup(part.size - 1, CLASSES)
+            part.make_room(part.size - 1, CLASSES)
     elif isinstance(part, Selector):
         assert 1 <= part.number(SAMPLES) <= SAMPLES
         assert part.number(0) == 0

@@ -58,7 +58,7 @@ def test_the_largest_loss_of_all_is_always_kept_and_old_losses_fade():
 
 def test_rescaling_keeps_the_expected_sum():
     part, g = InfoBatch(ratio=0.7), generator()
-    part.setup(40, 2)
+    part.make_room(40, 2)
     losses = torch.rand(40, generator=g) ** 3
     part.observe(Scored(torch.arange(40), torch.zeros(40), None, losses))
     everything = Scored(torch.arange(40), torch.zeros(40))
@@ -76,7 +76,7 @@ def test_rescaling_keeps_the_expected_sum():
 
 def test_unseen_samples_stay_and_the_end_takes_all():
     part, g = InfoBatch(ratio=0.999), generator()
-    part.setup(10, 2)
+    part.make_room(10, 2)
     part.observe(Scored(torch.arange(5), torch.zeros(5), None, torch.tensor([0.0, 0.0, 0.0, 1.0, 1.0])))
     everything = Scored(torch.arange(10), torch.zeros(10))
     positions, weights = part(part.score(everything), 10, g)
@@ -92,7 +92,7 @@ def test_unseen_samples_stay_and_the_end_takes_all():
 
 def test_the_running_sum_stays_the_mean_of_the_table():
     part, g = InfoBatch(), generator()
-    part.setup(20, 2)
+    part.make_room(20, 2)
     for _ in range(200):
         indices = torch.randint(20, (7,), generator=g)
         part.observe(Scored(indices, torch.zeros(7), None, torch.rand(7, generator=g) * 9))
@@ -212,7 +212,7 @@ def test_holdout_losses_are_the_models_and_leave_it_alone():
 def test_what_cannot_be_learnt_is_left():
     """A mislabelled sample has a large loss in both models, a learnt one a small one."""
     part = RhoLoss(1, holdout=torch.tensor([4.0, 0.1, 0.1]))
-    part.setup(3, 2)
+    part.make_room(3, 2)
     losses = torch.tensor([4.2, 0.1, 2.0])
     assert part(part.score(Scored(torch.arange(3), torch.zeros(3), None, losses)), 1, generator())[0].tolist() == [
         2
@@ -224,7 +224,7 @@ def test_holdout_losses_by_name_are_given_later():
     rows = Scored(torch.arange(2), torch.zeros(2), None, torch.ones(2))
     with pytest.raises(ConfigError, match="does not know the holdout losses"):
         part.score(rows)
-    part.setup(2, 2)
+    part.make_room(2, 2)
     with pytest.raises(DataError, match="3 holdout losses for 2 training samples"):
         part.give_holdout(torch.ones(3))
     part.give_holdout(torch.tensor([0.0, 0.5]))
@@ -250,7 +250,7 @@ def labels_as_logits(labels: list[int], classes: int = 4) -> torch.Tensor:
 
 def test_uncertainty_of_the_last_predictions():
     part = RecencyBias(window=4)
-    part.setup(3, 4)
+    part.make_room(3, 4)
     for labels in ([0, 0], [0, 0], [0, 1], [0, 2], [0, 3], [0, 0]):
         part.observe(scored(labels_as_logits(labels), torch.zeros(2, dtype=torch.int64)))
     everything = Scored(torch.arange(3), torch.zeros(3))
@@ -261,7 +261,7 @@ def test_uncertainty_of_the_last_predictions():
 def test_the_pressure_is_the_preference_for_the_most_uncertain():
     """100 to 1 as the warm-up ends, 10 to 1 halfway from there, even at the end."""
     part = RecencyBias(1, pressure=100.0, warmup=0.2)
-    part.setup(2, 2)
+    part.make_room(2, 2)
     uncertain = torch.tensor([1.0, 0.0])
     for progress, ratio in ((0.1, 1.0), (0.2, 100.0), (0.6, 10.0), (1.0, 1.0)):
         part.advance(progress)
@@ -281,7 +281,7 @@ def probabilities(p: list[float]) -> torch.Tensor:
 
 def test_emphasis_is_the_spread_of_the_right_class():
     part = ActiveBias(1.0, weights=True, smoothing=0.1, warmup=0.0)
-    part.setup(3, 2)
+    part.make_room(3, 2)
     for p in ([0.2, 0.5], [0.8, 0.5], [0.5, 0.5]):
         part.observe(scored(probabilities(p), torch.zeros(2, dtype=torch.int64)))
     v = 0.06  # of .2, .8 and .5
@@ -294,7 +294,7 @@ def test_emphasis_is_the_spread_of_the_right_class():
 
 def test_the_running_sum_of_spreads_is_their_sum():
     part, g = ActiveBias(warmup=0.0), generator()
-    part.setup(12, 4)
+    part.make_room(12, 4)
     for _ in range(100):
         indices = torch.randint(12, (7,), generator=g)
         part.observe(scored(torch.randn(7, 4, generator=g), indices % 4, indices))
@@ -318,20 +318,20 @@ def test_drawing_follows_the_emphasis():
 def test_histories_fit_their_data(make):
     part = make()
     rows = Scored(torch.arange(2), torch.zeros(2, dtype=torch.int64))
-    with pytest.raises(ConfigError, match="call setup"):
+    with pytest.raises(ConfigError, match="call make_room"):
         part.score(rows)
-    part.setup(5, 3)
+    part.make_room(5, 3)
     with pytest.raises(DataError, match="was trained on"):
         part.observe(rows)
     other = make()
-    other.setup(6, 3)
+    other.make_room(6, 3)
     with pytest.raises(DataError, match="go on with the data it began with"):
         other.load_state_dict(part.state_dict())
 
 
 def test_a_reduced_loss_is_not_stored():
     part = InfoBatch()
-    part.setup(5, 3)
+    part.make_room(5, 3)
     for indices in ([0, 1], [2, 2]):
         with pytest.raises(DataError, match=r"a loss for each of 2 .*got the shape \(\)"):
             part.observe(Scored(torch.tensor(indices), torch.zeros(2), None, torch.tensor(0.5)))

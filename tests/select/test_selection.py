@@ -117,7 +117,7 @@ def test_joining() -> None:
         (lambda: Selection([TopK(3)], fill="zeros"), "give 'none' or 'random'"),
         (lambda: Selection([TopK(0.5)], fill="random"), "needs a number to fill up to"),
         (lambda: Selection([AccuracyFilter()], fill="random"), "needs a number to fill up to"),
-        (lambda: (AccuracyFilter() >> TopK(9)).setup(8, 3), "size 9 of 8 training samples"),
+        (lambda: TopK(9).make_room(8, 3), "size 9 of 8 training samples"),
     ],
 )
 def test_what_cannot_be(make, message) -> None:

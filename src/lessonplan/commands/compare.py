@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 from lessonplan.commands.common import DATA_DEFAULTS, DEFAULTS, DataOptions, Flat, given_settings, read_seeds
 from lessonplan.settings import Settings
@@ -35,8 +35,8 @@ class Compare:
     """headline of the page"""
     jobs: int | None = None
     """runs at a time; one a core on the CPU if not given"""
-    run_on: Literal["local", "ray", "slurm"] = "local"
-    """processes of this machine, a Ray cluster, or SLURM (their packages are extras)"""
+    run_on: str = "local"
+    """local (processes of this machine), ray, or slurm:hours=24 (their packages are extras)"""
     level: float = 0.95
     """confidence level of the intervals"""
     source: Annotated[DataOptions, Flat] = DATA_DEFAULTS

@@ -56,8 +56,8 @@ class Order:
     """of samples, weights, splits, draws and clusters"""
     jobs: int | None = None
     """trees trained at a time; one a core on the CPU if not given"""
-    run_on: Literal["local", "ray", "slurm"] = "local"
-    """processes of this machine, a Ray cluster, or SLURM (their packages are extras)"""
+    run_on: str = "local"
+    """local (processes of this machine), ray, or slurm:hours=24 (their packages are extras)"""
     chunk: int | None = None
     """most networks trained together; bounds the memory"""
     max_hours: float = 48.0

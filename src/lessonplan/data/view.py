@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections import deque
 from collections.abc import Iterable, Iterator
 
@@ -74,9 +75,12 @@ class View:
             self._places = (self.rows.to(self.device), self.labels.to(self.device))
             if source.in_memory:
                 self._store = source.read(self.rows).to(self.device)
-        transform = augment.transform if augment is not None else None
+        self._stream = self._new_stream()
+
+    def _new_stream(self) -> Stream:
+        transform = self.augment.transform if self.augment is not None else None
         pin = self.device.type == "cuda"
-        self._stream = Stream(source, transform, seed, workers, prefetch, pin)
+        return Stream(self.source, transform, self.seed, self.workers, self.prefetch, pin)
 
     def _take_labels(self, noise: NoisyLabels | None) -> None:
         self.noise, self.clean_labels = noise, self.source.labels[self.rows]
@@ -152,19 +156,11 @@ class View:
 
     def with_augment(self, augment: Augment | None) -> View:
         """The same rows under another augmentation; what lies on the device is shared."""
-        other = View(
-            self.source,
-            self.rows[:0],
-            normalise=self._normalise,
-            augment=augment,
-            seed=self.seed,
-            device=self.device,
-            workers=self.workers,
-            prefetch=self.prefetch,
-        )
-        other.rows = self.rows
-        other._take_labels(self.noise)
-        other._store, other._places = self._store, self._places
+        if augment is not None:
+            augment.check(self.source.shape)
+        other = copy.copy(self)
+        other.augment = augment
+        other._stream = other._new_stream()
         return other
 
     def close(self) -> None:

@@ -8,22 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from lessonplan.errors import ConfigError, unknown
+from lessonplan.errors import ConfigError
 from lessonplan.evaluation.attacks import KINDS, LOSSES, check_names, split_attacks
+from lessonplan.strict import Strict
 from lessonplan.text_options import read_pairs, read_values
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
-
-
-class TestTime(_Strict):
+class TestTime(Strict):
     """Test-time sums, see ``lessonplan.evaluate.TestTimeSum``."""
 
+    PREFIX: ClassVar[str] = "ttsa:"
     __test__ = False  # the name is no invitation to pytest
 
     k: Annotated[int, Field(ge=2)] = 4
@@ -47,14 +45,19 @@ class TestTime(_Strict):
         """
         hints = {name: field.annotation for name, field in cls.model_fields.items()}
         given = read_values("ttsa", read_pairs("ttsa", text), hints)
-        try:
-            return cls(**given)
-        except ValidationError as error:
-            raise _explain(error, "ttsa:") from None
+        return cls.make(**given)
 
 
-class Evaluation(_Strict):
-    """What is evaluated; classification always is, and label noise where there is some."""
+class Evaluation(Strict):
+    """What is evaluated; classification always is, and label noise where there is some.
+
+    >>> Evaluation.make(eps=8)
+    Traceback (most recent call last):
+    ...
+    lessonplan.errors.ConfigError: eps=8: on images in [0, 1] this would allow any image: ...
+    """
+
+    KIND: ClassVar[str] = "option of an evaluation"
 
     on: Literal["test", "val", "train"] = "test"
     """part of the data that is judged"""
@@ -128,23 +131,6 @@ class Evaluation(_Strict):
                 "mixup_inference stands beside test-time sums: give ttsa too, for example k=2,copies=16"
             )
         return self
-
-    @classmethod
-    def make(cls, **given: Any) -> Evaluation:
-        """Check what is asked for; errors come as one sentence.
-
-        >>> Evaluation.make(eps=8)
-        Traceback (most recent call last):
-        ...
-        lessonplan.errors.ConfigError: eps=8: on images in [0, 1] this would allow any image: ...
-        """
-        for name in given:
-            if name not in cls.model_fields:
-                raise unknown("option of an evaluation", name, cls.model_fields)
-        try:
-            return cls(**given)
-        except ValidationError as error:
-            raise _explain(error) from None
 
 
 @dataclass(frozen=True)
@@ -257,14 +243,3 @@ def read_eps(text: str) -> float:
         return float(over) / float(under) if slash else float(over)
     except (ValueError, ZeroDivisionError):
         raise ConfigError(f"eps={text!r} is no number: write 8/255 or 0.03") from None
-
-
-def _explain(error: ValidationError, prefix: str = "") -> ConfigError:
-    """What a check found, in one sentence."""
-    first = error.errors()[0]
-    cause = first.get("ctx", {}).get("error")
-    if isinstance(cause, ConfigError):
-        return cause
-    name = ".".join(str(part) for part in first["loc"])
-    reason = first["msg"].removeprefix("Value error, ")
-    return ConfigError(f"{prefix}{name}={first['input']!r}: {reason[0].lower()}{reason[1:]}")

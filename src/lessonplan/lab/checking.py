@@ -202,8 +202,9 @@ def _scored(n: int) -> Scored:
 
 def _part(text: str) -> Part:
     (selection,) = parse_select(text).selections()
-    selection.setup(40, CLASSES)
-    return selection.parts[0]
+    (part,) = selection.parts
+    part.make_room(40, CLASSES)
+    return part
 
 
 def _choice(part: Part, n: int) -> tuple[Tensor, Tensor | None]:

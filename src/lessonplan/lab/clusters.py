@@ -7,33 +7,32 @@ import importlib
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from lessonplan.errors import ConfigError, unknown
 from lessonplan.lab.executor import Executor, T
 from lessonplan.lab.task import do_task
-
-Cluster = Literal["ray", "slurm"]
+from lessonplan.text_options import read_pairs, read_values
 
 _POLL_SECONDS = 2.0
 
 
-def cluster_executor(name: str, folder: Path, threads: int = 1) -> Executor:
+def cluster_executor(text: str, folder: Path, threads: int = 1) -> Executor:
     """The executor of a cluster; every machine must see the comparison's folder under the same path.
 
     Args:
-        name: ``"ray"`` or ``"slurm"``.
+        text: ``"ray"``, or ``"slurm:hours=24"`` with the time limit of a run.
         folder: of the comparison; SLURM's scripts and logs go into ``slurm/`` in it.
         threads: CPU threads, and cores asked for, of each run.
 
     Raises:
         ConfigError: the name is unknown, or the package is not installed.
     """
-    if name == "ray":
-        return RayExecutor(threads)
-    if name == "slurm":
-        return SlurmExecutor(folder / "slurm", threads)
-    raise unknown("cluster", name, ["ray", "slurm"])
+    name, _, options = text.partition(":")
+    if name not in ("ray", "slurm"):
+        raise unknown("cluster", name, ["ray", "slurm"])
+    given = read_values(name, read_pairs(name, options), {"hours": float} if name == "slurm" else {})
+    return SlurmExecutor(folder / "slurm", threads, **given) if name == "slurm" else RayExecutor(threads)
 
 
 class RayExecutor:
@@ -66,13 +65,16 @@ class SlurmExecutor:
     Args:
         folder: for scripts and logs.
         threads: cores of a run.
-        hours: time limit of a run.
+        hours: time limit of a run, above 0.
     """
 
     def __init__(self, folder: Path, threads: int = 1, hours: float = 24.0) -> None:
+        if not hours > 0:
+            raise ConfigError(f"slurm:hours={hours:g}: give the time limit of a run, above 0")
         submitit = _load("submitit", "slurm")
         self._executor = submitit.AutoExecutor(folder=str(folder))
-        self._executor.update_parameters(timeout_min=int(hours * 60), cpus_per_task=threads, tasks_per_node=1)
+        minutes = max(1, round(60 * hours))
+        self._executor.update_parameters(timeout_min=minutes, cpus_per_task=threads, tasks_per_node=1)
 
     def run(self, jobs: Iterable[T], report: Callable[[T, str | None], None]) -> None:
         """See ``Executor``."""

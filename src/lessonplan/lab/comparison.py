@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import yaml
 from torch import nn
@@ -49,7 +49,7 @@ def compare(
     title: str | None = None,
     jobs: int | None = None,
     threads: int | None = None,
-    executor: Executor | Literal["ray", "slurm"] | None = None,
+    executor: Executor | str | None = None,
     settings: Mapping[str, Any] | None = None,
     level: float = 0.95,
     evaluation: Evaluation | None = None,
@@ -71,7 +71,8 @@ def compare(
         title: headline of the page.
         jobs: runs at a time; None: one a core on the CPU, one at a time on a GPU.
         threads: CPU threads of a run; None shares the cores out.
-        executor: where the runs are done instead of local processes: ``"ray"``, ``"slurm"``, or one of your own.
+        executor: where the runs are done instead of local processes: ``"ray"``, ``"slurm:hours=24"``,
+            or one of your own.
         settings: settings of ``fit`` for all methods.
         level: confidence level of the intervals.
         evaluation: what every network goes through after training; its numbers are compared too.
@@ -106,12 +107,16 @@ def compare(
     sample = load_job_data(data, data_options, comparison.seeds[0], device)
     if isinstance(model, str):
         check_model(model, sample.shape)
-    work = [_job(m, s, comparison, sample, root, data, model) for s in comparison.seeds for m in chosen]
-    for job in work:
-        job.evaluation = evaluation
+    work = [
+        _job(m, s, comparison, sample, root, data, model, evaluation, threads)
+        for s in comparison.seeds
+        for m in chosen
+    ]
     waiting = [job for job in work if not job.finished]
     for job in {job.method.name: job for job in waiting}.values():
         check_job(job, sample)
+    if isinstance(executor, str):
+        executor = cluster_executor(executor, root, threads or 1) if waiting else None
     with sole_user(root):
         _claim_folder(root, comparison)
         write_examples(root, chosen, sample, comparison.seeds[0])
@@ -119,9 +124,7 @@ def compare(
             title or f"{', '.join(m.name for m in chosen)} on {comparison.data}", comparison, reference, work, root
         )
         if waiting:
-            if isinstance(executor, str):
-                executor = cluster_executor(executor, root, threads or 1)
-            _train(waiting, table, executor or _executor(jobs, threads, len(waiting), sample, root), threads)
+            _train(waiting, table, executor or _executor(jobs, threads, len(waiting), sample, root))
         results = table.store()
         for job in work:
             if (job.folder / "config.yaml").exists() and not (job.folder / "index.html").exists():
@@ -147,11 +150,8 @@ class _Table:
         return results
 
 
-def _train(waiting: Sequence[Job], table: _Table, executor: Executor, threads: int | None) -> None:
+def _train(waiting: Sequence[Job], table: _Table, executor: Executor) -> None:
     """Do what is left to do."""
-    if threads is not None:
-        for job in waiting:
-            job.settings["threads"] = threads
     table.store()
     with RunCounter(len(table.jobs), done=len(table.jobs) - len(waiting)) as counter:
 
@@ -203,6 +203,8 @@ def _job(
     root: Path,
     data: Any,
     model: str | Callable[[], nn.Module],
+    evaluation: Evaluation | None,
+    threads: int | None,
 ) -> Job:
     chosen = Settings.make(**{**comparison.settings, **method.settings})
     identity: dict[str, Any] = {
@@ -222,9 +224,8 @@ def _job(
     if older is not None and not folder.exists():
         stored = root / "runs" / f"{stem}-seed{seed}-{content_hash(older)}"
         folder = stored if stored.exists() else folder
-    return Job(
-        method, seed, folder, model, data, comparison.budget, comparison.data_options, dict(comparison.settings)
-    )
+    settings = {**comparison.settings, **({"threads": threads} if threads is not None else {})}
+    return Job(method, seed, folder, model, data, comparison.budget, comparison.data_options, settings, evaluation)
 
 
 def _as_format_1(identity: dict[str, Any], settings: Settings) -> dict[str, Any] | None:

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import Field, field_validator
 
-from lessonplan.errors import ConfigError, unknown
+from lessonplan.strict import Strict
 from lessonplan.train.budget import Budget
 
 
-class Comparison(BaseModel):
+class Comparison(Strict):
     """Everything that the methods of a comparison share."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    KIND: ClassVar[str] = "option of a comparison"
 
     data: str = "digits"
     """Data source, spelled as ``lessonplan.data.kinds`` says."""
@@ -47,21 +47,6 @@ class Comparison(BaseModel):
     @classmethod
     def _readable(cls, value: str) -> str:
         return str(Budget.parse(value))
-
-    @classmethod
-    def make(cls, **given: Any) -> Comparison:
-        """Check a comparison's options; errors come as one sentence."""
-        for name in given:
-            if name not in cls.model_fields:
-                raise unknown("option of a comparison", name, cls.model_fields)
-        try:
-            return cls(**given)
-        except ValidationError as error:
-            first = error.errors()[0]
-            field, reason = str(first["loc"][0]), first["msg"].removeprefix("Value error, ")
-            if reason.startswith(f"{field} "):  # it names itself
-                raise ConfigError(reason) from None
-            raise ConfigError(f"{field}={given.get(field)!r}: {reason}") from None
 
 
 def content_hash(value: Any) -> str:

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 from lessonplan.data import Data
@@ -20,9 +19,8 @@ from lessonplan.network.untouched import seeded
 from lessonplan.report import write_run
 from lessonplan.seeds import fold_seed
 from lessonplan.settings import Settings
-from lessonplan.train.budget import Budget
 from lessonplan.train.fitting import fit, resolve_device
-from lessonplan.train.trainer import Trainer
+from lessonplan.train.preparation import check_run
 
 EVALUATED = "evaluation"
 """Folder of a run's evaluation inside of its own."""
@@ -95,15 +93,14 @@ class Job:
 
 
 def check_job(job: Job, data: Data) -> None:
-    """Find what would stop a run at its first update, without building its network.
+    """As ``check_run``, with the name of the method.
 
     Raises:
         ConfigError: the method does not fit the data or the settings; it is named.
     """
-    settings = Settings.make(**{**job.settings, **job.method.settings, "compile": False})
-    stand_in = nn.ParameterList([torch.zeros(1)])
+    settings = Settings.make(**{**job.settings, **job.method.settings})
     try:
-        Trainer(stand_in, data, job.method.fresh_plan(), Budget.parse(job.budget), settings, seed=job.seed)
+        check_run(job.method.fresh_plan(), data, settings, job.seed)
     except ConfigError as error:
         raise ConfigError(f"method {job.method.name}: {error}") from None
 

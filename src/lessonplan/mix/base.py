@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
@@ -51,6 +51,8 @@ class Mix(_KnowsClasses, Part, ABC):
     """
 
     STATE: ClassVar[tuple[str, ...]] = ("generator", "children=_children")
+    chain: ClassVar[Callable[[Sequence[Mix]], Mix]]
+    """What ``>>`` makes: a mix itself, and so above this one (``mix.combine``)."""
     changes: ClassVar[bool] = True
     """Whether it makes other samples than it is given."""
     seed: int | None = None
@@ -192,9 +194,7 @@ class Mix(_KnowsClasses, Part, ABC):
 
     def __rshift__(self, other: Mix) -> Mix:
         """This mix, then the other one on what it gives: ``Mixup() >> Cutout()``."""
-        from lessonplan.mix.combine import Chain  # which is a mix itself
-
-        return Chain([self, other])
+        return type(self).chain([self, other])
 
     # -- state ---------------------------------------------------------------------------------------
 

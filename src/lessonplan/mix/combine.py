@@ -154,6 +154,9 @@ class Chain(Mix):
         return " >> ".join(map(str, self.mixes))
 
 
+Mix.chain = Chain
+
+
 @dataclass(eq=False)
 class Wrapper(Mix):
     """A mix around one other mix."""

@@ -6,9 +6,9 @@ those that `lessonplan.models.table` names.
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from lessonplan.lazy import importer
 from lessonplan.models.spec import check_model, model_names
 from lessonplan.models.table import FAMILIES
 
@@ -24,13 +24,7 @@ _HOMES = {
 __all__ = ["build_model", "check_model", "count_parameters", "model_names"]
 __all__ += sorted(set(_HOMES) - set(__all__))
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
-    globals()[name] = value  # the next access does not come here
-    return value
+__getattr__ = importer(__name__, {name: f"{__name__}.{home}" for name, home in _HOMES.items()})
 
 
 def __dir__() -> list[str]:

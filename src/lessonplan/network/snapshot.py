@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import deque
-from collections.abc import Callable, Iterable, MutableMapping
+from collections.abc import Callable, MutableMapping
 from typing import Any
 
 import numpy as np
@@ -30,7 +30,8 @@ class Snapshot:
 
     Tensors are restored in place (``torch._foreach_copy_``), so that everybody who holds them sees the old values;
     what a first step creates (momentum, moments) is gone again afterwards. One ``take`` serves any number of
-    ``restore``. Memory for the copies is kept from one ``take`` to the next.
+    ``restore``. Memory for the copies is kept from one ``take`` to the next. The random generators of Python,
+    NumPy and PyTorch go with them, those of the accelerators that hold the model's tensors included.
 
     ``optimizer.load_state_dict`` cannot do this: it takes over the tensors it is given, so that the next step
     writes into the saved copy.
@@ -39,8 +40,6 @@ class Snapshot:
         model: its parameters and buffers (also those that its ``state_dict`` leaves out) are saved.
         optimizer: its state and groups are saved; state made by a later step counts as absent.
         scaler: gradient scaler.
-        devices: accelerators whose random generators are saved; None: those that hold the model's tensors. The
-            global generators of PyTorch on the CPU, Python and NumPy are always saved.
         parameters: whether parameters and their gradients are saved; without, what a forward pass changes is.
 
     Raises:
@@ -63,15 +62,13 @@ class Snapshot:
         model: nn.Module,
         optimizer: Optimizer | None = None,
         scaler: torch.amp.GradScaler | None = None,
-        devices: Iterable[torch.device] | None = None,
         *,
         parameters: bool = True,
     ) -> None:
         self.model, self.optimizer, self.scaler = model, optimizer, scaler
         self._with_parameters = parameters
         tensors = [*model.parameters(), *model.buffers()]
-        used = {tensor.device for tensor in tensors} if devices is None else set(devices)
-        self._accelerators = [device for device in used if device.type == "cuda"]
+        self._accelerators = [device for device in {tensor.device for tensor in tensors} if device.type == "cuda"]
         self._places: dict[tuple[Any, ...], Tensor] = {}
         self._taken: tuple[Any, ...] | None = None
         if optimizer is not None:

@@ -1,8 +1,6 @@
 """Ordering: in which order a network sees its batches."""
 
-import importlib
-from typing import Any
-
+from lessonplan.lazy import importer
 from lessonplan.order.base import Orderer
 from lessonplan.order.by_score import ByScore, MultiAttempt
 from lessonplan.order.loss_delta import LossDelta
@@ -22,9 +20,5 @@ __all__ = [
 
 __all__ += ["OrderedLoader"]
 
-
-def __getattr__(name: str) -> Any:
-    """``OrderedLoader`` lives above, where select, order and mix come together."""
-    if name == "OrderedLoader":
-        return importlib.import_module("lessonplan.supply.ordered_loader").OrderedLoader
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+# It lives above, where select, order and mix come together.
+__getattr__ = importer(__name__, {"OrderedLoader": "lessonplan.supply.ordered_loader"})

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +12,8 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
-from lessonplan.errors import DataError, LessonplanWarning
+from lessonplan.errors import DataError
+from lessonplan.files import read_json_lines
 from lessonplan.report.axes import COST, Axis
 from lessonplan.report.formatting import number
 
@@ -92,29 +92,6 @@ def read_json_if_there(path: Path) -> Json:
     return read_json(path) if path.is_file() else {}
 
 
-def read_lines(path: Path) -> list[Json]:
-    """The objects of a JSONL file; an unfinished last line (a killed run) is left out silently.
-
-    A damaged line elsewhere is left out with a :class:`LessonplanWarning` that counts such lines.
-    """
-    if not path.is_file():
-        return []
-    lines: list[Json] = []
-    damaged: list[int] = []
-    texts = [text for text in path.read_text(encoding="utf-8", errors="replace").splitlines() if text.strip()]
-    for position, text in enumerate(texts):
-        try:
-            content = json.loads(text)
-        except ValueError:
-            damaged.append(position)
-            continue
-        if isinstance(content, dict):
-            lines.append(content)
-    if any(position < len(texts) - 1 for position in damaged):
-        warnings.warn(f"{path}: left out {len(damaged)} damaged lines", LessonplanWarning, stacklevel=2)
-    return lines
-
-
 def read_run(folder: Path) -> Run:
     """A run's folder, whatever of it is there.
 
@@ -131,7 +108,7 @@ def read_run(folder: Path) -> Run:
     return Run(
         folder=folder,
         config=config if isinstance(config, dict) else {},
-        epochs=read_lines(folder / "metrics.jsonl"),
+        epochs=read_json_lines(folder / "metrics.jsonl"),
         result=read_json_if_there(folder / "result.json"),
     )
 

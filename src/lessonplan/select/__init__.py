@@ -1,8 +1,6 @@
 """Selection: which samples deserve a backward pass."""
 
-import importlib
-from typing import Any
-
+from lessonplan.lazy import importer
 from lessonplan.network.untouched import asked as scoring
 from lessonplan.select.asking import Scoring
 from lessonplan.select.base import Filter, Part, Scored, Selector
@@ -61,10 +59,10 @@ __all__ = [
 __all__ += ["SelectedBatches", "batches"]
 
 # What lives above, where select, order and mix come together, under its older address.
-_ABOVE = {"SelectedBatches": "SelectedBatches", "batches": "selected_batches"}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _ABOVE:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module("lessonplan.supply.loops"), _ABOVE[name])
+__getattr__ = importer(
+    __name__,
+    {
+        "SelectedBatches": "lessonplan.supply.loops",
+        "batches": "lessonplan.supply.loops:selected_batches",
+    },
+)

@@ -12,6 +12,7 @@ from torch import Tensor
 from lessonplan.errors import ConfigError
 from lessonplan.parts import part
 from lessonplan.parts.identity import describe_value
+from lessonplan.parts.part import Occasion
 
 if TYPE_CHECKING:
     from lessonplan.select.selection import Selection
@@ -70,8 +71,12 @@ class Part(part.Part):
         """
         return "forward"
 
-    def setup(self, samples: int, num_classes: int) -> None:
-        """Make room for what is remembered of each of ``samples`` training samples; called once."""
+    def setup(self, occasion: Occasion) -> None:
+        """Hear of the run it is for; called once."""
+        self.make_room(len(occasion.data), occasion.num_classes)
+
+    def make_room(self, samples: int, num_classes: int) -> None:
+        """Make room for what is remembered of each of ``samples`` training samples."""
 
     def advance(self, progress: float) -> None:
         """Say how much of the run is over, in [0, 1]; schedules follow it."""
@@ -132,7 +137,7 @@ class Selector(Part, ABC):
     def __post_init__(self) -> None:
         check_size(self.name, self.size)
 
-    def setup(self, samples: int, num_classes: int) -> None:
+    def make_room(self, samples: int, num_classes: int) -> None:
         """Check that there are as many samples as it is to choose; called once.
 
         Raises:

@@ -77,9 +77,9 @@ class MarginFilter(Filter):
         if self.decay is not None and not 0 < self.decay < math.inf:
             raise ConfigError(f"{self.name}: decay {self.decay}: give a finite number above 0, or none")
 
-    def setup(self, samples: int, num_classes: int) -> None:
+    def make_room(self, samples: int, num_classes: int) -> None:
         """See that there are as many classes as the rank asks for."""
-        super().setup(samples, num_classes)
+        super().make_room(samples, num_classes)
         self._check_rank(num_classes)
 
     def current_margin(self) -> float:

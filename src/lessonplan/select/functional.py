@@ -80,13 +80,13 @@ def top_gap(logits: Tensor, rank: int = 2) -> Tensor:
     return top[:, 0] - top[:, -1]
 
 
-def shrinking_margin(progress: float, margin: float, order: float) -> float:
-    """``1 - (e / E)^order (1 - margin)``: from 1 at the start to ``margin`` at the end.
+def shrinking_margin(progress: float, margin: float, decay: float) -> float:
+    """``1 - (e / E)^decay (1 - margin)``: from 1 at the start to ``margin`` at the end.
 
     >>> [shrinking_margin(e, 0.2, 1.0) for e in (0.0, 0.5, 1.0)]
     [1.0, 0.6, 0.19999999999999996]
     """
-    return float(1.0 - progress**order * (1.0 - margin))
+    return float(1.0 - progress**decay * (1.0 - margin))
 
 
 def read_power(name: str, power: float | str) -> tuple[float, float]:

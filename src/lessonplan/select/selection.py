@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from lessonplan.errors import ConfigError
+from lessonplan.parts.part import Occasion
 from lessonplan.parts.state import Stateful
 from lessonplan.select.base import Filter, Needs, Part, Scored, Selector
 
@@ -157,10 +158,10 @@ class Selection(Stateful):
             weights = torch.cat([weights, torch.ones(len(extra))]) if weights is not None else None
         return Chosen(positions, weights)
 
-    def setup(self, samples: int, num_classes: int) -> None:
-        """Make room for what the parts remember."""
+    def setup(self, occasion: Occasion) -> None:
+        """Tell the parts of the run it is for."""
         for part in self.parts:
-            part.setup(samples, num_classes)
+            part.setup(occasion)
 
     def advance(self, progress: float) -> None:
         """Say how much of the run is over."""

@@ -59,7 +59,7 @@ class SelectionStages(Stateful):
     def setup(self, occasion: Occasion) -> None:
         """Hear of the run it is for: the parts make room for what they remember of each training sample."""
         for selection in self.selections():
-            selection.setup(len(occasion.data), occasion.num_classes)
+            selection.setup(occasion)
 
     def advance(self, progress: float) -> None:
         """Say how much of the run is over, in [0, 1]."""

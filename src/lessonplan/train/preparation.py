@@ -11,8 +11,12 @@ from lessonplan.errors import ConfigError
 from lessonplan.losses import SumBCE
 from lessonplan.mix import Mix
 from lessonplan.network.network import LossFunction, soft_cross_entropy
+from lessonplan.parts.part import Occasion
 from lessonplan.plan import Plan
 from lessonplan.settings import Settings
+from lessonplan.supply.epoch import Supply
+from lessonplan.train.cadence import Cadence
+from lessonplan.train.schedule import Schedule
 
 
 def resolve_batch_size(given: int | str, samples: int) -> int:
@@ -39,7 +43,32 @@ def named_loss(settings: Settings, plan: Plan) -> LossFunction:
     return soft_cross_entropy
 
 
-def check_decisions(plan: Plan, data: Data, settings: Settings) -> None:
+def prepare(plan: Plan, data: Data, settings: Settings, seed: int) -> tuple[int, Supply]:
+    """The batch size, and what hands out batches; its parts have heard of the run.
+
+    Raises:
+        ConfigError: plan, data and settings do not go together.
+    """
+    batch_size = resolve_batch_size(settings.batch_size, len(data.train))
+    _check_decisions(plan, data, settings)
+    supply = Supply(data.train, seed=seed, select=plan.select, order=plan.order, mix=plan.mix, heeds_logits=True)
+    supply.setup(Occasion(seed, data.train, data.val, data.num_classes))
+    _check_mix(supply.mix, data, batch_size)
+    return batch_size, supply
+
+
+def check_run(plan: Plan, data: Data, settings: Settings, seed: int) -> None:
+    """Find what would stop a run at its first update, without building its network.
+
+    Raises:
+        ConfigError: something would.
+    """
+    prepare(plan, data, settings, seed)
+    Schedule(settings.schedule)
+    Cadence.parse(settings.checkpoint_every)
+
+
+def _check_decisions(plan: Plan, data: Data, settings: Settings) -> None:
     """What validation shall decide needs a validation split.
 
     Raises:
@@ -60,7 +89,7 @@ def check_decisions(plan: Plan, data: Data, settings: Settings) -> None:
         raise ConfigError("keep='best' needs a validation split: give val_fraction, or keep='last'")
 
 
-def check_mix(mix: Mix, data: Data, batch_size: int) -> None:
+def _check_mix(mix: Mix, data: Data, batch_size: int) -> None:
     """Let the mix refuse the first epoch's smallest batch before anything is written.
 
     Raises:

@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from lessonplan.errors import ConfigError, LessonplanError
-from lessonplan.files import disk_error, remove_leftovers, write_atomically, write_json
+from lessonplan.files import disk_error, read_json_lines, remove_leftovers, write_atomically, write_json
 from lessonplan.train.checkpoint import Checkpoints
 from lessonplan.train.identity import as_format_1
 
@@ -108,15 +108,8 @@ def load_config(path: Path) -> dict[str, Any]:
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The records of a run, one an epoch; a line cut off by a kill is left out."""
-    records = []
-    file = path / "metrics.jsonl"
-    for line in file.read_text().splitlines() if file.exists() else []:
-        try:
-            records.append(json.loads(line))
-        except json.JSONDecodeError:
-            break
-    return records
+    """The records of a run, one an epoch; see ``read_json_lines``."""
+    return read_json_lines(path / "metrics.jsonl")
 
 
 def describe_differences(old: Any, new: Any, name: str = "") -> list[str]:

@@ -21,18 +21,17 @@ from lessonplan.network.learner import Learner, Step, restart, soft
 from lessonplan.network.network import LossFunction
 from lessonplan.network.passes import Passes
 from lessonplan.network.untouched import seeded
-from lessonplan.parts.part import Occasion
 from lessonplan.plan import Plan
 from lessonplan.seeds import fold_seed
 from lessonplan.settings import Settings
-from lessonplan.supply.epoch import HANDLED, Mixed, Supply
+from lessonplan.supply.epoch import HANDLED, Mixed
 from lessonplan.train.budget import Budget
 from lessonplan.train.cadence import Cadence
 from lessonplan.train.callbacks import Callback
 from lessonplan.train.interrupt import GracefulInterrupt
 from lessonplan.train.metrics import predict_view
 from lessonplan.train.optimizer import OptimizerFactory, scale_learning_rate
-from lessonplan.train.preparation import check_decisions, check_mix, named_loss, resolve_batch_size
+from lessonplan.train.preparation import named_loss, prepare
 from lessonplan.train.run_folder import RunFolder
 from lessonplan.train.state import TrainingState
 from lessonplan.train.usage import memory_use
@@ -69,13 +68,7 @@ class Trainer:
         self.data, self.plan, self.budget, self.settings, self.seed = data, plan, budget, settings, seed
         self.folder, self.callbacks = folder, callbacks
         self.device = data.train.device
-        self.batch_size = resolve_batch_size(settings.batch_size, len(data.train))
-        check_decisions(plan, data, settings)
-        self.supply = Supply(
-            data.train, seed=seed, select=plan.select, order=plan.order, mix=plan.mix, heeds_logits=True
-        )
-        self.supply.setup(Occasion(seed, data.train, data.val, data.num_classes))
-        check_mix(self.supply.mix, data, self.batch_size)
+        self.batch_size, self.supply = prepare(plan, data, settings, seed)
         self.state = TrainingState(model, plan, settings, self.device, optimizer)
         self.forward: Callable[[Tensor], Tensor] = torch.compile(model) if settings.compile else model
         self.loss = loss or named_loss(settings, plan)

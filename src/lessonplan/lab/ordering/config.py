@@ -4,25 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import partial
-from typing import Annotated, Any, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, model_validator
 from torch import nn
 from torch.optim import Optimizer
 
-from lessonplan.errors import ConfigError, unknown
+from lessonplan.errors import ConfigError
 from lessonplan.order.perfect import count_permutations
 from lessonplan.order.perfect.plain import OptimizerFactory
+from lessonplan.strict import Strict
 
 # .004 with momentum .9 brings the small network through losses like the thesis' (its card has a table)
 _LEARNING_RATES = {"sgd": 0.004, "adam": 1e-3, "adamw": 1e-3}
 
 
-class OrderingConfig(BaseModel):
+class OrderingConfig(Strict):
     """A search for orders of batches; the defaults are those of the thesis' experiment where it names them."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    KIND: ClassVar[str] = "option of an ordering search"
 
     data: str
     """Source of the samples, see ``lessonplan.data.load``."""
@@ -61,23 +62,13 @@ class OrderingConfig(BaseModel):
     seed: int = 0
     """Of samples, weights, splits, draws and clusters."""
 
-    @classmethod
-    def make(cls, **given: Any) -> OrderingConfig:
-        """Check options; errors come as one sentence."""
-        for name in given:
-            if name not in cls.model_fields:
-                raise unknown("option of an ordering search", name, cls.model_fields)
-        try:
-            config = cls(**given)
-        except ValidationError as error:
-            first = error.errors()[0]
-            field = str(first["loc"][0])
-            raise ConfigError(f"{field}={given.get(field)!r}: {first['msg'].lower()}") from None
-        if config.nesterov and config.momentum == 0:
+    @model_validator(mode="after")
+    def _one_update_rule(self) -> OrderingConfig:
+        if self.nesterov and self.momentum == 0:
             raise ConfigError("nesterov=True without momentum: give momentum above 0, for example 0.9")
-        if config.optimizer != "sgd" and (config.momentum is not None or config.nesterov):
-            raise ConfigError(f"momentum is for sgd, not for {config.optimizer}: leave it out")
-        return config
+        if self.optimizer != "sgd" and (self.momentum is not None or self.nesterov):
+            raise ConfigError(f"momentum is for sgd, not for {self.optimizer}: leave it out")
+        return self
 
     @property
     def learning_rate(self) -> float:

@@ -12,7 +12,7 @@ from typing import Any
 from torch import nn
 
 from lessonplan.errors import ConfigError
-from lessonplan.lab.clusters import Cluster, cluster_executor
+from lessonplan.lab.clusters import cluster_executor
 from lessonplan.lab.executor import Executor, InProcess, LocalProcesses
 from lessonplan.lab.ordering import store
 from lessonplan.lab.ordering.config import OrderingConfig
@@ -64,7 +64,7 @@ def search_orderings(
     model: str | Callable[[], nn.Module] = "small-conv",
     title: str | None = None,
     jobs: int | None = None,
-    executor: Executor | Cluster | None = None,
+    executor: Executor | str | None = None,
     chunk: int | None = None,
     device: str = "auto",
     max_hours: float = 48.0,
@@ -81,7 +81,7 @@ def search_orderings(
         title: headline of the page.
         jobs: trees at a time, each with one thread; None: one a core on the CPU, one on a GPU
             and in a search of a few seconds.
-        executor: where trees are trained instead: ``"ray"``, ``"slurm"`` or an executor.
+        executor: where trees are trained instead: ``"ray"``, ``"slurm:hours=24"`` or an executor.
         chunk: networks trained together, see ``lessonplan.order.perfect.Engine``.
         device: ``"auto"``, ``"cpu"``, ``"cuda"``.
         max_hours: a search that would take longer is refused before it begins.
@@ -107,11 +107,11 @@ def search_orderings(
     folder = Path(out)
     if folder.exists() and not folder.is_dir():
         raise ConfigError(f"{folder} is a file: give a folder for the search")
+    if isinstance(executor, str):
+        executor = cluster_executor(executor, folder, 1)
     with sole_user(folder):
         store.claim_folder(folder, _identity(config, samples))
         search = _Search(folder, config, samples, build, str(place), chunk, epochs, title or "Perfect ordering")
-        if isinstance(executor, str):
-            executor = cluster_executor(executor, folder, 1)
         summary = search.run(executor, jobs, max_hours)
         write_ordering(folder)
     return summary

@@ -13,8 +13,8 @@ from lessonplan.errors import require
 from lessonplan.mix import functional as F
 from lessonplan.mix.model_aware import ModelAwareMix
 from lessonplan.mix.puzzle.adversarial import adversarial_noise
+from lessonplan.mix.puzzle.assemble import Puzzle, Weights, colour_span, puzzle
 from lessonplan.mix.puzzle.blocks import fitting_grids
-from lessonplan.mix.puzzle.layer import Puzzle, Weights, colour_span, puzzle
 from lessonplan.mix.puzzle.saliency import input_gradient, saliency_map
 from lessonplan.network.passes import Passes
 

@@ -26,14 +26,13 @@ _THRESHOLDS = (0.0, -0.05, 0.05, -0.1, 0.1)  # in units of an image's mean |d|
 
 
 @torch.no_grad()
-def solve_mask(unary: Tensor, across: Tensor, down: Tensor, steps: int | None = None) -> Tensor:
+def solve_mask(unary: Tensor, across: Tensor, down: Tensor) -> Tensor:
     """Labels that minimise ``mask_energy``; nothing is read back from the device.
 
     Args:
         unary: cost of each label in each block ``(L, N, h, w)``, L >= 2, convex in the label.
         across: weights between horizontal neighbours ``(N, h, w - 1)``, 0 or more.
         down: weights between vertical neighbours ``(N, h - 1, w)``, 0 or more.
-        steps: iterations; None is ``default_steps``.
 
     Returns:
         Tensor ``(N, h, w)`` int64 in [0, L).
@@ -46,7 +45,7 @@ def solve_mask(unary: Tensor, across: Tensor, down: Tensor, steps: int | None = 
     """
     _, count, height, width = unary.shape
     costs, limits = _layers(unary.float(), across.float(), down.float())
-    v = _total_variation(costs, limits, (count, width * count), default_steps(height, width, steps))
+    v = _total_variation(costs, limits, (count, width * count), steps_for(height, width))
     unit = costs.view(len(costs), -1, count).abs().mean((0, 1))
     v = v.view(len(costs), -1, count)
     best: tuple[Tensor, Tensor] | None = None
@@ -62,13 +61,13 @@ def solve_mask(unary: Tensor, across: Tensor, down: Tensor, steps: int | None = 
     return best[0].contiguous()
 
 
-def default_steps(height: int, width: int, given: int | None = None) -> int:
+def steps_for(height: int, width: int) -> int:
     """Iterations for a grid: news travels one block a step, so larger grids take longer.
 
-    >>> default_steps(16, 16), default_steps(2, 2)
+    >>> steps_for(16, 16), steps_for(2, 2)
     (192, 80)
     """
-    return given if given is not None else max(80, 12 * max(height, width))
+    return max(80, 12 * max(height, width))
 
 
 def _layers(unary: Tensor, across: Tensor, down: Tensor) -> tuple[Tensor, Tensor]:

@@ -9,14 +9,14 @@ from torch import Tensor
 
 
 @torch.no_grad()
-def transport_plan(saliency: Tensor, mask: Tensor, xi: float, rounds: int | None = None) -> Tensor:
+def transport_plan(saliency: Tensor, mask: Tensor, xi: float) -> Tensor:
     """Where each place of the grid takes its block from.
 
     Moving block i to place j costs ``xi C_ij - s_i 1[z_j > 0]``, with C the squared distance in blocks over
     ``(n - 1)^2`` (Puzzle Mix, section 3.4). Every block asks for the place that is cheapest for it; of several
     that ask for one place the cheapest keeps it, until a cheaper one comes; the others ask for their next
     choice. Blocks for which no shown place is worth the way leave their place to whoever wants it. What is left
-    after the last round stays where it is, or fills the free places in order. Places that the mask hides show
+    after n rounds of asking stays where it is, or fills the free places in order. Places that the mask hides show
     nothing, so they are not asked for. An image whose plan costs more than leaving everything in place is left
     as it is.
 
@@ -24,7 +24,6 @@ def transport_plan(saliency: Tensor, mask: Tensor, xi: float, rounds: int | None
         saliency: of the blocks ``(N, n, n)``, not negative.
         mask: share of this image at each place ``(N, n, n)``.
         xi: cost of distance, 0 or more.
-        rounds: of asking; None is n.
 
     Returns:
         ``(N, n * n)`` int64, a permutation of the blocks for each image: place i takes block ``plan[:, i]``.
@@ -47,7 +46,7 @@ def transport_plan(saliency: Tensor, mask: Tensor, xi: float, rounds: int | None
     column = torch.arange(count, device=saliency.device)
     nothing = len(order)
     choice = following[0].long()
-    for _ in range(rounds if rounds is not None else max(height, width)):
+    for _ in range(max(height, width)):
         wants, place, cost = _ask(choice, order, xi * distance, value)
         best = torch.full_like(value, torch.inf).scatter_reduce_(0, place, cost, "amin")
         refused = wants & (cost > best.gather(0, place))

@@ -38,9 +38,9 @@ class Remembering(Selector, ABC):
     def note(self, indices: Tensor, opinion: Tensor) -> None:
         """Enter it; no index repeats."""
 
-    def setup(self, samples: int, num_classes: int) -> None:
+    def make_room(self, samples: int, num_classes: int) -> None:
         """Make the tables."""
-        super().setup(samples, num_classes)
+        super().make_room(samples, num_classes)
         self.tables = self.blank(samples)
 
     def table(self, name: str) -> Tensor:
@@ -50,7 +50,7 @@ class Remembering(Selector, ABC):
             ConfigError: ``setup`` was not called.
         """
         if not self.tables:
-            raise ConfigError(f"{self.name} has no tables yet: call setup(samples, num_classes) first")
+            raise ConfigError(f"{self.name} has no tables yet: call make_room(samples, num_classes) first")
         return self.tables[name]
 
     def observe(self, scored: Scored) -> None:

@@ -47,9 +47,9 @@ class RecencyBias(Remembering):
             )
         self._num_classes = 2
 
-    def setup(self, samples: int, num_classes: int) -> None:
+    def make_room(self, samples: int, num_classes: int) -> None:
         """Make the tables."""
-        super().setup(samples, num_classes)
+        super().make_room(samples, num_classes)
         self._num_classes = num_classes
 
     def blank(self, samples: int) -> dict[str, Tensor]:

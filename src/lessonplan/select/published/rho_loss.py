@@ -51,9 +51,9 @@ class RhoLoss(TopK):
         self._losses = checked_scores(f"{self.name} (holdout losses)", losses).float()
         self._check_length()
 
-    def setup(self, samples: int, num_classes: int) -> None:
+    def make_room(self, samples: int, num_classes: int) -> None:
         """See that there is a holdout loss for each sample."""
-        super().setup(samples, num_classes)
+        super().make_room(samples, num_classes)
         self._samples = samples
         self._check_length()
 
