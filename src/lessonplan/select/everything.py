@@ -20,6 +20,6 @@ class Everything(SelectionStages):
         """None."""
         yield from ()
 
-    def load_state_dict(self, state: dict[str, Any] | None) -> None:  # type: ignore[override]
+    def load_state_dict(self, state: dict[str, Any] | None) -> None:
         """Take back nothing; older runs have stored None."""
         del state
