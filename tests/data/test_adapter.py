@@ -110,10 +110,11 @@ def test_dictionary_of_parts():
         load({"test": HuggingFace()})
 
 
-def test_labels_are_found_without_opening_images():
+def test_items_are_read_once_for_label_and_image():
     dataset = Torchvision()
     load(dataset, test_fraction=0)
-    assert dataset.opened <= 1 + 12 + 12  # the first, one probe of each, one reading of each
+    # the first, each twice to see whether it stays, one probe of each, one reading of each with its label
+    assert dataset.opened <= 1 + 2 * 12 + 12 + 12
     subset = Subset(Torchvision(), [4, 2, 0])
     assert load(subset, test_fraction=0).train.labels.tolist() == [1, 2, 0]
     assert load(subset, test_fraction=0).class_names == ("ant", "bee", "cow")

@@ -163,8 +163,8 @@ def test_the_users_array_may_change_later():
         (np.full((60, 2), np.nan), Y, "60 rows of x hold NaN"),
         (X[0, 0, 0], Y, "has shape"),
         (np.array(["a"]), Y[:1], "must hold numbers"),
-        (X, Y + 0.5, "one integer or name"),
-        (X, np.eye(60), "one integer or name"),
+        (X, Y + 0.5, "have fractions"),
+        (X, np.eye(60), "one-hot"),
     ],
 )
 def test_arrays_that_are_none(x, y, says):

@@ -46,11 +46,13 @@ def test_train_beside_test(tmp_path):
     written = classes(tmp_path / "test", n=2)
     classes(tmp_path / "val", n=1)
     data = load(tmp_path, test_fraction=0.3)
-    assert len(data.train) == 12
+    assert (len(data.train), len(data.val)) == (12, 2)
     assert len(data.test) == 4
     assert np.array_equal(data.test.raw(torch.tensor([0]))[0].permute(1, 2, 0).numpy(), written["cat/0"])
     assert data.description["test_folder"] == "test"
-    assert data.description["unused_folders"] == ["val"]
+    assert data.description["validation_folder"] == "val"
+    assert load(tmp_path, val_fraction=0.0).val is None
+    assert len(load(tmp_path, val_per_class=1).val) == 2
 
 
 def test_validation_folder_is_the_test_set_where_there_is_no_other(tmp_path):
@@ -193,6 +195,8 @@ def test_photographs_are_turned_upright_and_16_bits_are_kept(tmp_path):
     exif[0x0112] = 6  # "rotate by 90 degrees clockwise to show"
     deep = (np.arange(256, dtype=np.uint16) * 257).reshape(16, 16)
     (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    Image.fromarray(np.zeros((32, 16, 3), np.uint8)).save(tmp_path / "b" / "black.png")
     Image.fromarray(rows).save(tmp_path / "a" / "turned.jpg", exif=exif, quality=95)
     data = load(tmp_path, test_fraction=0)
     assert data.shape == (3, 32, 16)
@@ -200,6 +204,7 @@ def test_photographs_are_turned_upright_and_16_bits_are_kept(tmp_path):
     assert shown[:, 8:].mean() > 250
     assert shown[:, :8].mean() < 5
     (tmp_path / "a" / "turned.jpg").unlink()
+    Image.fromarray(np.zeros((16, 16), np.uint8)).save(tmp_path / "b" / "black.png")
     Image.fromarray(deep).save(tmp_path / "a" / "deep.png")
     data = load(tmp_path, test_fraction=0)
     assert data.shape == (1, 16, 16)

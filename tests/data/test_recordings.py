@@ -110,12 +110,13 @@ def test_speech_commands(tmp_path):
 @pytest.mark.parametrize(
     ("options", "train", "val"),
     [
-        ({}, 6, 0),
+        ({}, 6, 4),
+        ({"val_fraction": 0.0}, 6, 0),
         ({"val_fraction": 0.1}, 6, 4),
         ({"val_per_class": 1}, 6, 2),
         ({"per_class": 2, "val_fraction": 0.5}, 2, 2),
         ({"per_class": 2, "val_per_class": 2}, 4, 4),
-        ({"per_class": 3}, 6, 0),
+        ({"per_class": 3}, 6, 4),
     ],
 )
 def test_a_validation_part_of_its_own_is_what_validation_is_drawn_from(tmp_path, options, train, val):

@@ -10,10 +10,13 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
+from torch.utils.data import ConcatDataset, Subset, TensorDataset
 
-from lessonplan.data.arrays import TensorSource, from_arrays, to_labels
-from lessonplan.data.base import Options, Parts, fingerprint_of
+from lessonplan.data.arrays import TensorSource, from_arrays
+from lessonplan.data.base import Options, Parts, Source, fingerprint_of
 from lessonplan.data.encoded import BROKEN, Header, bad_images, choose_size, each, report_bad, why
+from lessonplan.data.join import VALIDATION, with_parts
+from lessonplan.data.labels import Unlabelled, to_labels
 from lessonplan.data.pixels import Pixels, from_array, from_pil, is_grey, size_of
 from lessonplan.data.preprocess import fit
 from lessonplan.errors import DataError
@@ -21,6 +24,7 @@ from lessonplan.errors import DataError
 _IMAGES = ("image", "img", "pixel_values")
 _LABELS = ("label", "fine_label", "labels")
 _PROBED = 256
+_TRIED = 16  # items that are read twice, or compared with the labels beside them
 
 
 def from_dataset(dataset: Any, options: Options) -> Parts:
@@ -35,28 +39,38 @@ def from_dataset(dataset: Any, options: Options) -> Parts:
         DataError: items of another form, or unreadable ones (unless they are to be skipped).
     """
     if isinstance(dataset, Mapping):
-        if "train" not in dataset:
-            raise DataError(
-                f"the data set has the parts {', '.join(map(str, dataset))}: it needs one named 'train'"
-            )
-        parts = from_dataset(dataset["train"], options)
-        held_out = next((dataset[k] for k in ("test", "validation") if k in dataset), None)
-        if held_out is not None:
-            shape = parts.train.shape
-            same = (
-                replace(options, channels=shape[0], image_size=(shape[1], shape[2]))
-                if len(shape) == 3
-                else options
-            )
-            parts.test = from_dataset(held_out, same).train
-        return parts
+        return _from_mapping(dataset, options)
     if len(dataset) == 0:
         raise DataError(f"the {type(dataset).__name__} holds no samples")
+    _check_fixed(dataset)
     first = image_of(dataset[0])
     if not isinstance(first, Image.Image) and np.ndim(first) == 1:
         x = np.stack([np.asarray(image_of(dataset[i])) for i in range(len(dataset))])
         return from_arrays(x, labels_of(dataset))
     return _images(dataset, options)
+
+
+def _from_mapping(dataset: Mapping[str, Any], options: Options) -> Parts:
+    """Parts by their names; a test part without labels is left out."""
+    if "train" not in dataset:
+        raise DataError(f"the data set has the parts {', '.join(map(str, dataset))}: it needs one named 'train'")
+    parts = from_dataset(dataset["train"], options)
+    shape = parts.train.shape
+    if len(shape) == 3:
+        options = replace(options, channels=shape[0], image_size=(shape[1], shape[2]))
+    sources: dict[str, Source] = {}
+    unlabelled: list[str] = []
+    for name in ("test", *VALIDATION):
+        if name not in dataset:
+            continue
+        try:
+            sources[name] = from_dataset(dataset[name], options).train
+        except Unlabelled:
+            unlabelled.append(name)
+    parts.notes |= {"unlabelled_parts": unlabelled} if unlabelled else {}
+    if "test" not in sources and sources:
+        parts.notes["test_part"] = next(iter(sources))
+    return with_parts(parts, sources)
 
 
 class DatasetSource:
@@ -97,10 +111,7 @@ class DatasetSource:
 
 def _images(dataset: Any, options: Options) -> Parts:
     """A source of images: in memory if they fit, otherwise read item by item in the workers."""
-    total = len(dataset)
-    labels, names = _classes(dataset)
-    if len(labels) != total:
-        raise DataError(f"the {type(dataset).__name__} has {total} samples but {len(labels)} labels")
+    total, named = len(dataset), _named_labels(dataset)
     probed = range(0, total, -(-total // _PROBED))
     headers = [h for h in each(lambda i: header_of(image_of(dataset[i])), probed, 1) if isinstance(h, Header)]
     if not headers:
@@ -109,24 +120,48 @@ def _images(dataset: Any, options: Options) -> Parts:
     shape = (options.channels or (1 if all(h.grey for h in headers) else 3), *size)
     fits = total * int(np.prod(shape)) <= options.memory_limit
     data = np.empty((total if fits else 0, *shape), dtype=np.uint8)
+    given: list[Any] = [None] * total
 
     def into(i: int) -> None:
-        pixels = pixels_of(dataset, i, shape)
+        item = dataset[i]
+        given[i] = _label_of(item)
         if fits:
-            data[i] = pixels
+            data[i] = _pixels(item, shape)
+        elif options.on_bad == "skip":
+            _pixels(item, shape)
 
     keep, notes = torch.arange(total), {"images": note}
-    if fits or options.on_bad == "skip":
+    if fits or options.on_bad == "skip" or named is None:
         # One after the other: nothing says that a stranger's object may be read by several threads.
         results = each(into, range(total), 1)
         bad = [(f"sample {i}", result) for i, result in enumerate(results) if result is not None]
         report_bad(bad, total, options.on_bad)
         keep = torch.tensor([i for i, result in enumerate(results) if result is None], dtype=torch.int64)
         notes |= {"unreadable_left_out": str(len(bad))} if bad else {}
+    labels, names = _classes(dataset, named, given, keep)
     if not fits:
-        return Parts(DatasetSource(dataset, keep, labels[keep], names, shape), None, dict(notes))
+        return Parts(DatasetSource(dataset, keep, labels, names, shape), None, dict(notes))
     decoded = torch.from_numpy(data if len(keep) == total else data[keep.numpy()])
-    return Parts(TensorSource(decoded, labels[keep], names), None, dict(notes))
+    return Parts(TensorSource(decoded, labels, names), None, dict(notes))
+
+
+def _check_fixed(dataset: Any) -> None:
+    """Refuse random transforms: one draw of them would be kept for all epochs, and test samples be changed.
+
+    Raises:
+        DataError: an item differs from one reading to the next.
+    """
+    total = len(dataset)
+    for i in range(0, total, -(-total // _TRIED)):
+        try:
+            once, again = (np.asarray(image_of(dataset[i])) for _ in range(2))
+        except BROKEN:  # told of later, with its name
+            continue
+        if once.shape != again.shape or not np.array_equal(once, again):
+            raise DataError(
+                f"sample {i} of the {type(dataset).__name__} differs from one reading to the next: take random"
+                " transforms out of it, and give them as augment='flip,crop:4' or an Augment of your own"
+            )
 
 
 def image_of(item: Any) -> Any:
@@ -153,7 +188,11 @@ def header_of(image: Any) -> Header:
 
 def pixels_of(dataset: Any, i: int, shape: tuple[int, ...]) -> Pixels:
     """Item i as uint8 ``(C, H, W)``."""
-    image, size = image_of(dataset[i]), (shape[1], shape[2])
+    return _pixels(dataset[i], shape)
+
+
+def _pixels(item: Any, shape: tuple[int, ...]) -> Pixels:
+    image, size = image_of(item), (shape[1], shape[2])
     if isinstance(image, Image.Image):
         return from_pil(image, shape[0], size)
     leading = True if isinstance(image, Tensor) and image.ndim == 3 else None
@@ -161,20 +200,40 @@ def pixels_of(dataset: Any, i: int, shape: tuple[int, ...]) -> Pixels:
 
 
 def labels_of(dataset: Any) -> Any:
-    """All labels, without decoding images where the object lets them be found."""
-    inner, indices = getattr(dataset, "dataset", None), getattr(dataset, "indices", None)
-    if inner is not None and indices is not None:  # torch.utils.data.Subset
-        return np.asarray(labels_of(inner))[np.asarray(indices, dtype=np.int64)]
-    columns = getattr(dataset, "column_names", None)
-    if isinstance(columns, list):
-        label = next((k for k in _LABELS if k in columns), None)
-        if label is not None:
-            return np.asarray(dataset[label])
-    for name in ("targets", "labels"):
-        values = getattr(dataset, name, None)
-        if isinstance(values, (Sequence, Tensor, np.ndarray)) and len(values) == len(dataset):
-            return np.asarray(values)
-    return np.asarray([_label_of(dataset[i]) for i in range(len(dataset))])
+    """All labels as its items give them, without decoding images where the object can be trusted to name them.
+
+    What an object calls ``targets`` may not be what it hands out: a ``target_transform`` or a wrapper around it
+    changes labels on the way.
+    """
+    named = _named_labels(dataset)
+    return named if named is not None else [_label_of(dataset[i]) for i in range(len(dataset))]
+
+
+def _named_labels(dataset: Any) -> Any:
+    """Labels that stand beside the items, of objects whose items are known to give just these; else None."""
+    if isinstance(dataset, Subset):
+        inner = _named_labels(dataset.dataset)
+        return None if inner is None else np.asarray(inner)[np.asarray(dataset.indices, dtype=np.int64)]
+    if isinstance(dataset, ConcatDataset):
+        parts = [_named_labels(part) for part in dataset.datasets]
+        return None if any(part is None for part in parts) else np.concatenate([np.asarray(p) for p in parts])
+    if isinstance(dataset, TensorDataset) and len(dataset.tensors) >= 2:
+        return dataset.tensors[1]
+    values = None
+    home = type(dataset).__module__.partition(".")[0]
+    if home == "datasets" and isinstance(getattr(dataset, "column_names", None), list):
+        column = next((name for name in _LABELS if name in dataset.column_names), None)
+        values = dataset[column] if column is not None else None
+    elif home == "torchvision" and getattr(dataset, "target_transform", None) is None:
+        values = next(
+            (v for name in ("targets", "labels") if (v := getattr(dataset, name, None)) is not None), None
+        )
+    if values is None or len(values) != len(dataset):
+        return None
+    labels = np.asarray(values)
+    probed = range(0, len(dataset), -(-len(dataset) // _TRIED))
+    as_named = all(np.array_equal(np.asarray(_label_of(dataset[i])), labels[i]) for i in probed)
+    return labels if as_named else None
 
 
 def _label_of(item: Any) -> Any:
@@ -186,17 +245,29 @@ def _label_of(item: Any) -> Any:
             )
         return item[key]
     image_of(item)  # says what is wrong with an item of another form
-    return item[1].item() if isinstance(item[1], (Tensor, np.generic)) else item[1]
+    label = item[1].detach().cpu().numpy() if isinstance(item[1], Tensor) else item[1]
+    return label.item() if isinstance(label, (np.ndarray, np.generic)) and label.size == 1 else label
 
 
-def _classes(dataset: Any) -> tuple[Tensor, tuple[str, ...]]:
-    """Class numbers and names: the object's own names where its labels are their numbers."""
-    labels, names = to_labels(labels_of(dataset))
+def _classes(dataset: Any, named: Any, given: list[Any], keep: Tensor) -> tuple[Tensor, tuple[str, ...]]:
+    """Class numbers and names of the kept items: the object's own names where its labels are their numbers."""
+    kept = [given[i] for i in keep.tolist()] if named is None else np.asarray(named)[keep.numpy()]
+    labels, names = to_labels(kept)
     own = _own_names(dataset)
     values = [int(n) if n.lstrip("-").isdigit() else -1 for n in names]
-    if own is not None and min(values) >= 0 and max(values) < len(own):
+    fit_own = own is not None and min(values) >= 0 and max(values) < len(own)
+    if own is not None and fit_own and (named is not None or not _contradicted(dataset, given)):
         return torch.tensor(values, dtype=torch.int64)[labels], own
     return labels, names
+
+
+def _contradicted(dataset: Any, given: list[Any]) -> bool:
+    """Whether an object keeps other labels than it hands out: its names may be those of the others."""
+    for name in ("targets", "labels"):
+        kept = getattr(dataset, name, None)
+        if isinstance(kept, (Sequence, Tensor, np.ndarray)) and len(kept) == len(dataset):
+            return list(map(str, np.asarray(kept).tolist())) != list(map(str, given))
+    return False
 
 
 def _own_names(dataset: Any) -> tuple[str, ...] | None:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from lessonplan.data.base import Parts, fingerprint_of, row_keys
+from lessonplan.data.labels import to_labels
 from lessonplan.data.pixels import channels_lead, to_uint8
 from lessonplan.errors import DataError
 
@@ -73,7 +74,12 @@ def to_samples(x: Array | Tensor | Sequence[Any]) -> Tensor:
     Raises:
         DataError: another shape, values out of range, features that are not finite.
     """
-    array = np.asarray(x.detach().cpu()) if isinstance(x, Tensor) else np.asarray(x)
+    try:
+        array = np.asarray(x.detach().cpu()) if isinstance(x, Tensor) else np.asarray(x)
+    except ValueError:
+        raise DataError(
+            "x holds samples of different shapes: bring them to one, or give a data set object of images"
+        ) from None
     if array.dtype.kind not in "biuf":
         raise DataError(f"x must hold numbers, not {array.dtype}")
     if array.ndim == 2:
@@ -92,24 +98,6 @@ def to_samples(x: Array | Tensor | Sequence[Any]) -> Tensor:
             "channels, or features (N, F)"
         )
     return torch.from_numpy(np.array(to_uint8(array), order="C", copy=True))
-
-
-def to_labels(y: Array | Tensor | Sequence[Any]) -> tuple[Tensor, tuple[str, ...]]:
-    """Labels of any kind to class numbers and names: classes in the order of their values.
-
-    >>> to_labels(["dog", "cat", "dog"])
-    (tensor([1, 0, 1]), ('cat', 'dog'))
-    """
-    array = np.asarray(y.detach().cpu()) if isinstance(y, Tensor) else np.asarray(y)
-    if array.ndim == 2 and array.shape[1] == 1:
-        array = array[:, 0]
-    if array.dtype.kind == "f" and array.ndim == 1 and bool((array == np.rint(array)).all()):
-        array = array.astype(np.int64)
-    if array.ndim != 1 or array.dtype.kind not in "iubUS":
-        raise DataError(f"labels must be one integer or name per sample, not {array.dtype} of shape {array.shape}")
-    values, numbers = np.unique(array, return_inverse=True)
-    names = tuple(v.decode() if isinstance(v, bytes) else str(v) for v in values.tolist())
-    return torch.from_numpy(numbers.astype(np.int64).reshape(-1)), names
 
 
 def from_arrays(x: Any, y: Any, x_test: Any = None, y_test: Any = None) -> Parts:

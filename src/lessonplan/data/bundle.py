@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from lessonplan.data.augment import Augment
-from lessonplan.data.base import Options, Parts, Source, content_keys, digest
+from lessonplan.data.base import Options, Parts, Source, digest
 from lessonplan.data.corrupt import NoisyLabels, check_noise, corrupt
 from lessonplan.data.cut import Sizes, cut
+from lessonplan.data.join import aligned
 from lessonplan.data.normalise import measure
 from lessonplan.data.preprocess import Preprocessing
 from lessonplan.data.sources import describe, open_parts
 from lessonplan.data.spectrogram import check_seconds
 from lessonplan.data.view import View
+from lessonplan.data.walk import subfolders
 from lessonplan.errors import ConfigError, DataError
 
 MEASURED_ROWS = 10_000  # of a streamed set, whose every sample would have to be decoded for exact statistics
@@ -65,7 +68,7 @@ def load(
     test: Any = None,
     per_class: int | None = None,
     val_per_class: int | None = None,
-    val_fraction: float = 0.0,
+    val_fraction: float | None = None,
     test_fraction: float = 0.5,
     augment: str | Augment = "auto",
     seed: int = 0,
@@ -89,7 +92,8 @@ def load(
             has one; otherwise ``test_fraction`` of every class is set aside.
         per_class: labelled samples of each class, ``val_fraction`` of them included. None: all.
         val_per_class: validation samples of each class in addition to ``per_class``.
-        val_fraction: fraction of the labelled samples of each class that goes to validation, in [0, 1).
+        val_fraction: fraction of the labelled samples of each class that goes to validation, in [0, 1). A set with
+            a validation part of its own gives that part whole (0 leaves it out); without one, None is 0.
         test_fraction: fraction of each class set aside for testing, in [0, 1); 0 is no test set.
         augment: ``"auto"``, ``"none"``, ``"flip,crop:4"`` or an :class:`Augment`; for the training view alone.
         seed: key of the splits and of the augmentation.
@@ -129,6 +133,8 @@ def load(
         parts = _with_test(parts, test, options)
     elif parts.test is not None:
         parts.test = aligned(parts.test, parts.train)
+    if len(parts.train.class_names) < 2:
+        raise DataError(_one_class(parts.train.class_names[0], spec))
     rows = cut(parts, sizes, seed)
     source, shape = parts.train, parts.train.shape
     normalise = measure(source, rows.train, seed=seed, at_most=None if source.in_memory else MEASURED_ROWS)
@@ -175,7 +181,7 @@ def load(
             "shape": list(shape),
             "per_class": per_class,
             "val_per_class": val_per_class,
-            "val_fraction": val_fraction,
+            "val_fraction": val_fraction or 0.0,
             "test_fraction": test_fraction,
             "augment": str(chosen),
             "seed": seed,
@@ -209,40 +215,12 @@ def _with_test(parts: Parts, test: Any, options: Options) -> Parts:
     return Parts(parts.train, aligned(source, parts.train), notes, parts.val, parts.audio)
 
 
-class _Relabelled:
-    """A source under the class numbers of another."""
-
-    def __init__(self, source: Source, labels: Tensor, class_names: tuple[str, ...]) -> None:
-        self.source, self.labels, self.class_names = source, labels, class_names
-        self.shape, self.in_memory, self.fingerprint = source.shape, source.in_memory, source.fingerprint
-        self.boxes: Tensor | None = getattr(source, "boxes", None)
-
-    def __len__(self) -> int:
-        return len(self.source)
-
-    def read(self, rows: Tensor) -> Tensor:
-        return self.source.read(rows)
-
-    def content_keys(self) -> list[bytes] | None:
-        return content_keys(self.source)
-
-
-def aligned(test: Source, train: Source) -> Source:
-    """The test source with the training source's class numbers, matched by name.
-
-    Raises:
-        DataError: samples of another shape, or a class that training does not know.
-    """
-    if test.shape != train.shape:
-        raise DataError(f"test samples have shape {test.shape}, training samples {train.shape}: they must agree")
-    if test.class_names == train.class_names:
-        return test
-    number = {name: i for i, name in enumerate(train.class_names)}
-    strange = [name for name in test.class_names if name not in number]
-    if strange:
-        raise DataError(
-            f"the test set has {len(strange)} classes that the training set lacks, such as {strange[0]!r} "
-            f"(training has {', '.join(train.class_names[:5])}{', ...' if len(number) > 5 else ''})"
-        )
-    table = torch.tensor([number[name] for name in test.class_names], dtype=torch.int64)
-    return _Relabelled(test, table[test.labels], train.class_names)
+def _one_class(name: str, spec: Any) -> str:
+    """What to do about data of one class: perhaps a folder was given one level too high."""
+    text = f"all samples are of one class, {name!r}: a classifier needs two or more"
+    if isinstance(spec, (str, Path)):
+        folder = Path(str(spec).partition(":")[2] or str(spec)).expanduser() / name
+        inner = [entry.name for entry in subfolders(folder)] if folder.is_dir() else []
+        if inner:
+            return f"{text}; {folder} holds folders itself ({', '.join(inner[:3])}): give that one"
+    return text

@@ -21,7 +21,7 @@ class Sizes:
 
     per_class: int | None = None
     val_per_class: int | None = None
-    val_fraction: float = 0.0
+    val_fraction: float | None = None
     test_fraction: float = 0.5
 
     def check(self) -> None:
@@ -31,7 +31,7 @@ class Sizes:
             if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
                 raise ConfigError(f"{name}={value!r}: give a whole number of at least 1, or leave it out")
         for name in ("val_fraction", "test_fraction"):
-            value = getattr(self, name)
+            value = getattr(self, name) or 0.0
             if not 0.0 <= value < 1.0:
                 raise ConfigError(f"{name}={value!r}: give a fraction of at least 0 and below 1")
         if self.val_per_class is not None and self.val_fraction:
@@ -89,7 +89,7 @@ def cut(parts: Parts, sizes: Sizes, seed: int) -> Cut:
         test, pool = stratified_split(labels, [float(sizes.test_fraction)], seed=seed, groups=groups)
         kept = len(pool) + len(test)
     if sizes.per_class is not None:
-        val_each = sizes.val_per_class or share(sizes.val_fraction, sizes.per_class)
+        val_each = sizes.val_per_class or share(sizes.val_fraction or 0.0, sizes.per_class)
         train_each = sizes.per_class - (0 if sizes.val_per_class else val_each)
         _check_enough(labels[pool], train_each + val_each, names, sizes, aside=parts.test is None)
         train, val, rest = stratified_split(
@@ -98,7 +98,7 @@ def cut(parts: Parts, sizes: Sizes, seed: int) -> Cut:
     else:
         if sizes.val_per_class is not None:
             _check_enough(labels[pool], sizes.val_per_class + 1, names, sizes, aside=parts.test is None)
-        wanted = sizes.val_per_class or float(sizes.val_fraction)
+        wanted = sizes.val_per_class or float(sizes.val_fraction or 0.0)
         val, train = stratified_split(labels, [wanted], seed=seed, rows=pool, groups=groups, class_names=names)
         rest = pool[:0]
     if len(train) == 0:
@@ -122,7 +122,7 @@ def _with_own_validation(
     val, train, used = reserved, pool, len(reserved) + len(pool)
     each = sizes.val_per_class
     if sizes.per_class is not None:
-        within = 0 if sizes.val_per_class is not None else share(sizes.val_fraction, sizes.per_class)
+        within = 0 if sizes.val_per_class is not None else share(sizes.val_fraction or 0.0, sizes.per_class)
         each = each or within or None
         _check_enough(labels[pool], sizes.per_class - within, names, sizes, aside=False)
         train, _ = stratified_split(
@@ -130,7 +130,7 @@ def _with_own_validation(
         )
     if each is not None:
         val, _ = stratified_split(labels, [each], seed=seed, rows=reserved, groups=groups, class_names=names)
-    elif not sizes.val_fraction:
+    elif sizes.val_fraction == 0:
         val = reserved[:0]
     if len(train) == 0:
         raise DataError("no samples are left to train on: the set's validation and test parts hold them all")

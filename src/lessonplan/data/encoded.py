@@ -19,6 +19,7 @@ from torch import Tensor
 
 from lessonplan.data.arrays import TensorSource
 from lessonplan.data.base import Options, Parts, Source, digest, fingerprint_of
+from lessonplan.data.join import with_parts
 from lessonplan.data.pixels import Pixels, from_pil, is_grey, open_image, place_box, size_of
 from lessonplan.errors import DataError, LessonplanWarning
 
@@ -240,13 +241,13 @@ def scan(part: Labelled, threads: int) -> list[Header | str]:
     return each(header, rows, threads if isinstance(part.images, Files) else 1)
 
 
-def build(train: Labelled, test: Labelled | None, options: Options) -> Parts:
-    """Sources from encoded images: one size and channel count for both parts, in memory if they fit.
+def build(train: Labelled, test: Labelled | None, options: Options, validation: Labelled | None = None) -> Parts:
+    """Sources from encoded images: one size and channel count for all parts, in memory if they fit.
 
     Raises:
         DataError: unreadable images, unless ``options.on_bad`` is ``"skip"``; or no images.
     """
-    parts = [train] if test is None else [train, test]
+    parts = [part for part in (train, test, validation) if part is not None]
     for part in parts:
         if len(part.images) == 0:
             raise DataError("the data hold no images")
@@ -266,7 +267,8 @@ def build(train: Labelled, test: Labelled | None, options: Options) -> Parts:
     notes: dict[str, Any] = {"images": resized}
     if left_out:
         notes["unreadable_left_out"] = left_out
-    return Parts(sources[0], sources[1] if len(sources) > 1 else None, notes)
+    named = dict(zip(["train", *(["test"] if test is not None else []), "validation"], sources, strict=False))
+    return with_parts(Parts(named.pop("train"), None, notes), named)
 
 
 def choose_size(headers: Sequence[Header], wanted: tuple[int, int] | None) -> tuple[tuple[int, int], str]:

@@ -1,8 +1,10 @@
-"""Folders of images: a class is a subfolder; Tiny-ImageNet-200's annotated validation part is understood."""
+"""Folders of images: a class is a subfolder, and the parts of a set are folders of such folders."""
 
 from __future__ import annotations
 
-import os
+import warnings
+from collections import Counter
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +12,14 @@ import torch
 
 from lessonplan.data.base import Options, Parts
 from lessonplan.data.encoded import Files, Labelled, build
+from lessonplan.data.imagenet import flat_part
+from lessonplan.data.join import VALIDATION
 from lessonplan.data.kinds import IMAGE_ENDINGS
-from lessonplan.errors import DataError
+from lessonplan.data.walk import any_below, files_below, in_words, printable, strange_endings, subfolders
+from lessonplan.errors import DataError, LessonplanWarning
 
-TRAIN, TESTS = ("train", "training"), ("test", "testing", "val", "valid", "validation")
-_ANNOTATIONS = "val_annotations.txt"
+TRAIN, TESTS = ("train", "training"), ("test", "testing")
+_PARTS = frozenset({*TRAIN, *TESTS, *VALIDATION})
 
 
 def from_images(root: Path, options: Options) -> Parts:
@@ -26,85 +31,158 @@ def from_images(root: Path, options: Options) -> Parts:
 
 
 def from_folder(root: Path, options: Options) -> Parts:
-    """Sources from a folder ``CLASS/*.png``, or ``train/CLASS/*`` beside ``test/CLASS/*`` or ``val/CLASS/*``.
+    """Sources from a folder ``CLASS/*.png``, or ``train/CLASS/*`` beside ``test/`` and ``val/``.
+
+    With ``test/CLASS/*`` and ``val/CLASS/*`` the latter decides during training; one of them alone is for testing.
+    Parts without classes (pictures that lie loose) are unlabelled and left out, unless a list says what they show:
+    Tiny ImageNet's ``val_annotations.txt`` and the lists of ``lessonplan.data.imagenet``.
 
     Raises:
         DataError: no such folder, no class folders, a class without images, unreadable images.
     """
     if not root.is_dir():
         raise DataError(f"{root} does not exist or is no folder: give a folder with one subfolder per class")
-    names = {entry.name.lower(): entry for entry in root.iterdir() if entry.is_dir()}
-    training = next((names[n] for n in TRAIN if n in names), None)
+    layout = _layout(root)
+    if layout.train is None:
+        layout.take(root, layout.classes)
+        return layout.finish(build(layout.read["classes"], None, options))
+    train = layout.take(layout.train, subfolders(layout.train))
+    for part in layout.parts:
+        layout.take_part(part, train.class_names)
+    labelled = {name: layout.read[name] for name in (*TESTS, *VALIDATION) if name in layout.read}
+    names = list(labelled)
+    test = names[0] if names else None
+    validation = next((n for n in names[1:] if n in VALIDATION), None) if test in TESTS else None
+    parts = build(
+        train,
+        labelled[test] if test is not None else None,
+        options,
+        labelled[validation] if validation is not None else None,
+    )
+    layout.used(test, validation)
+    return layout.finish(parts)
+
+
+@dataclass
+class _Layout:
+    """What a folder holds, and what was found while reading it.
+
+    Attributes:
+        classes: class folders, where the folder has no parts.
+        train, parts: the training folder and the other parts.
+        read: the parts that were read, by name.
+        notes: for the description of the data.
+        others: files that are no images to us, by ending.
+    """
+
+    root: Path
+    classes: list[Path] = field(default_factory=list)
+    train: Path | None = None
+    parts: list[Path] = field(default_factory=list)
+    read: dict[str, Labelled] = field(default_factory=dict)
+    notes: dict[str, Any] = field(default_factory=dict)
+    others: Counter[str] = field(default_factory=Counter)
+
+    def take(self, part: Path, classes: list[Path]) -> Labelled:
+        """Read class folders."""
+        found, others = _class_folders(part, classes)
+        self.others += others
+        self.read["classes" if part == self.root else part.name.lower()] = found
+        return found
+
+    def take_part(self, part: Path, class_names: tuple[str, ...]) -> None:
+        """Read a part beside the training part; without labels it is noted."""
+        name, classes = part.name.lower(), subfolders(part)
+        listed = flat_part(part, self.root, class_names)
+        if listed is not None:
+            self.read[name] = listed
+            return
+        filled = [folder for folder in classes if any_below(folder, IMAGE_ENDINGS)]
+        # One folder that is no class, such as test/images, is a place for pictures.
+        if not filled or (len(filled) == 1 and printable(filled[0].name) not in class_names):
+            if any_below(part, IMAGE_ENDINGS):
+                self.notes.setdefault("unlabelled_folders", []).append(part.name)
+            return
+        self.take(part, filled)
+
+    def used(self, test: str | None, validation: str | None) -> None:
+        """Note which folders are what."""
+        named = {part.name.lower(): part.name for part in self.parts}
+        if test is not None:
+            self.notes["test_folder"] = named[test]
+        if validation is not None:
+            self.notes["validation_folder"] = named[validation]
+        unused = [part.name for part in self.parts if part.name.lower() not in (test, validation)]
+        if unused:
+            self.notes["unused_folders"] = [*unused, *self.notes.get("unused_folders", [])]
+
+    def finish(self, parts: Parts) -> Parts:
+        """The sources, with what there is to say of them."""
+        if self.others:
+            self.notes["other_endings"] = dict(self.others.most_common())
+        strange = strange_endings(self.others)
+        if strange:
+            warnings.warn(
+                f"{strange.total()} files below {self.root} are left out, for their endings are not read:"
+                f" {in_words(strange)}",
+                LessonplanWarning,
+                stacklevel=2,
+            )
+        parts.notes |= self.notes
+        return parts
+
+
+def _layout(root: Path) -> _Layout:
+    """Whether a folder holds classes, or parts that hold classes."""
+    folders = subfolders(root)
+    parts = {folder.name.lower(): folder for folder in folders if folder.name.lower() in _PARTS}
+    training = next((parts[name] for name in TRAIN if name in parts), None)
+    filled = [f for f in folders if f not in parts.values() and any_below(f, IMAGE_ENDINGS)]
     if training is None:
-        return build(class_folders(root), None, options)
-    tests = [names[n] for n in TESTS if n in names]
-    annotated = next((t for t in tests if (t / _ANNOTATIONS).is_file()), None)
-    train = class_folders(training)
-    if annotated is not None:
-        test: Labelled | None = annotated_folder(annotated, train.class_names)
-    else:
-        test = class_folders(tests[0]) if tests else None
-    parts = build(train, test, options)
-    used = annotated or (tests[0] if tests else None)
-    notes: dict[str, Any] = {"test_folder": used.name} if used is not None else {}
-    unused = [t.name for t in tests if t is not used]
-    parts.notes |= notes | ({"unused_folders": unused} if unused else {})
-    return parts
+        if parts and not filled and any(any_below(part, IMAGE_ENDINGS) for part in parts.values()):
+            raise DataError(f"{root} has {', '.join(sorted(parts))} and no train: name the training part so")
+        return _Layout(root, folders)
+    others = [part for part in parts.values() if part != training]
+    inner = {printable(f.name) for f in subfolders(training) if any_below(f, IMAGE_ENDINGS)}
+    if not inner and not filled:
+        raise DataError(
+            f"{training} has no subfolders with images: put the images of each class into a folder named after it"
+        )
+    if filled:
+        # A class may be called train; it is the training part where another part has the same classes.
+        held = {printable(f.name) for part in others for f in subfolders(part)}
+        if not inner & held:
+            return _Layout(root, folders)
+    layout = _Layout(root, train=training, parts=others)
+    if filled:
+        layout.notes["unused_folders"] = [folder.name for folder in filled]
+    return layout
 
 
 def class_folders(root: Path) -> Labelled:
-    """The images below each subfolder, classes and files in the order of their names."""
-    classes = sorted(e for e in root.iterdir() if e.is_dir() and not e.name.startswith("."))
+    """The images below each subfolder, classes and files in the order of their names.
+
+    Raises:
+        DataError: there are no subfolders, or one has no images.
+    """
+    return _class_folders(root, subfolders(root))[0]
+
+
+def _class_folders(root: Path, classes: list[Path]) -> tuple[Labelled, Counter[str]]:
     if not classes:
         raise DataError(f"{root} has no subfolders: put the images of each class into a folder named after it")
     paths: list[Path] = []
     labels: list[int] = []
-    for number, folder in enumerate(classes):
-        found = image_files(folder)
-        if not found:
-            raise DataError(f"the class folder {folder} holds no images: add some or remove the folder")
-        paths += found
-        labels += [number] * len(found)
-    names = tuple(folder.name for folder in classes)
-    return Labelled(Files(root, paths), torch.tensor(labels, dtype=torch.int64), names)
-
-
-def image_files(folder: Path) -> list[Path]:
-    """All image files below a folder, hidden ones excepted, in a fixed order."""
-    found: list[Path] = []
-    for where, folders, files in os.walk(folder, followlinks=True):
-        folders[:] = [f for f in folders if not f.startswith(".")]
-        found += [
-            Path(where, f) for f in files if not f.startswith(".") and Path(f).suffix.lower() in IMAGE_ENDINGS
-        ]
-    return sorted(found)
-
-
-def annotated_folder(root: Path, class_names: tuple[str, ...]) -> Labelled:
-    """Images whose classes are in ``val_annotations.txt``: file name, class and a box on each line.
-
-    A box is left, top, right, bottom of the first and last pixel inside it; where one lacks, there are none.
-    """
-    where = root / _ANNOTATIONS
-    number = {name: i for i, name in enumerate(class_names)}
-    paths: list[Path] = []
-    labels: list[int] = []
-    boxes: list[list[float]] = []
-    for at, line in enumerate(where.read_text(encoding="utf-8", errors="replace").splitlines(), start=1):
-        if not line.strip():
-            continue
-        fields = line.split("\t")
-        if len(fields) < 2 or fields[1] not in number:
-            raise DataError(
-                f"{where}, line {at}: expected a file name and one of the training classes, got {line!r}"
-            )
-        path = root / "images" / fields[0]
-        if not path.is_file():
-            raise DataError(f"{where}, line {at}, names {fields[0]}, which is not in {root / 'images'}")
-        paths.append(path)
-        labels.append(number[fields[1]])
-        if len(fields) == 6 and all(value.strip().isdigit() for value in fields[2:]):
-            left, top, right, bottom = map(int, fields[2:])
-            boxes.append([left, top, right + 1.0, bottom + 1.0])
-    known = torch.tensor(boxes) if boxes and len(boxes) == len(paths) else None
-    return Labelled(Files(root, paths), torch.tensor(labels, dtype=torch.int64), class_names, known)
+    others: Counter[str] = Counter()
+    numbers: dict[str, int] = {}
+    for folder in classes:
+        found = files_below(folder, IMAGE_ENDINGS, apart=classes)
+        others += found.others
+        if not found.files:
+            strange = in_words(found.others)
+            what = f"no images we read, but files ending in {strange}" if strange else "no images"
+            raise DataError(f"the class folder {folder} holds {what}: add some or remove the folder")
+        number = numbers.setdefault(printable(folder.name), len(numbers))
+        paths += found.files
+        labels += [number] * len(found.files)
+    return Labelled(Files(root, paths), torch.tensor(labels, dtype=torch.int64), tuple(numbers)), others

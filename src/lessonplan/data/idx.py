@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from lessonplan.data.arrays import TensorSource, to_labels, to_samples
+from lessonplan.data.arrays import TensorSource, to_samples
 from lessonplan.data.base import Parts
+from lessonplan.data.labels import to_labels
 from lessonplan.errors import DataError
 
 _UNSIGNED_BYTE = 0x08

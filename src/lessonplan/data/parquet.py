@@ -13,9 +13,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from lessonplan.data.arrays import to_labels
 from lessonplan.data.base import Options, Parts
 from lessonplan.data.encoded import Buffer, Labelled, build
+from lessonplan.data.labels import to_labels
 from lessonplan.errors import ConfigError, DataError
 
 Bytes = npt.NDArray[np.uint8]

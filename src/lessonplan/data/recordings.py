@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import warnings
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,10 @@ from lessonplan.data.arrays import TensorSource
 from lessonplan.data.base import Options, Parts
 from lessonplan.data.encoded import each, report_bad
 from lessonplan.data.folder import TESTS, TRAIN
+from lessonplan.data.join import VALIDATION
 from lessonplan.data.spectrogram import Spectrogram
 from lessonplan.data.store import Store, open_store
+from lessonplan.data.walk import printable
 from lessonplan.data.wav import Truncated, rate_of, read_wav
 from lessonplan.errors import DataError, LessonplanWarning
 
@@ -41,7 +43,7 @@ class Layout:
 
     def class_of(self, name: str) -> str:
         """The folder at ``level``, or (at -1) what stands before the first ``_`` of the file's name."""
-        return name.split("_")[0] if self.level < 0 else name.split("/")[self.level]
+        return printable(name.split("_")[0] if self.level < 0 else name.split("/")[self.level])
 
 
 def from_wav(path: Path, options: Options) -> Parts:
@@ -114,11 +116,11 @@ def arrange(store: Store) -> tuple[str, Layout]:
         return root, _flat(store.path, names, notes)
     if lists:
         return root, _listed(store, root, names, notes)
-    if training is None:
+    if training is None or _is_class(training, tops, names):
         return root, Layout(names, notes=notes)
-    others = [tops[t] for t in TESTS if t in tops]
+    others = [tops[t] for t in (*TESTS, *VALIDATION) if t in tops]
     used = others[:1]
-    validation = [o for o in others[1:] if o.lower().startswith("val")][:1]
+    validation = [o for o in others[1:] if o.lower() in VALIDATION][:1]
     inside = [n for n in names if n.split("/")[0] in (training, *validation, *used)]
     stray = next((n for n in inside if n.count("/") < 2), None)
     if stray is not None:
@@ -126,6 +128,16 @@ def arrange(store: Store) -> tuple[str, Layout]:
     notes |= {"parts": [training, *validation, *used], "recordings_elsewhere": len(names) - len(inside)}
     train, val, test = ([n for n in inside if n.split("/")[0] in part] for part in ([training], validation, used))
     return root, Layout(train, val, test, 1, notes)
+
+
+def _is_class(training: str, tops: Mapping[str, str], names: Sequence[str]) -> bool:
+    """Whether a folder that is named like the training part is a class beside others."""
+    parts = {tops[t] for t in (*TRAIN, *TESTS, *VALIDATION) if t in tops}
+    classes = {
+        top: {n.split("/")[1] for n in names if n.startswith(f"{top}/") and n.count("/") > 1} for top in parts
+    }
+    held = set().union(*(classes[part] for part in parts - {training}))
+    return bool(set(tops.values()) - parts) and not classes[training] & held
 
 
 def _around(sounds: Sequence[str], names: Sequence[str]) -> str:

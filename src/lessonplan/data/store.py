@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import stat
 import zipfile
 import zlib
@@ -10,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
+from lessonplan.data.walk import walk
 from lessonplan.errors import DataError
 
 LARGEST = 256 * 2**20  # bytes of one file; a small archive can claim to hold any amount
@@ -66,8 +66,7 @@ def open_store(path: Path) -> Store:
 
 def _folder(root: Path) -> Store:
     names = []
-    for where, folders, files in os.walk(root, followlinks=True):
-        folders[:] = [f for f in folders if not f.startswith(".")]
+    for where, files in walk(root):
         below = Path(where).relative_to(root)
         names += [(below / f).as_posix() for f in files]
 

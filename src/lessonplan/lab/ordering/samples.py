@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from lessonplan.data.base import Options, Parts, Source, content_keys, groups_of
-from lessonplan.data.bundle import aligned
+from lessonplan.data.join import aligned
 from lessonplan.data.normalise import measure
 from lessonplan.data.sources import open_parts
 from lessonplan.data.split import keyed_order, stratified_split

@@ -1,0 +1,140 @@
+"""Parts of ImageNet and Tiny ImageNet whose pictures lie in one folder: lists say what they show."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import torch
+
+from lessonplan.data.encoded import Files, Labelled
+from lessonplan.data.kinds import IMAGE_ENDINGS
+from lessonplan.data.walk import files_below
+from lessonplan.errors import DataError
+
+_ANNOTATIONS = "val_annotations.txt"
+_NUMBERS = "ILSVRC2012_validation_ground_truth.txt"
+_SYNSETS = "*validation_synset_labels.txt"
+_SYNSET = re.compile(r"n\d{8}")
+
+
+def flat_part(part: Path, root: Path, class_names: tuple[str, ...]) -> Labelled | None:
+    """The pictures of a part with the classes that a list beside it (or above) gives them; None without a list.
+
+    Read are Tiny ImageNet's ``val_annotations.txt``, and for ImageNet's ``val/``: Kaggle's
+    ``LOC_val_solution.csv``, a ``*validation_synset_labels.txt`` (a synset a line), Caffe's ``val.txt`` (a file
+    and the number of its synset in their order), and ``ILSVRC2012_validation_ground_truth.txt`` with the
+    development kit's ``meta.mat``. Pictures of classes that training does not have are left out.
+
+    Raises:
+        DataError: a list that is damaged, or does not fit the pictures or the classes.
+    """
+    if (part / _ANNOTATIONS).is_file():
+        return _annotated(part, class_names)
+    if not any(map(_SYNSET.fullmatch, class_names)):
+        return None
+    files = {path.name: path for path in files_below(part, IMAGE_ENDINGS).files}
+    if not files:
+        return None
+    synsets = _listed(part, root, sorted(files), class_names)
+    if synsets is None:
+        return None
+    number = {name: i for i, name in enumerate(class_names)}
+    kept = [(files[name], number[s]) for name in sorted(files) if (s := synsets.get(Path(name).stem)) in number]
+    if not kept:
+        raise DataError(f"the list of {part} names no picture of a class that training has")
+    labels = torch.tensor([label for _, label in kept], dtype=torch.int64)
+    return Labelled(Files(part, [path for path, _ in kept]), labels, class_names)
+
+
+def _annotated(root: Path, class_names: tuple[str, ...]) -> Labelled:
+    """Images whose classes are in ``val_annotations.txt``: file name, class and a box on each line.
+
+    A box is left, top, right, bottom of the first and last pixel inside it; where one lacks, there are none.
+    """
+    where = root / _ANNOTATIONS
+    number = {name: i for i, name in enumerate(class_names)}
+    paths: list[Path] = []
+    labels: list[int] = []
+    boxes: list[list[float]] = []
+    for at, line in enumerate(where.read_text(encoding="utf-8", errors="replace").splitlines(), start=1):
+        if not line.strip():
+            continue
+        fields = line.split("\t")
+        if len(fields) < 2 or fields[1] not in number:
+            raise DataError(
+                f"{where}, line {at}: expected a file name and one of the training classes, got {line!r}"
+            )
+        path = root / "images" / fields[0]
+        if not path.is_file():
+            raise DataError(f"{where}, line {at}, names {fields[0]}, which is not in {root / 'images'}")
+        paths.append(path)
+        labels.append(number[fields[1]])
+        if len(fields) == 6 and all(value.strip().isdigit() for value in fields[2:]):
+            left, top, right, bottom = map(int, fields[2:])
+            boxes.append([left, top, right + 1.0, bottom + 1.0])
+    known = torch.tensor(boxes) if boxes and len(boxes) == len(paths) else None
+    return Labelled(Files(root, paths), torch.tensor(labels, dtype=torch.int64), class_names, known)
+
+
+def _listed(part: Path, root: Path, names: list[str], class_names: tuple[str, ...]) -> Mapping[str, str] | None:
+    """The synset of each picture, by its name without the ending; None where there is no list."""
+    for place in _places(part, root):
+        if (place / "LOC_val_solution.csv").is_file():
+            with (place / "LOC_val_solution.csv").open(newline="") as file:
+                rows = list(csv.reader(file))
+            return {row[0]: row[1].split()[0] for row in rows if len(row) > 1 and _SYNSET.match(row[1])}
+        for where in sorted(place.glob(_SYNSETS)):
+            return _by_line(where, where.read_text().split(), names)
+        if (place / "val.txt").is_file():
+            return _by_index(place / "val.txt", class_names)
+        if (place / _NUMBERS).is_file():
+            return _by_line(place / _NUMBERS, _synsets_of(place / _NUMBERS, part, root), names)
+    return None
+
+
+def _places(part: Path, root: Path) -> Iterator[Path]:
+    """Where a list may lie: with the pictures, above them, and in a development kit."""
+    above = list(root.resolve().parents)[:3]
+    for place in (part, root, *above):
+        yield place
+        yield from sorted(kit / "data" for kit in place.glob("*devkit*") if (kit / "data").is_dir())
+
+
+def _by_line(where: Path, synsets: list[str], names: list[str]) -> dict[str, str]:
+    if len(synsets) != len(names):
+        raise DataError(f"{where} has {len(synsets)} lines for {len(names)} pictures: it is of another folder")
+    return {Path(name).stem: synset for name, synset in zip(names, synsets, strict=True)}
+
+
+def _by_index(where: Path, class_names: tuple[str, ...]) -> dict[str, str]:
+    """Caffe's list: numbers are positions among all synsets in their order."""
+    found = {}
+    for at, line in enumerate(where.read_text().splitlines(), start=1):
+        if not line.strip():
+            continue
+        name, _, index = line.rpartition(" ")
+        if not index.isdigit() or not int(index) < len(class_names):
+            raise DataError(
+                f"{where}, line {at}: expected a file and a number below the {len(class_names)} training classes,"
+                f" got {line!r}"
+            )
+        found[Path(name).stem] = sorted(class_names)[int(index)]
+    return found
+
+
+def _synsets_of(where: Path, part: Path, root: Path) -> list[str]:
+    """The synsets of the development kit's numbers, which have an order of their own."""
+    meta = next((place / "meta.mat" for place in _places(part, root) if (place / "meta.mat").is_file()), None)
+    if meta is None:
+        raise DataError(
+            f"{where} numbers the classes as the development kit does: put its meta.mat beside it (or sort the"
+            " pictures into folders of their synsets)"
+        )
+    from scipy.io import loadmat  # takes longer than the rest of this module
+
+    table = loadmat(meta, squeeze_me=True)["synsets"]
+    synset = {int(row["ILSVRC2012_ID"]): str(row["WNID"]) for row in table}
+    return [synset[int(number)] for number in where.read_text().split()]

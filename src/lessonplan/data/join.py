@@ -1,0 +1,122 @@
+"""Sources put together: a test source under the training classes, and validation samples of a set's own."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from lessonplan.data.arrays import TensorSource
+from lessonplan.data.base import Parts, Source, content_keys, digest
+from lessonplan.errors import DataError
+
+VALIDATION = ("validation", "val", "valid", "dev")
+"""Names of a part that decides during training."""
+
+
+class _Relabelled:
+    """A source under the class numbers of another."""
+
+    def __init__(self, source: Source, labels: Tensor, class_names: tuple[str, ...]) -> None:
+        self.source, self.labels, self.class_names = source, labels, class_names
+        self.shape, self.in_memory, self.fingerprint = source.shape, source.in_memory, source.fingerprint
+        self.boxes: Tensor | None = getattr(source, "boxes", None)
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def read(self, rows: Tensor) -> Tensor:
+        return self.source.read(rows)
+
+    def content_keys(self) -> list[bytes] | None:
+        return content_keys(self.source)
+
+
+class _Joined:
+    """One source behind the other."""
+
+    def __init__(self, first: Source, second: Source) -> None:
+        self.first, self.second = first, second
+        self.labels = torch.cat([first.labels, second.labels])
+        self.class_names, self.shape = first.class_names, first.shape
+        self.in_memory = first.in_memory and second.in_memory
+        self.fingerprint = digest([first.fingerprint.encode(), second.fingerprint.encode()], size=8).hex()
+        one, other = getattr(first, "boxes", None), getattr(second, "boxes", None)
+        self.boxes: Tensor | None = None if one is None or other is None else torch.cat([one, other])
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def read(self, rows: Tensor) -> Tensor:
+        behind = rows >= len(self.first)
+        first, second = self.first.read(rows[~behind]), self.second.read(rows[behind] - len(self.first))
+        out = torch.empty(len(rows), *self.shape, dtype=first.dtype)
+        out[~behind], out[behind] = first, second
+        return out
+
+    def content_keys(self) -> list[bytes] | None:
+        keys = [content_keys(source) for source in (self.first, self.second)]
+        return None if keys[0] is None or keys[1] is None else keys[0] + keys[1]
+
+
+def joined(first: Source, second: Source) -> Source:
+    """The samples of two sources of the same classes and shape, one after the other."""
+    if isinstance(first, TensorSource) and isinstance(second, TensorSource):
+        boxes = None if first.boxes is None or second.boxes is None else torch.cat([first.boxes, second.boxes])
+        labels = torch.cat([first.labels, second.labels])
+        return TensorSource(torch.cat([first.data, second.data]), labels, first.class_names, boxes)
+    return _Joined(first, second)
+
+
+def with_parts(parts: Parts, named: Mapping[str, Source]) -> Parts:
+    """A training source with the other parts that a set has.
+
+    The test part is for testing and a validation part decides during training. Without a test part the validation
+    part is for testing.
+
+    Args:
+        parts: of the training samples.
+        named: the others by name, ``"test"`` or one of ``VALIDATION``.
+
+    Raises:
+        DataError: samples of another shape, or classes that training does not know.
+    """
+    test, validation = named.get("test"), next((name for name in VALIDATION if name in named), None)
+    if test is None:
+        if validation is not None:
+            parts.test = named[validation]
+        return parts
+    parts.test = test
+    if validation is not None:
+        own = aligned(named[validation], parts.train, "validation")
+        parts.val = torch.arange(len(parts.train), len(parts.train) + len(own))
+        parts.train = joined(parts.train, own)
+    return parts
+
+
+def aligned(source: Source, train: Source, what: str = "test") -> Source:
+    """A source with the training source's class numbers, matched by name.
+
+    Names that are one to the eye (é as a letter, or as e and an accent) are one.
+
+    Raises:
+        DataError: samples of another shape, or a class that training does not know.
+    """
+    if source.shape != train.shape:
+        raise DataError(
+            f"{what} samples have shape {source.shape}, training samples {train.shape}: they must agree"
+        )
+    if source.class_names == train.class_names:
+        return source
+    number = {unicodedata.normalize("NFC", name): i for i, name in enumerate(train.class_names)}
+    known = [number.get(unicodedata.normalize("NFC", name)) for name in source.class_names]
+    strange = [name for name, found in zip(source.class_names, known, strict=True) if found is None]
+    if strange:
+        raise DataError(
+            f"the {what} set has {len(strange)} classes that the training set lacks, such as {strange[0]!r} "
+            f"(training has {', '.join(train.class_names[:5])}{', ...' if len(number) > 5 else ''})"
+        )
+    table = torch.tensor(known, dtype=torch.int64)
+    return _Relabelled(source, table[source.labels], train.class_names)

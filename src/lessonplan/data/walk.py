@@ -1,0 +1,100 @@
+"""Files below a folder: once each, without what archives leave behind, and what is left out counted."""
+
+from __future__ import annotations
+
+import os
+import unicodedata
+from collections import Counter
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+_LEFTOVERS = frozenset(
+    {"__macosx", "@eadir", "#recycle", "$recycle.bin", "system volume information", "lost+found", "__pycache__"}
+)
+_BESIDE = frozenset(
+    {".txt", ".json", ".xml", ".csv", ".tsv", ".md", ".db", ".ini", ".html", ".yaml", ".yml", ".py", ".lnk"}
+)
+"""Endings of files that lie beside pictures and are none."""
+
+
+@dataclass
+class Found:
+    """Files with a wanted ending, and how many others there were by their endings (in small letters)."""
+
+    files: list[Path] = field(default_factory=list)
+    others: Counter[str] = field(default_factory=Counter)
+
+
+def subfolders(root: Path) -> list[Path]:
+    """The folders in a folder, by name, without hidden ones and leftovers of archives."""
+    return sorted(e for e in root.iterdir() if e.is_dir() and not _unwanted(e.name))
+
+
+def files_below(folder: Path, endings: Collection[str], apart: Collection[Path] = ()) -> Found:
+    """All files with one of the endings below a folder, hidden ones excepted, in the order of their paths.
+
+    Symbolic links are followed, but no folder is read twice, none that holds this one, and none of ``apart``.
+
+    Args:
+        folder: where to begin.
+        endings: in small letters, ``".png"``.
+        apart: folders that are somebody else's.
+    """
+    found = Found()
+    for where, files in walk(folder, apart):
+        for name in files:
+            ending = os.path.splitext(name)[1].lower()
+            if ending in endings:
+                found.files.append(Path(where, name))
+            else:
+                found.others[ending] += 1
+    found.files.sort()
+    return found
+
+
+def any_below(folder: Path, endings: Collection[str]) -> bool:
+    """Whether there is one."""
+    return any(os.path.splitext(name)[1].lower() in endings for _, files in walk(folder) for name in files)
+
+
+def walk(folder: Path, apart: Collection[Path] = ()) -> Iterator[tuple[str, list[str]]]:
+    """Each folder once, with the names of its files that are not hidden; see ``files_below``."""
+    start = os.path.realpath(folder)
+    seen = {os.path.realpath(path) for path in apart} - {start}
+    for where, folders, files in os.walk(folder, followlinks=True):
+        real = os.path.realpath(where)
+        if real in seen or (real != start and f"{start}{os.sep}".startswith(f"{real.rstrip(os.sep)}{os.sep}")):
+            folders[:] = []
+            continue
+        seen.add(real)
+        folders[:] = sorted(name for name in folders if not _unwanted(name))
+        yield where, [name for name in files if not name.startswith(".")]
+
+
+def _unwanted(name: str) -> bool:
+    return name.startswith(".") or name.lower() in _LEFTOVERS
+
+
+def printable(name: str) -> str:
+    """A file's name as text that can be written: one Unicode form, bytes that are no UTF-8 as ``\\xe9``.
+
+    >>> printable("caf\\udce9"), printable("e\\u0301") == "\\u00e9"
+    ('caf\\\\xe9', True)
+    """
+    text = name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    return unicodedata.normalize("NFC", text)
+
+
+def strange_endings(others: Counter[str]) -> Counter[str]:
+    """The endings that may be pictures or recordings: all but those of texts and tables beside them."""
+    return Counter({ending: count for ending, count in others.items() if ending not in _BESIDE})
+
+
+def in_words(others: Counter[str]) -> str:
+    """Endings and how many there are, the most frequent first.
+
+    >>> in_words(Counter({".heic": 3, "": 1}))
+    '.heic (3), no ending (1)'
+    """
+    return ", ".join(f"{ending or 'no ending'} ({count})" for ending, count in others.most_common())
