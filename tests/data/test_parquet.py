@@ -147,3 +147,38 @@ def test_without_pyarrow_the_line_to_install_it(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(ConfigError, match=r"pip install 'lessonplan\[parquet\]'"):
         load(tmp_path)
+
+
+def test_shards_whose_class_lists_differ(tmp_path):
+    write(tmp_path / "train-0.parquet", n=6, names=("cat", "dog"))
+    write(tmp_path / "train-1.parquet", n=6, names=("dog", "cat"), labels=[0] * 6)
+    data = load(tmp_path, test_fraction=0)
+    assert data.train.labels.tolist() == [0, 1, 0, 1, 0, 1] + [1] * 6
+    write(tmp_path / "train-1.parquet", n=6, names=("dog", "cow"))
+    with pytest.raises(DataError, match=r"train-1\.parquet has the classes cow, which the first file lacks"):
+        load(tmp_path)
+    write(tmp_path / "train-1.parquet", n=6, names=())
+    with pytest.raises(DataError, match=r"train-1\.parquet has no names"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize("label", [-1, None])
+def test_a_test_part_without_labels_is_left_out(tmp_path, label):
+    write(tmp_path / "train.parquet")
+    write(tmp_path / "test.parquet", n=4, labels=[label] * 4)
+    data = load(tmp_path)
+    assert data.description["unlabelled_parts"] == ["test"]
+    assert data.description["test"] == "0.5 of every class"
+    validation = write(tmp_path / "validation.parquet", n=4)
+    assert np.array_equal(raw(load(tmp_path).test), validation)
+    with pytest.raises(DataError, match="unlabelled"):
+        load(f"parquet:{tmp_path / 'test.parquet'}")
+
+
+def test_a_validation_part_decides(tmp_path):
+    parts = [
+        write(tmp_path / f"{name}.parquet", n=n) for name, n in (("train", 8), ("test", 4), ("validation", 6))
+    ]
+    data = load(tmp_path)
+    assert [len(view) for view in (data.train, data.test, data.val)] == [8, 4, 6]
+    assert np.array_equal(raw(data.val), parts[2])

@@ -120,3 +120,35 @@ def test_any_bytes_behind_a_riff_head_give_a_recording_or_an_error_of_ours(tail)
     except DataError:
         return
     assert np.isfinite(recording.samples).all()
+
+
+@pytest.mark.parametrize("size", [0, 0x7FFFF000, 0x7FFFFFDB, 0x80000000, 0xFFFFFF00, 0xFFFFFFFF])
+@pytest.mark.parametrize("outer", [0, 36, 0xFFFFFFFF])
+def test_lengths_that_a_pipe_never_knew(size, outer):
+    data = bytearray(stored(2, np.arange(50, dtype="<i2").tobytes()))
+    data[4:8], data[40:44] = struct.pack("<I", outer), struct.pack("<I", size)
+    assert np.allclose(read_wav(bytes(data)).samples * 32768, np.arange(50))
+
+
+def test_an_empty_chunk_before_another_is_empty():
+    with pytest.raises(DataError, match="no samples"):
+        read_wav(riff(fmt(), chunk(b"data", b""), chunk(b"LIST", b"INFOabcd")))
+
+
+def test_chunks_without_the_byte_between():
+    odd = b"LIST" + struct.pack("<I", 5) + b"INFOx"  # and the next one follows at once
+    data = riff(odd, fmt(), chunk(b"data", np.arange(4, dtype="<i2").tobytes()))
+    assert len(read_wav(data).samples) == 4
+
+
+@pytest.mark.parametrize("name", [b"RF64", b"BW64"])
+def test_files_whose_lengths_take_64_bits(name):
+    body = np.arange(6, dtype="<i2").tobytes()
+    ds64 = chunk(b"ds64", struct.pack("<QQQI", 1000, len(body), 6, 0))
+    tail = chunk(b"LIST", b"INFOabcd")  # no samples
+    head = name + b"\xff\xff\xff\xff" + b"WAVE" + ds64 + fmt()
+    data = head + b"data" + b"\xff\xff\xff\xff" + body + tail
+    assert np.allclose(read_wav(data).samples * 32768, np.arange(6))
+    cut = head + b"data" + b"\xff\xff\xff\xff" + body[:5]
+    with pytest.raises(Truncated, match="12 bytes of samples are announced and 5 there"):
+        read_wav(cut)

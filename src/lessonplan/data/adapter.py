@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -17,7 +17,16 @@ from lessonplan.data.base import Options, Parts, Source, fingerprint_of
 from lessonplan.data.encoded import BROKEN, Header, bad_images, choose_size, each, report_bad, why
 from lessonplan.data.join import VALIDATION, with_parts
 from lessonplan.data.labels import Unlabelled, to_labels
-from lessonplan.data.pixels import Pixels, from_array, from_pil, is_grey, size_of
+from lessonplan.data.pixels import (
+    Decoding,
+    Pixels,
+    background_of,
+    decoding_of,
+    from_array,
+    from_pil,
+    range_of,
+    visible,
+)
 from lessonplan.data.preprocess import fit
 from lessonplan.errors import DataError
 
@@ -57,7 +66,7 @@ def _from_mapping(dataset: Mapping[str, Any], options: Options) -> Parts:
     parts = from_dataset(dataset["train"], options)
     shape = parts.train.shape
     if len(shape) == 3:
-        options = replace(options, channels=shape[0], image_size=(shape[1], shape[2]))
+        options = replace(options, channels=shape[0], image_size=(shape[1], shape[2]), decoding=parts.decoding)
     sources: dict[str, Source] = {}
     unlabelled: list[str] = []
     for name in ("test", *VALIDATION):
@@ -82,17 +91,25 @@ class DatasetSource:
         labels: ``(N,)`` int64 of those.
         class_names: one name per class.
         shape: ``(C, H, W)`` images are brought to.
+        decoding: of deep and transparent pixels.
     """
 
     in_memory = False
 
     def __init__(
-        self, dataset: Any, keep: Tensor, labels: Tensor, class_names: tuple[str, ...], shape: tuple[int, ...]
+        self,
+        dataset: Any,
+        keep: Tensor,
+        labels: Tensor,
+        class_names: tuple[str, ...],
+        shape: tuple[int, ...],
+        decoding: Decoding,
     ) -> None:
+        self.decoding = decoding
         self.dataset, self.keep, self.labels = dataset, keep, labels
         self.class_names, self.shape = class_names, shape
         # Reading everything for a hash would cost an epoch: what the object is, and a few of its samples.
-        some = [pixels_of(dataset, int(i), shape).tobytes() for i in keep[:: max(1, len(keep) // 16)]]
+        some = [_pixels(dataset[int(i)], shape, decoding).tobytes() for i in keep[:: max(1, len(keep) // 16)]]
         self.fingerprint = fingerprint_of([type(dataset).__name__.encode(), *some], labels, class_names)
 
     def __len__(self) -> int:
@@ -103,7 +120,7 @@ class DatasetSource:
         out = np.empty((len(rows), *self.shape), dtype=np.uint8)
         for place, i in enumerate(self.keep[rows].tolist()):
             try:
-                out[place] = pixels_of(self.dataset, i, self.shape)
+                out[place] = _pixels(self.dataset[i], self.shape, self.decoding)
             except BROKEN as e:
                 raise bad_images([(f"sample {i}", why(e))], len(self)) from e
         return torch.from_numpy(out)
@@ -113,11 +130,17 @@ def _images(dataset: Any, options: Options) -> Parts:
     """A source of images: in memory if they fit, otherwise read item by item in the workers."""
     total, named = len(dataset), _named_labels(dataset)
     probed = range(0, total, -(-total // _PROBED))
-    headers = [h for h in each(lambda i: header_of(image_of(dataset[i])), probed, 1) if isinstance(h, Header)]
+    looks = _look(dataset, probed)
+    if any(look.header.deep for look in looks):
+        looks = _look(dataset, range(total))  # the whole range counts
+    headers = [look.header for look in looks]
     if not headers:
         raise DataError(f"none of {len(probed)} samples of the {type(dataset).__name__} can be read as an image")
     size, note = choose_size(headers, options.image_size)
     shape = (options.channels or (1 if all(h.grey for h in headers) else 3), *size)
+    ranges = [look.range for look in looks if look.range is not None]
+    shown = [look.visible for look in looks if look.visible is not None]
+    decoding = options.decoding or decoding_of(ranges, background_of(shown))
     fits = total * int(np.prod(shape)) <= options.memory_limit
     data = np.empty((total if fits else 0, *shape), dtype=np.uint8)
     given: list[Any] = [None] * total
@@ -126,11 +149,11 @@ def _images(dataset: Any, options: Options) -> Parts:
         item = dataset[i]
         given[i] = _label_of(item)
         if fits:
-            data[i] = _pixels(item, shape)
+            data[i] = _pixels(item, shape, decoding)
         elif options.on_bad == "skip":
-            _pixels(item, shape)
+            _pixels(item, shape, decoding)
 
-    keep, notes = torch.arange(total), {"images": note}
+    keep, notes = torch.arange(total), {"images": note, **decoding.words()}
     if fits or options.on_bad == "skip" or named is None:
         # One after the other: nothing says that a stranger's object may be read by several threads.
         results = each(into, range(total), 1)
@@ -140,9 +163,31 @@ def _images(dataset: Any, options: Options) -> Parts:
         notes |= {"unreadable_left_out": str(len(bad))} if bad else {}
     labels, names = _classes(dataset, named, given, keep)
     if not fits:
-        return Parts(DatasetSource(dataset, keep, labels, names, shape), None, dict(notes))
+        streamed = DatasetSource(dataset, keep, labels, names, shape, decoding)
+        return Parts(streamed, None, dict(notes), decoding=decoding)
     decoded = torch.from_numpy(data if len(keep) == total else data[keep.numpy()])
-    return Parts(TensorSource(decoded, labels, names), None, dict(notes))
+    return Parts(TensorSource(decoded, labels, names), None, dict(notes), decoding=decoding)
+
+
+class _Look(NamedTuple):
+    """What an image says of itself, and what its pixels do where they are no opaque bytes."""
+
+    header: Header
+    range: tuple[str, float, float] | None
+    visible: tuple[float, float, int] | None
+
+
+def _look(dataset: Any, rows: Sequence[int]) -> list[_Look]:
+    """A look at some images; those that cannot be read are told of later."""
+
+    def look(i: int) -> _Look:
+        image = image_of(dataset[i])
+        header = header_of(image)
+        deep = header.deep and np.size(np.asarray(image)) > 0
+        seen = visible(image) if header.transparent else None
+        return _Look(header, range_of(np.asarray(image)) if deep else None, seen)
+
+    return [found for found in each(look, rows, 1) if isinstance(found, _Look)]
 
 
 def _check_fixed(dataset: Any) -> None:
@@ -181,22 +226,21 @@ def image_of(item: Any) -> Any:
 def header_of(image: Any) -> Header:
     """Size and kind of an image."""
     if isinstance(image, Image.Image):
-        return Header(size_of(image), is_grey(image))
-    pixels = from_array(np.asarray(image), channels_first=True if isinstance(image, Tensor) else None)
-    return Header((pixels.shape[1], pixels.shape[2]), len(pixels) == 1)
+        return Header.of(image)
+    array = np.asarray(image)
+    bytes_of_it = array if array.dtype == np.uint8 else np.zeros(array.shape, np.uint8)
+    pixels = from_array(bytes_of_it, channels_first=True if isinstance(image, Tensor) else None)
+    deep = array.dtype not in (np.uint8, np.bool_)
+    return Header((pixels.shape[1], pixels.shape[2]), len(pixels) == 1, deep)
 
 
-def pixels_of(dataset: Any, i: int, shape: tuple[int, ...]) -> Pixels:
-    """Item i as uint8 ``(C, H, W)``."""
-    return _pixels(dataset[i], shape)
-
-
-def _pixels(item: Any, shape: tuple[int, ...]) -> Pixels:
+def _pixels(item: Any, shape: tuple[int, ...], decoding: Decoding) -> Pixels:
+    """The image of an item as uint8 ``(C, H, W)``."""
     image, size = image_of(item), (shape[1], shape[2])
     if isinstance(image, Image.Image):
-        return from_pil(image, shape[0], size)
+        return from_pil(image, shape[0], size, decoding)
     leading = True if isinstance(image, Tensor) and image.ndim == 3 else None
-    return fit(from_array(np.asarray(image), channels_first=leading), shape[0], size)
+    return fit(from_array(np.asarray(image), channels_first=leading, decoding=decoding), shape[0], size)
 
 
 def labels_of(dataset: Any) -> Any:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from lessonplan.data.base import Parts, fingerprint_of, row_keys
 from lessonplan.data.labels import to_labels
-from lessonplan.data.pixels import channels_lead, to_uint8
+from lessonplan.data.pixels import Decoding, channels_lead, decoding_of, range_of, to_uint8
 from lessonplan.errors import DataError
 
 Array = npt.NDArray[Any]
@@ -64,22 +64,18 @@ class TensorSource:
         return self._keys
 
 
-def to_samples(x: Array | Tensor | Sequence[Any]) -> Tensor:
+def to_samples(x: Array | Tensor | Sequence[Any], decoding: Decoding | None = None) -> Tensor:
     """What a user calls x to samples: uint8 ``(N, C, H, W)`` or float32 ``(N, F)``.
 
     Args:
         x: images ``(N, H, W)``, ``(N, H, W, C)`` or ``(N, C, H, W)`` with C 1 or 3 (uint8, integers in 0..255
             or floats in 0..1), or features ``(N, F)``.
+        decoding: of pixels that are no bytes; None decides by x.
 
     Raises:
         DataError: another shape, values out of range, features that are not finite.
     """
-    try:
-        array = np.asarray(x.detach().cpu()) if isinstance(x, Tensor) else np.asarray(x)
-    except ValueError:
-        raise DataError(
-            "x holds samples of different shapes: bring them to one, or give a data set object of images"
-        ) from None
+    array = _array(x)
     if array.dtype.kind not in "biuf":
         raise DataError(f"x must hold numbers, not {array.dtype}")
     if array.ndim == 2:
@@ -97,15 +93,35 @@ def to_samples(x: Array | Tensor | Sequence[Any]) -> Tensor:
             f"x has shape {np.shape(x)}: give images (N, H, W), (N, H, W, C) or (N, C, H, W) with 1 or 3 "
             "channels, or features (N, F)"
         )
-    return torch.from_numpy(np.array(to_uint8(array), order="C", copy=True))
+    return torch.from_numpy(np.array(to_uint8(array, decoding), order="C", copy=True))
 
 
 def from_arrays(x: Any, y: Any, x_test: Any = None, y_test: Any = None) -> Parts:
-    """Sources from arrays or tensors; the test part is optional."""
-    train = TensorSource(to_samples(x), *to_labels(y))
-    if x_test is None:
-        return Parts(train)
-    return Parts(train, TensorSource(to_samples(x_test), *to_labels(y_test)))
+    """Sources from arrays or tensors; the test part is optional. Pixels of both are read by one rule."""
+    decoding = _decoding([part for part in (x, x_test) if part is not None])
+    train = TensorSource(to_samples(x, decoding), *to_labels(y))
+    test = TensorSource(to_samples(x_test, decoding), *to_labels(y_test)) if x_test is not None else None
+    return Parts(train, test, dict(decoding.words()), decoding=decoding)
+
+
+def _array(x: Any) -> Array:
+    try:
+        return np.asarray(x.detach().cpu() if isinstance(x, Tensor) else x)
+    except ValueError:
+        raise DataError(
+            "x holds samples of different shapes: bring them to one, or give a data set object of images"
+        ) from None
+
+
+def _decoding(given: Sequence[Any]) -> Decoding:
+    """What images of whole numbers beyond 8 bits call for; all else decides by itself, or is refused."""
+    ranges = []
+    for part in given:
+        array = _array(part)
+        if array.ndim > 2 and array.dtype.kind in "iu" and array.dtype != np.uint8 and array.size:
+            ranges.append(range_of(array))
+    deep = [found for found in ranges if found[1] >= 0]
+    return decoding_of(deep) if any(found[2] > 255 for found in deep) and len(deep) == len(ranges) else Decoding()
 
 
 _NAMES = {

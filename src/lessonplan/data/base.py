@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
+from lessonplan.data.pixels import Decoding
+
 if TYPE_CHECKING:
     from lessonplan.data.spectrogram import Spectrogram
 
@@ -62,6 +64,7 @@ class Options:
         memory_limit: decoded sets of at most this many bytes are kept in memory.
         clip_seconds: length of recordings.
         audio: how recordings become images; None: at their own rate, ``image_size`` (32 x 32), ``clip_seconds``.
+        decoding: how deep and transparent pixels become bytes; None: what the set calls for.
     """
 
     image_size: tuple[int, int] | None = None
@@ -71,6 +74,7 @@ class Options:
     memory_limit: int = 2 * 2**30
     clip_seconds: float = 1.0
     audio: Spectrogram | None = None
+    decoding: Decoding | None = None
 
 
 @dataclass
@@ -78,7 +82,7 @@ class Parts:
     """What a data specification holds: a training source, perhaps a test source, and notes on both.
 
     ``val`` are rows ``(n,)`` int64 of the training source that a set with a test part keeps for validation;
-    ``audio`` tells how recordings became samples.
+    ``audio`` tells how recordings became samples, ``decoding`` how deep and transparent pixels did.
     """
 
     train: Source
@@ -86,6 +90,7 @@ class Parts:
     notes: dict[str, Any] = field(default_factory=dict)
     val: Tensor | None = None
     audio: Spectrogram | None = None
+    decoding: Decoding = field(default_factory=Decoding)
 
 
 def digest(pieces: Iterable[bytes], size: int = 16) -> bytes:

@@ -189,7 +189,9 @@ def load(
             "duplicates": {"checked": rows.checked, "left_out": rows.left_out},
             **notes,
         },
-        preprocessing=Preprocessing(shape, tuple(normalise.mean.tolist()), tuple(normalise.std.tolist()), audio),
+        preprocessing=Preprocessing(
+            shape, tuple(normalise.mean.tolist()), tuple(normalise.std.tolist()), audio, parts.decoding
+        ),
     )
 
 
@@ -206,13 +208,14 @@ def _with_test(parts: Parts, test: Any, options: Options) -> Parts:
     shape = parts.train.shape
     if len(shape) == 3:
         options = replace(options, image_size=(shape[1], shape[2]), channels=shape[0], audio=parts.audio)
+    options = replace(options, decoding=parts.decoding)
     other = open_parts(test, options)
     # A set with parts of its own (train and test in one folder) is asked for its test part.
     source = other.test if other.test is not None else other.train
     notes = {**parts.notes, **({"test_notes": other.notes} if other.notes else {})}
     if (parts.audio is None) != (other.audio is None):
         raise DataError("one of training and test set holds recordings and the other does not: give two of a kind")
-    return Parts(parts.train, aligned(source, parts.train), notes, parts.val, parts.audio)
+    return Parts(parts.train, aligned(source, parts.train), notes, parts.val, parts.audio, parts.decoding)
 
 
 def _one_class(name: str, spec: Any) -> str:

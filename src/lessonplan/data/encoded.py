@@ -20,7 +20,21 @@ from torch import Tensor
 from lessonplan.data.arrays import TensorSource
 from lessonplan.data.base import Options, Parts, Source, digest, fingerprint_of
 from lessonplan.data.join import with_parts
-from lessonplan.data.pixels import Pixels, from_pil, is_grey, open_image, place_box, size_of
+from lessonplan.data.pixels import (
+    Decoding,
+    Pixels,
+    background_of,
+    decoding_of,
+    from_pil,
+    is_deep,
+    is_grey,
+    is_transparent,
+    open_image,
+    place_box,
+    range_of,
+    size_of,
+    visible,
+)
 from lessonplan.errors import DataError, LessonplanWarning
 
 T = TypeVar("T")
@@ -31,6 +45,7 @@ BROKEN = (
 )  # fmt: skip
 DEFAULT_SIZE = 64  # the shorter side where images differ in size and the user says nothing
 _PIECE = 4096
+_LOOKED_AT = 256  # transparent images, to choose what is put behind them
 _PLAIN = frozenset({".bmp", ".ppm", ".pgm", ".tif", ".tiff"})  # may be uncompressed: equal pieces prove little
 _SMALL = 128 * 128  # below so many pixels threads cost more than they bring (measured on 32 x 32 PNGs)
 
@@ -113,10 +128,17 @@ class Labelled:
 
 @dataclass(frozen=True)
 class Header:
-    """What an image says before it is decoded: height, width, and whether it is grey."""
+    """What an image says before it is decoded: height, width, and whether it is grey, deep, or transparent."""
 
     size: tuple[int, int]
     grey: bool
+    deep: bool = False
+    transparent: bool = False
+
+    @classmethod
+    def of(cls, image: Image.Image) -> Header:
+        """The header of an open image."""
+        return cls(size_of(image), is_grey(image), is_deep(image), is_transparent(image))
 
 
 class ImageSource:
@@ -129,6 +151,7 @@ class ImageSource:
         class_names: one name per class.
         shape: ``(C, H, W)`` they are brought to.
         boxes: ``(N, 4)`` float32, where the object is: left, top, right, bottom in pixels. None: unknown.
+        decoding: of deep and transparent pixels.
     """
 
     in_memory = False
@@ -141,11 +164,15 @@ class ImageSource:
         class_names: tuple[str, ...],
         shape: tuple[int, ...],
         boxes: Tensor | None = None,
+        decoding: Decoding = Decoding(),  # noqa: B008
     ) -> None:
+        self.decoding = decoding
         self.images, self.keep, self.labels = images, keep, labels
         self.class_names, self.shape, self.boxes = class_names, shape, boxes
         self._keys = [file_key(images.load(i)) for i in keep.tolist()]
-        self.fingerprint = fingerprint_of([*self._keys, repr(shape).encode()], labels, class_names)
+        self.fingerprint = fingerprint_of(
+            [*self._keys, repr(shape).encode(), *_decided(decoding)], labels, class_names
+        )
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -155,7 +182,7 @@ class ImageSource:
         out = np.empty((len(rows), *self.shape), dtype=np.uint8)
         for place, i in enumerate(self.keep[rows].tolist()):
             try:
-                out[place] = decode(self.images.load(i), self.shape)
+                out[place] = decode(self.images.load(i), self.shape, self.decoding)
             except BROKEN as e:
                 raise bad_images([(self.images.name(i), why(e))], len(self)) from e
         return torch.from_numpy(out)
@@ -165,10 +192,15 @@ class ImageSource:
         return self._keys
 
 
-def decode(where: Path | bytes, shape: tuple[int, ...]) -> Pixels:
+def _decided(decoding: Decoding) -> list[bytes]:
+    """What was decided on pixels, where it was anything."""
+    return [repr(decoding.to_dict()).encode()] if decoding.to_dict() else []
+
+
+def decode(where: Path | bytes, shape: tuple[int, ...], decoding: Decoding = Decoding()) -> Pixels:  # noqa: B008
     """One encoded image as ``(C, H, W)`` uint8."""
     with open_image(where) as image:
-        return from_pil(image, shape[0], (shape[1], shape[2]))
+        return from_pil(image, shape[0], (shape[1], shape[2]), decoding)
 
 
 def file_key(where: Path | bytes) -> bytes:
@@ -234,7 +266,7 @@ def scan(part: Labelled, threads: int) -> list[Header | str]:
 
     def header(i: int) -> Header:
         with open_image(part.images.load(i)) as image:
-            return Header(size_of(image), is_grey(image))
+            return Header.of(image)
 
     rows = range(len(part.images))
     # Headers of files wait for the disk, those of bytes for nothing.
@@ -256,19 +288,54 @@ def build(train: Labelled, test: Labelled | None, options: Options, validation: 
     size, resized = choose_size(found, options.image_size)
     channels = options.channels or (1 if all(h.grey for h in found) else 3)
     shape = (channels, *size)
+    decoding = options.decoding or decide(parts, headers)
     fits = len(found) * int(np.prod(shape)) <= options.memory_limit
     pixels = sum(h.size[0] * h.size[1] for h in found) / max(1, len(found))
     threads = options.workers if pixels >= _SMALL else 1
     sources, left_out = [], 0
     for part, heads in zip(parts, headers, strict=True):
-        source = _source(part, heads, shape, fits, threads, options)
+        source = _source(part, heads, shape, fits, threads, options, decoding)
         left_out += len(part.images) - len(source)
         sources.append(source)
-    notes: dict[str, Any] = {"images": resized}
+    notes: dict[str, Any] = {"images": resized, **decoding.words()}
     if left_out:
         notes["unreadable_left_out"] = left_out
     named = dict(zip(["train", *(["test"] if test is not None else []), "validation"], sources, strict=False))
-    return with_parts(Parts(named.pop("train"), None, notes), named)
+    return with_parts(Parts(named.pop("train"), None, notes, decoding=decoding), named)
+
+
+def decide(parts: Sequence[Labelled], headers: Sequence[Sequence[Header | str]]) -> Decoding:
+    """What the deep and the transparent images of all parts call for, one rule for the whole set.
+
+    Raises:
+        DataError: grey levels that cannot be used.
+    """
+    known = [
+        (part.images, i, header)
+        for part, heads in zip(parts, headers, strict=True)
+        for i, header in enumerate(heads)
+        if isinstance(header, Header) and (header.deep or header.transparent)
+    ]
+    ranges = [found for images, i, header in known if header.deep and (found := _range(images, i)) is not None]
+    clear = [(images, i) for images, i, header in known if header.transparent]
+    background = background_of(_shown(images, i) for images, i in clear[:: -(-len(clear) // _LOOKED_AT) or 1])
+    return decoding_of(ranges, background)
+
+
+def _range(images: Encoded, i: int) -> tuple[str, float, float] | None:
+    try:
+        with open_image(images.load(i)) as image:
+            return range_of(np.asarray(image))
+    except BROKEN:  # told of when it is decoded
+        return None
+
+
+def _shown(images: Encoded, i: int) -> tuple[float, float, int]:
+    try:
+        with open_image(images.load(i)) as image:
+            return visible(image)
+    except BROKEN:
+        return 0.0, 0.0, 0
 
 
 def choose_size(headers: Sequence[Header], wanted: tuple[int, int] | None) -> tuple[tuple[int, int], str]:
@@ -287,6 +354,7 @@ def _source(
     fits: bool,
     threads: int,
     options: Options,
+    decoding: Decoding,
 ) -> Source:
     """One part: decoded into memory, or checked as far as asked and left to be streamed."""
     images = part.images
@@ -295,7 +363,7 @@ def _source(
     data = np.empty((len(rows) if fits else 0, *shape), dtype=np.uint8)
 
     def into(place: int) -> None:
-        pixels = decode(images.load(rows[place]), shape)
+        pixels = decode(images.load(rows[place]), shape, decoding)
         if fits:
             data[place] = pixels
 
@@ -308,7 +376,7 @@ def _source(
     keep = torch.tensor([rows[p] for p in good], dtype=torch.int64)
     boxes = _placed(part, headers, keep, (shape[1], shape[2]))
     if not fits:
-        return ImageSource(images, keep, part.labels[keep], part.class_names, shape, boxes)
+        return ImageSource(images, keep, part.labels[keep], part.class_names, shape, boxes, decoding)
     decoded = torch.from_numpy(data if len(good) == len(data) else data[good])
     return TensorSource(decoded, part.labels[keep], part.class_names, boxes)
 

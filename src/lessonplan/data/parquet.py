@@ -15,7 +15,7 @@ from torch import Tensor
 
 from lessonplan.data.base import Options, Parts
 from lessonplan.data.encoded import Buffer, Labelled, build
-from lessonplan.data.labels import to_labels
+from lessonplan.data.labels import UNLABELLED, Unlabelled, to_labels
 from lessonplan.errors import ConfigError, DataError
 
 Bytes = npt.NDArray[np.uint8]
@@ -26,20 +26,32 @@ _LABELS = ("label", "fine_label", "labels")
 def from_parquet(path: Path, options: Options) -> Parts:
     """Sources from one file, a folder, or the common beginning of several files' names.
 
-    In a folder (or its subfolder ``data``) the files ``train*`` are for training and ``test*`` (without them
-    ``validation*`` or ``val*``) for testing; without such names all files are one set.
+    In a folder (or its subfolder ``data``) the files ``train*`` are for training, ``test*`` for testing and
+    ``validation*`` or ``val*`` decide during training (without ``test*``, or with unlabelled ones, they are for
+    testing); without such names all files are one set.
 
     Raises:
         ConfigError: pyarrow is not installed. DataError: missing, damaged or other files.
     """
-    train, test = find_files(path)
-    return build(read_set(train, options), read_set(test, options) if test else None, options)
+    train, test, validation = find_files(path)
+    first = read_set(train, options)
+    parts, unlabelled = {}, []
+    for name, files in (("test", test), ("validation", validation)):
+        try:
+            if files:
+                parts[name] = read_set(files, options)
+        except Unlabelled:
+            unlabelled.append(name)
+    judged = parts.pop("test", None) or parts.pop("validation", None)
+    found = build(first, judged, options, parts.get("validation"))
+    found.notes |= {"unlabelled_parts": unlabelled} if unlabelled else {}
+    return found
 
 
-def find_files(path: Path) -> tuple[list[Path], list[Path]]:
-    """The files for training and those for testing."""
+def find_files(path: Path) -> tuple[list[Path], list[Path], list[Path]]:
+    """The files for training, for testing, and for validation."""
     if path.is_file():
-        return [path], []
+        return [path], [], []
     folder, start = (path, "") if path.is_dir() else (path.parent, path.name)
     if path.is_dir() and not any(path.glob("*.parquet")):
         folder = path / "data"
@@ -53,7 +65,7 @@ def find_files(path: Path) -> tuple[list[Path], list[Path]]:
         return [f for f in files if f.name[len(start) :].lstrip("-_.").startswith(words)]
 
     train = named("train")
-    return (train, named("test") or named("validation", "val")) if train else (files, [])
+    return (train, named("test"), named("validation", "val", "dev")) if train else (files, [], [])
 
 
 def read_set(files: Sequence[Path], options: Options) -> Labelled:
@@ -66,7 +78,7 @@ def read_set(files: Sequence[Path], options: Options) -> Labelled:
     labels: list[Any] = []
     lengths: list[npt.NDArray[np.int64]] = [np.zeros(1, dtype=np.int64)]
     starts: list[tuple[int, str]] = []
-    names: list[str] | None = None
+    names: list[str] | None = None  # of the first file; numbers of the others are translated
     where = files[0]
     try:
         opened = []
@@ -76,10 +88,12 @@ def read_set(files: Sequence[Path], options: Options) -> Labelled:
         spool = Spool(on_disk=sum(groups) > options.memory_limit)
         for where, file in zip(files, opened, strict=True):
             image, label = columns(file.schema_arrow.names, where)
-            names = names or class_names(file.schema_arrow.metadata, label)
+            own = class_names(file.schema_arrow.metadata, label)
+            names = names if names is not None or where != files[0] else own
+            renumber = _renumbered(own, names, where)
             starts.append((len(labels), where.name))
             for batch in file.iter_batches(batch_size=1024, columns=[image, label]):
-                labels += batch.column(label).to_pylist()
+                labels += [renumber.get(value, value) for value in batch.column(label).to_pylist()]
                 data, sizes = image_bytes(batch.column(image), where)
                 spool.add(data)
                 lengths.append(sizes)
@@ -92,6 +106,23 @@ def read_set(files: Sequence[Path], options: Options) -> Labelled:
 
     numbers, known = class_numbers(labels, names, row_name)
     return Labelled(Buffer(spool.finish(), np.cumsum(np.concatenate(lengths)), row_name), numbers, known)
+
+
+def _renumbered(own: list[str] | None, names: list[str] | None, where: Path) -> dict[int, int]:
+    """What a file's class numbers are among the first file's; they have names of their own.
+
+    Raises:
+        DataError: only one of both has names, or this one knows a class that the first does not.
+    """
+    if own == names:
+        return {}
+    strange = sorted(set(own or ()) - set(names or ()))
+    if own is None or names is None or strange:
+        what = (
+            f"has the classes {', '.join(strange[:3])}, which the first file lacks" if strange else "has no names"
+        )
+        raise DataError(f"{where} {what}: files of one set must have the same classes")
+    return {number: names.index(name) for number, name in enumerate(own)}
 
 
 def columns(present: Sequence[str], where: Path) -> tuple[str, str]:
@@ -139,6 +170,8 @@ def class_numbers(
 ) -> tuple[Tensor, tuple[str, ...]]:
     """Labels as class numbers, with names from the file or from the labels themselves."""
     count = len(names) if names is not None else None
+    if labels and all(label is None or label == UNLABELLED for label in labels):
+        raise Unlabelled(f"{row_name(0)} and all rows behind it are unlabelled (the label is {labels[0]!r})")
     for i, label in enumerate(labels):
         number = isinstance(label, int)
         unlabelled = label is None or (number and label < 0) or not isinstance(label, (int, str))

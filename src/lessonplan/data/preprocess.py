@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from lessonplan.data.normalise import Normalise, scale_of
-from lessonplan.data.pixels import Pixels, from_array, from_pil, open_image
+from lessonplan.data.pixels import Decoding, Pixels, from_array, from_pil, open_image
 from lessonplan.data.spectrogram import Spectrogram
 from lessonplan.data.wav import Recording, read_wav
 from lessonplan.errors import DataError
@@ -31,6 +31,7 @@ class Preprocessing:
         mean: per channel in units of ``[0, 1]`` pixels, or per feature.
         std: the same.
         audio: how recordings become images, for a model of recordings; None for others.
+        decoding: what was decided on deep and transparent pixels.
 
     >>> prepare = Preprocessing(shape=(1, 2, 2), mean=(0.5,), std=(0.5,))
     >>> prepare([np.full((4, 4), 255, dtype=np.uint8)]).flatten()
@@ -41,11 +42,14 @@ class Preprocessing:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     audio: Spectrogram | None = None
+    decoding: Decoding = field(default_factory=Decoding)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain lists and numbers, exact through JSON."""
         plain = {"shape": list(self.shape), "mean": list(self.mean), "std": list(self.std)}
-        return plain if self.audio is None else {**plain, "audio": self.audio.to_dict()}
+        more = {"audio": self.audio.to_dict()} if self.audio is not None else {}
+        decided = self.decoding.to_dict()
+        return {**plain, **more, **({"decoding": decided} if decided else {})}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Preprocessing:
@@ -55,6 +59,7 @@ class Preprocessing:
             mean=tuple(float(m) for m in values["mean"]),
             std=tuple(float(s) for s in values["std"]),
             audio=Spectrogram(**values["audio"]) if values.get("audio") else None,
+            decoding=Decoding(**values.get("decoding", {})),
         )
 
     def __call__(self, images: Sequence[Image_] | Tensor | npt.NDArray[Any]) -> Tensor:
@@ -96,12 +101,12 @@ class Preprocessing:
         if isinstance(image, (str, Path)):
             try:
                 with open_image(Path(image)) as opened:
-                    return from_pil(opened, channels, size)
+                    return from_pil(opened, channels, size, self.decoding)
             except (OSError, UnidentifiedImageError, SyntaxError, ValueError, Image.DecompressionBombError) as e:
                 raise DataError(f"{image} cannot be read as an image ({e})") from e
         if isinstance(image, Image.Image):
-            return from_pil(image, channels, size)
-        return fit(from_array(np.asarray(image)), channels, size)
+            return from_pil(image, channels, size, self.decoding)
+        return fit(from_array(np.asarray(image), decoding=self.decoding), channels, size)
 
 
 def _spectrogram(recording: Image_, audio: Spectrogram) -> Pixels:

@@ -47,7 +47,7 @@ def files_below(folder: Path, endings: Collection[str], apart: Collection[Path] 
             ending = os.path.splitext(name)[1].lower()
             if ending in endings:
                 found.files.append(Path(where, name))
-            else:
+            elif os.path.exists(os.path.join(where, name)):  # a link may lead nowhere
                 found.others[ending] += 1
     found.files.sort()
     return found

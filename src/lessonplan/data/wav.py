@@ -1,4 +1,4 @@
-"""WAV files to waveforms: PCM of 8 to 32 bits and floats, as RIFF stores them (Microsoft and IBM, 1991)."""
+"""WAV files to waveforms: PCM of 8 to 32 bits and floats in RIFF (Microsoft and IBM, 1991) or RF64 files."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from lessonplan.errors import DataError
 Wave = npt.NDArray[np.float32]
 RATES = (1_000, 384_000)  # Hz; a header that says something else is damaged
 _PCM, _FLOAT, _EXTENSIBLE = 0x0001, 0x0003, 0xFFFE
-_UNTIL_THE_END = 0xFFFFFFFF  # what programs write that do not know the length beforehand
+_UNKNOWN = 0x7FFF0000  # programs that do not know the length write 0, or 0x7FFFF000, 0x80000000, 0xFFFFFFFF
+_KNOWN = (b"data", b"fmt ", b"LIST", b"fact", b"bext", b"cue ", b"smpl", b"id3 ", b"JUNK", b"iXML", b"PEAK")
 _OTHERS = {0x0002: "ADPCM", 0x0006: "A-law", 0x0007: "mu-law", 0x0011: "IMA ADPCM", 0x0055: "MP3"}
 
 
@@ -62,7 +63,7 @@ def read_wav(data: bytes) -> Recording:
         elif name == b"data":
             if form is None:
                 raise DataError("the samples come before their format")
-            if len(body) < size != _UNTIL_THE_END:
+            if len(body) < size < _UNKNOWN:
                 raise Truncated(f"cut short: {size} bytes of samples are announced and {len(body)} there")
             return Recording(form.rate, _decode(body, form))
     raise Truncated("no chunk of samples")
@@ -82,13 +83,23 @@ def rate_of(data: bytes) -> int:
 
 def _chunks(data: bytes) -> Iterator[tuple[bytes, memoryview, int]]:
     """Name, bytes that are there, and announced size of every chunk."""
-    if len(data) < 12 or data[:4] != b"RIFF" or data[8:12] != b"WAVE":
+    if len(data) < 12 or data[:4] not in (b"RIFF", b"RF64", b"BW64") or data[8:12] != b"WAVE":
         raise DataError(f"no WAV file: it starts with {data[:4]!r}" if data else "an empty file")
-    view, at = memoryview(data), 12
+    view, at, long = memoryview(data), 12, 0
     while at + 8 <= len(data):
         name, size = data[at : at + 4], int.from_bytes(data[at + 4 : at + 8], "little")
+        if name == b"ds64":  # RF64 (EBU Tech 3306): sizes that do not fit into 32 bits
+            long = int.from_bytes(data[at + 16 : at + 24], "little")
+        if name == b"data":
+            if size == 0xFFFFFFFF and long:
+                size = long
+            elif size == 0 and not any(data[at + 8 : at + 12].startswith(known) for known in _KNOWN):
+                size = 0xFFFFFFFF  # a recorder that was interrupted
         yield name, view[at + 8 : at + 8 + size], size
-        at += 8 + size + size % 2  # chunks begin at even places
+        at += 8 + size
+        # Chunks begin at even places; some programs forget the byte between.
+        if size % 2 and not (data[at : at + 4] in _KNOWN and data[at + 1 : at + 5] not in _KNOWN):
+            at += 1
 
 
 def _format(body: memoryview) -> Format:
