@@ -135,7 +135,7 @@ box_draws = st.tuples(coarse, st.floats(0, 0.999), st.floats(0, 0.999))
 
 
 @few
-@given(draws=st.lists(box_draws, min_size=1, max_size=5), height=st.integers(1, 40), width=st.integers(1, 40))
+@given(draws=st.lists(box_draws, min_size=1, max_size=5), height=st.integers(2, 40), width=st.integers(2, 40))
 def test_cutmix_boxes(draws, height, width):
     lam = [d[0] for d in draws]
     centre = [[int(d[1] * height), int(d[2] * width)] for d in draws]
@@ -143,6 +143,19 @@ def test_cutmix_boxes(draws, height, width):
     assert got.tolist() == [
         paper_box(a, row, column, height, width) for a, (row, column) in zip(lam, centre, strict=True)
     ]
+
+
+@few
+@given(draws=st.lists(box_draws, min_size=1, max_size=5), length=st.integers(2, 400), upright=st.booleans())
+def test_signals_are_cut_along_their_length(draws, length, upright):
+    lam, centre = [d[0] for d in draws], [int(d[1] * length) for d in draws]
+    shape = (length, 1) if upright else (1, length)
+    places = torch.tensor([[c, 0] if upright else [0, c] for c in centre])
+    got = F.cutmix_boxes(torch.tensor(lam, dtype=torch.float64), places, *shape)
+    for box, share, middle in zip(got.tolist(), lam, centre, strict=True):
+        half = int(length * (1 - share)) // 2
+        cut = [max(middle - half, 0), min(middle + half, length)]
+        assert box == ([*cut, 0, 1] if upright else [0, 1, *cut])
 
 
 @pytest.mark.parametrize("lead", [(), (2,), (2, 3)], ids=["HW", "CHW", "CTHW"])

@@ -150,7 +150,7 @@ def test_clear_errors():
     with pytest.raises(ConfigError, match="works with the network"):
         ManifoldMixup(num_classes=3)(x, y)
     with pytest.raises(ConfigError, match="batch of 6"):
-        ManifoldMixup(num_classes=3, model=model, k=7)(x, y)
+        ManifoldMixup(num_classes=3, model=model, k=7).rehearse(x, y)
     for options in ({"alpha": 0}, {"k": 1}, {"layers": ()}):
         with pytest.raises(ConfigError):
             ManifoldMixup(**options)

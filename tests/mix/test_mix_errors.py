@@ -70,7 +70,7 @@ def test_non_finite_values_on_request(case, bad):
 def test_k_larger_than_the_batch(case):
     for n in range(1, case.at_least):
         x, y = case.batch(n)
-        refuses(lambda: case.make(0)(x, y), f"{case.at_least}", f"{n}", "give a smaller k or a larger batch")  # noqa: B023
+        refuses(lambda: case.make(0).rehearse(x, y), f"{case.at_least}", f"{n}", "smaller k or a larger batch")  # noqa: B023
 
 
 @pytest.mark.parametrize("cls", [m.SumAugment, m.Cascade, m.GradualCascade])

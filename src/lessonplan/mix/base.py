@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import functools
+import os
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from contextvars import ContextVar
+from dataclasses import dataclass, fields
 from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
 from torch.utils.data import get_worker_info
 
-from lessonplan.errors import ConfigError
+from lessonplan.errors import ConfigError, LessonplanWarning
 from lessonplan.mix import functional as F
 from lessonplan.network.network import Network
 from lessonplan.network.passes import Passes
@@ -20,6 +24,10 @@ from lessonplan.parts.part import Occasion, Part
 from lessonplan.seeds import fold_seed
 
 StepResult = Literal["improved", "waiting", "switched"]
+
+
+_rehearsing = ContextVar("rehearsing", default=False)
+_SMALL_ALPHA = 0.01  # below it, samples of Gamma(alpha) underflow now and then
 
 
 @dataclass(frozen=True)
@@ -58,10 +66,19 @@ class Mix(_KnowsClasses, Part, ABC):
     seed: int | None = None
     check: bool = False
 
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        for name in ("advance", "step"):
+            if name in vars(cls):
+                setattr(cls, name, _told(vars(cls)[name]))
+
     def __post_init__(self) -> None:
         self.generator = torch.Generator()
-        self._worker_seed: int | None = None
+        self._place: tuple[int | None, int] = (None, 0)
         self._stream = 0
+        self._heard = 0
+        self._once_fit = False
+        self._shared = torch.zeros(1 + len(self._numbers()), dtype=torch.float64).share_memory_()
         self.reseed(self.seed if self.seed is not None else 0)
 
     def __call__(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
@@ -128,8 +145,11 @@ class Mix(_KnowsClasses, Part, ABC):
             for child in self.children():
                 child.rehearse(x, y)
         else:
-            state = self.state_dict()
-            self(x, y)
+            state, token = self.state_dict(), _rehearsing.set(True)
+            try:
+                self(x, y)
+            finally:
+                _rehearsing.reset(token)
             self.load_state_dict(state)
 
     def children(self) -> Iterator[Mix]:
@@ -198,6 +218,54 @@ class Mix(_KnowsClasses, Part, ABC):
 
     # -- state ---------------------------------------------------------------------------------------
 
+    def reset(self) -> None:
+        """Go back to the beginning, for another training with the same object (a fold, a seed).
+
+        Cascades do so themselves when ``advance`` hears of no progress after some.
+        """
+        fresh = type(self)(**self._options_at_start())
+        own = {key: value for key, value in fresh.state_dict().items() if key != "children"}
+        for child in self.children():
+            child.reset()
+        self.load_state_dict({**own, "children": [child.state_dict() for child in self.children()]})
+        self.generator.manual_seed(self._stream)
+        self._place = (None, 0)
+
+    def _options_at_start(self) -> dict[str, Any]:
+        """The options that it was made with."""
+        return {field.name: getattr(self, field.name) for field in fields(self) if field.init}
+
+    def _numbers(self) -> list[str]:
+        """The declared attributes that ``advance`` and ``step`` change, which workers must hear of."""
+        places = [entry.rpartition("=")[2] for cls in type(self).__mro__ for entry in vars(cls).get("STATE", ())]
+        return [place for place in places if place not in ("generator", "_children")]
+
+    def _tell(self) -> None:
+        """Show workers, in memory that they share, what ``advance`` or ``step`` has changed."""
+        values = [getattr(self, name) for name in self._numbers()]
+        if values and all(isinstance(value, (bool, int, float)) for value in values):
+            self._shared[1:] = torch.tensor(values, dtype=torch.float64)
+            self._shared[0] += 1
+
+    def _hear(self) -> None:
+        """In a worker: take over what the main process has told since."""
+        told = int(self._shared[0])
+        if told == self._heard:
+            return
+        self._heard = told
+        for name, value in zip(self._numbers(), self._shared[1:].tolist(), strict=True):
+            setattr(self, name, type(getattr(self, name))(value))
+        self._restored()
+
+    def _restored(self) -> None:
+        self._tell()
+        self._place = (self._place[0], _rank())  # the stream is the stored one
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        if not self._shared.is_shared():  # a copy; what workers get is shared
+            self._shared = self._shared.clone().share_memory_()
+
     @property
     def _children(self) -> list[Mix]:
         return list(self.children())
@@ -209,11 +277,32 @@ class Mix(_KnowsClasses, Part, ABC):
         """
         self._stream = fold_seed(seed, type(self).__name__)
         self.generator.manual_seed(self._stream)
+        self._place = (None, 0)
         for position, child in enumerate(self.children()):
             if child.seed is None:
                 child.reseed(fold_seed(seed, "child", position))
 
     # -- help for the kinds of mixes -----------------------------------------------------------------
+
+    def _fitting(self, samples: int, k: int) -> int:
+        """How many of ``k`` images a batch can give: fewer where it is an epoch's last, small one.
+
+        Raises:
+            ConfigError: a batch of the size that training uses has fewer (``rehearse``).
+        """
+        if k > samples and _rehearsing.get():
+            raise ConfigError(f"k={k} is larger than the batch of {samples}: give a smaller k or a larger batch")
+        if k <= samples:
+            self._once_fit = True
+        elif not self._once_fit:
+            self._once_fit = True  # said once
+            warnings.warn(
+                f"{type(self).__name__} mixes {k} images, and a batch has {samples}: it mixes these; give a"
+                " smaller k, larger batches, or drop_last=True",
+                LessonplanWarning,
+                stacklevel=5,
+            )
+        return min(k, samples)
 
     def _targets(self, y: Tensor) -> Tensor:
         return F.soft_targets(y, self._classes(y))
@@ -235,7 +324,12 @@ class Mix(_KnowsClasses, Part, ABC):
     def _dirichlet(self, alpha: float, count: int, k: int) -> Tensor:
         """``(k, count)``: columns from a symmetric Dirichlet; with k = 2 the rows are Beta(alpha, alpha)."""
         concentration = torch.full((count, k), alpha, dtype=torch.float64)
-        return torch._sample_dirichlet(concentration, generator=self.generator).T
+        if alpha >= _SMALL_ALPHA:
+            return torch._sample_dirichlet(concentration, generator=self.generator).T
+        # Nearly all would be 0 by underflow. Gamma(alpha) is Gamma(alpha + 1) times U^(1 / alpha): as logarithms.
+        gamma = torch._standard_gamma(concentration + 1.0, generator=self.generator)
+        uniform = torch.rand(count, k, dtype=torch.float64, generator=self.generator)
+        return (gamma.log() + uniform.clamp_(min=1e-300).log() / alpha).softmax(1).T
 
     def _validate(self, x: Tensor, y: Tensor) -> None:
         name = type(self).__name__
@@ -262,10 +356,43 @@ class Mix(_KnowsClasses, Part, ABC):
             raise ConfigError(f"{name} got NaN or infinite values in this batch: mend the data before mixing")
 
     def _follow_worker(self) -> None:
-        """In a DataLoader's worker, give each worker and epoch a stream of its own."""
+        """Draw apart from others with the same seed: workers of a DataLoader, epoch by epoch, and ranks.
+
+        Raises:
+            ConfigError: the mix needs the network, in a worker, which has a copy of before.
+        """
         if torch.compiler.is_compiling():
             return
         worker = get_worker_info()
-        if worker is not None and worker.seed != self._worker_seed:
-            self._worker_seed = worker.seed
-            self.generator.manual_seed(fold_seed(worker.seed, self._stream))
+        if worker is not None:
+            if self.needs_network():
+                raise ConfigError(
+                    f"{type(self).__name__} works with the network as it is now, which a DataLoader's worker does"
+                    " not have: mix in the training loop"
+                )
+            self._hear()
+        place = (worker.seed if worker is not None else None, _rank())
+        if place != self._place:
+            self._place = place
+            start = (self._stream,) if worker is None else (worker.seed, self._stream)
+            apart = ("rank", place[1]) if place[1] else ()
+            self.generator.manual_seed(fold_seed(*start, *apart) if worker is not None or apart else self._stream)
+
+
+def _told(method: Callable[..., Any]) -> Callable[..., Any]:
+    """The same method, after which workers are told."""
+
+    @functools.wraps(method)
+    def wrapped(self: Mix, *args: Any, **more: Any) -> Any:
+        result = method(self, *args, **more)
+        self._tell()
+        return result
+
+    return wrapped
+
+
+def _rank() -> int:
+    """The number of this process among those that train together."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        return torch.distributed.get_rank()
+    return int(os.environ.get("RANK", "0")) if int(os.environ.get("WORLD_SIZE", "1")) > 1 else 0

@@ -12,7 +12,7 @@ from torch import Tensor
 from lessonplan.errors import ConfigError, require
 from lessonplan.mix import functional as F
 from lessonplan.mix.base import Mix, StepResult, SwitchEffects
-from lessonplan.mix.sums import SumAugment
+from lessonplan.mix.sums import SumAugment, like
 
 # Rounding of t * (n-1) must not leave a group with a weight of 1e-17.
 _NO_WEIGHT = 1e-12
@@ -82,6 +82,7 @@ class Cascade(SumAugment):
         self.stage = 0
         self.best = -math.inf
         self.waited = 0
+        self._progress = 0.0  # that was heard of last
 
     def _stage_ends(self) -> tuple[float, ...]:
         """The latest progress at which each stage ends."""
@@ -110,7 +111,13 @@ class Cascade(SumAugment):
         return "waiting"
 
     def advance(self, progress: float, *, epoch_start: bool = True) -> bool:
-        """At an epoch's start, end every stage whose share of the budget is used up; true when one ended."""
+        """At an epoch's start, end every stage whose share of the budget is used up; true when one ended.
+
+        None after some is another training: it begins with the first stage.
+        """
+        if progress == 0 and self._progress > 0:
+            self.reset()
+        self._progress = progress
         switched = False
         while epoch_start and self.stage < len(self.stages) - 1 and progress >= self._ends[self.stage] - 1e-9:
             switched = self._switch()
@@ -142,6 +149,10 @@ class Cascade(SumAugment):
 
     def _restored(self) -> None:
         self.k = self.stages[self.stage]
+        super()._restored()
+
+    def _options_at_start(self) -> dict[str, Any]:
+        return {**super()._options_at_start(), "k": self._start_k}
 
 
 @dataclass(eq=False)
@@ -195,19 +206,22 @@ class GradualCascade(Mix):
         self.weights = weights[weights > _NO_WEIGHT]
 
     def _mix(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        groups = len(self.weights)
-        require(
-            groups <= len(x),
-            f"{groups} images are summed but the batch has {len(x)}: give a smaller k or a larger batch",
-        )
+        weights = self._weights_for(len(x), self.weights)
+        groups = len(weights)
         if groups == 1:
             return x.clone(), self._targets(y)
         fit = F.wrap_to_groups if self.remainder == "wrap" else F.drop_to_groups
         x, y = fit(x, groups), fit(y, groups)
-        mixed = F.group_sum(x, self.weights)
+        mixed = like(x, F.group_sum(x, weights))
         if y.is_floating_point():
-            return mixed, F.group_sum(y, self.weights)
-        return mixed, F.group_label_mass(y, self.weights, self._classes(y))
+            return mixed, F.group_sum(y, weights)
+        return mixed, F.group_label_mass(y, weights, self._classes(y))
+
+    def _weights_for(self, samples: int, weights: Tensor) -> Tensor:
+        """The weights of as many images as a batch has."""
+        if self._fitting(samples, len(weights)) == len(weights):
+            return weights
+        return weights[:samples] / weights[:samples].sum()
 
     def advance(self, progress: float, *, epoch_start: bool = True) -> bool:
         """Move t to where the budget is."""
@@ -229,6 +243,7 @@ class GradualCascade(Mix):
 
     def _restored(self) -> None:
         self._set(self.t)
+        super()._restored()
 
 
 def cascade_stages(k: int, steps: Literal["halve", "decrement"], stop_at: int) -> tuple[int, ...]:

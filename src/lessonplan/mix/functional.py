@@ -175,19 +175,19 @@ def cutmix_boxes(lam: Tensor, centre: Tensor, height: int, width: int) -> Tensor
     >>> cutmix_boxes(torch.tensor([0.75]), torch.tensor([[0, 4]]), 8, 8)
     tensor([[0, 2, 2, 6]])
     """
-    side = (1.0 - lam.double()).clamp(min=0.0).sqrt()
+    area = (1.0 - lam.double()).clamp(min=0.0)
+    # A signal, of one row or column, is cut along its length.
+    side = area if min(height, width) == 1 else area.sqrt()
     half_height = (height * side).long() // 2
     half_width = (width * side).long() // 2
     row, column = centre.long().unbind(1)
-    return torch.stack(
-        [
-            (row - half_height).clamp(0, height),
-            (row + half_height).clamp(0, height),
-            (column - half_width).clamp(0, width),
-            (column + half_width).clamp(0, width),
-        ],
-        dim=1,
-    )
+    top, bottom = (row - half_height).clamp(0, height), (row + half_height).clamp(0, height)
+    left, right = (column - half_width).clamp(0, width), (column + half_width).clamp(0, width)
+    if height == 1:
+        top, bottom = torch.zeros_like(top), torch.ones_like(bottom)
+    if width == 1:
+        left, right = torch.zeros_like(left), torch.ones_like(right)
+    return torch.stack([top, bottom, left, right], dim=1)
 
 
 def box_mask(boxes: Tensor, height: int, width: int) -> Tensor:

@@ -84,11 +84,13 @@ class ManifoldMixup(ModelAwareMix):
                 f"the last batch was to be mixed behind {layer!r}, but the network ran outside of the mix:"
                 " write 'with mix.forward_context():' around the forward pass"
             )
-        self._check_shape(x)
         layers = _resolve(self.layers, self.network.module) if self.needs_network() else [INPUT]
         layer = layers[int(torch.randint(len(layers), (), generator=self.generator))]
-        partners = self._permutations(self.k - 1, len(x), x.device)
-        weights = self._dirichlet(self.alpha, 1, self.k)[:, 0].float()
+        k = self._fitting(len(x), self.k)
+        if k == 1:
+            return x.clone(), self._targets(y)
+        partners = self._permutations(k - 1, len(x), x.device)
+        weights = self._dirichlet(self.alpha, 1, k)[:, 0].float()
         target = F.permuted_sum(self._targets(y), partners, weights)
         if layer == INPUT:
             return F.permuted_sum(x, partners, weights), target
@@ -97,10 +99,7 @@ class ManifoldMixup(ModelAwareMix):
 
     def _check_shape(self, x: Tensor) -> None:
         n = len(x)
-        require(
-            self.k <= n,
-            f"k={self.k} images cannot be mixed from a batch of {n}: give a smaller k or a larger batch",
-        )
+        require(self.k <= n, f"k={self.k} is larger than the batch of {n}: give a smaller k or a larger batch")
 
     @contextmanager
     def forward_context(self) -> Iterator[None]:
@@ -134,9 +133,8 @@ class ManifoldMixup(ModelAwareMix):
                 f"layer {hidden.layer!r} took no part in the forward pass: name a layer that the network uses"
             )
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take back what ``state_dict`` gave."""
-        super().load_state_dict(state)
+    def _restored(self) -> None:
+        super()._restored()
         self._pending = None
 
     def current_k(self) -> int:

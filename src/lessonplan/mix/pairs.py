@@ -22,10 +22,14 @@ def _require_alpha(alpha: float) -> None:
 
 
 def _require_images(x: Tensor, name: str) -> tuple[int, int]:
+    shape = tuple(x.shape)
+    require(x.ndim >= 3, f"{name} cuts boxes out of (N, ..., H, W) images, but the input has shape {shape}")
     require(
-        x.ndim >= 3,
-        f"{name} cuts boxes out of (N, ..., H, W) images, but the input has shape {tuple(x.shape)}",
+        x.ndim > 3 or max(shape[1:]) < 8 * min(shape[1:]),
+        f"{name} cuts boxes out of images, and the input {shape} looks like signals: give them as (N, C, 1, L)",
     )
+    last = x.ndim == 4 and shape[3] in (1, 3, 4) and shape[1] > 4 and (shape[1] == shape[2] or shape[3] == 3)
+    require(not last, f"{name} got images {shape} whose channels seem to be last: give (N, C, H, W)")
     return x.shape[-2], x.shape[-1]
 
 

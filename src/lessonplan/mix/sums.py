@@ -69,46 +69,43 @@ class SumAugment(Mix):
         )
 
     def _mix(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        require(
-            self.k <= len(x),
-            f"k={self.k} is larger than the batch of {len(x)}: give a smaller k or a larger batch",
-        )
-        if self.k == 1:
+        k = self._fitting(len(x), self.k)
+        if k == 1:
             return x.clone(), self._targets(y)
-        return self._permute(x, y) if self.pairing == "permute" else self._group(x, y)
+        return self._permute(x, y, k) if self.pairing == "permute" else self._group(x, y, k)
 
-    def _group(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    def _group(self, x: Tensor, y: Tensor, k: int) -> tuple[Tensor, Tensor]:
         fit = F.wrap_to_groups if self.remainder == "wrap" else F.drop_to_groups
-        x, y = fit(x, self.k), fit(y, self.k)
+        x, y = fit(x, k), fit(y, k)
         if self.coefficients == "uniform":
-            mixed, weights = F.group_mean(x, self.k), torch.full((self.k,), 1.0 / self.k)
+            mixed, weights = F.group_mean(x, k), torch.full((k,), 1.0 / k)
         else:
-            weights = self._draw_weights(len(x) // self.k)
+            weights = self._draw_weights(k, len(x) // k)
             mixed = F.group_sum(x, weights)
+        mixed = like(x, mixed)
         if self.labels == "union":
-            return mixed, F.group_union(self._targets(y), self.k)
+            return mixed, F.group_union(self._targets(y), k)
         if y.is_floating_point():
             return mixed, F.group_sum(y, weights)
         return mixed, F.group_label_mass(y, weights, self._classes(y))
 
-    def _permute(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        permutations = self._permutations(self.k - 1, len(x), x.device)
-        weights = (
-            torch.full((self.k,), 1.0 / self.k) if self.coefficients == "uniform" else self._draw_weights(len(x))
-        )
+    def _permute(self, x: Tensor, y: Tensor, k: int) -> tuple[Tensor, Tensor]:
+        permutations = self._permutations(k - 1, len(x), x.device)
+        uniform = self.coefficients == "uniform"
+        weights = torch.full((k,), 1.0 / k) if uniform else self._draw_weights(k, len(x))
         mixed, target = F.permuted_sum(x, permutations, weights), self._targets(y)
         if self.labels == "union":
             return mixed, torch.stack([target, *(target[p] for p in permutations)]).amax(0)
         return mixed, F.permuted_sum(target, permutations, weights)
 
-    def _draw_weights(self, count: int) -> Tensor:
+    def _draw_weights(self, k: int, count: int) -> Tensor:
         if self.coefficients == "dirichlet":
-            return self._dirichlet(self.alpha, count, self.k)
+            return self._dirichlet(self.alpha, count, k)
         assert callable(self.coefficients)
-        weights = self.coefficients(self.k, count, self.generator)
+        weights = self.coefficients(k, count, self.generator)
         require(
-            tuple(weights.shape) == (self.k, count),
-            f"the coefficients function gave shape {tuple(weights.shape)}: give (k, M) = ({self.k}, {count})",
+            tuple(weights.shape) == (k, count),
+            f"the coefficients function gave shape {tuple(weights.shape)}: give (k, M) = ({k}, {count})",
         )
         return weights
 
@@ -124,3 +121,10 @@ class SumAugment(Mix):
     def describe(self) -> dict[str, Any]:
         """``{"k": k}``."""
         return {"k": self.k}
+
+
+def like(x: Tensor, mixed: Tensor) -> Tensor:
+    """The mixed images in the memory format of the images they are of."""
+    if x.ndim == 4 and not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last):
+        return mixed.contiguous(memory_format=torch.channels_last)
+    return mixed
