@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import csv
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
 from lessonplan.data.kinds import IMAGE_ENDINGS, SOUND_ENDINGS
+from lessonplan.data.walk import files_below, in_words, printable, strange_endings
 from lessonplan.errors import DataError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from lessonplan.train import Classifier
 
 
 @dataclass(frozen=True)
@@ -27,46 +34,68 @@ class Predict:
 
     def run(self) -> int:
         """Classify every readable image; name the others."""
+        import torch
+
         from lessonplan.train import load
 
         classifier = load(self.trained)
         sound = classifier.preprocessing.audio is not None
         kind, endings = ("recording", SOUND_ENDINGS) if sound else ("image", IMAGE_ENDINGS)
         paths = _files(self.images, kind, endings)
-        readable, unreadable = [], []
-        for path in paths:
-            try:
-                classifier.preprocessing([path])
-                readable.append(path)
-            except DataError:
-                unreadable.append(path)
-        for path in unreadable:
-            print(
-                f"lessonplan: {path} cannot be read as a{'n' if kind == 'image' else ''} {kind} and is left out",
-                file=sys.stderr,
-            )
-        if not readable:
-            raise DataError(f"none of the {len(paths)} files in {self.images} can be read as {kind}s")
-        probabilities = classifier.predict(readable)
+        classified = 0
         self.out.parent.mkdir(parents=True, exist_ok=True)
-        with self.out.open("w", newline="") as file:
+        with self.out.open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)
             writer.writerow(["file", "class", "probability", *classifier.class_names])
-            for path, row in zip(readable, probabilities.tolist(), strict=True):
-                best = max(range(len(row)), key=row.__getitem__)
-                writer.writerow(
-                    [path, classifier.class_names[best], f"{row[best]:.6f}", *(f"{p:.6f}" for p in row)]
-                )
-        print(f"{len(readable)} {kind}s classified, {len(unreadable)} unreadable: {self.out}")
+            for start in range(0, len(paths), _TOGETHER):
+                read = [
+                    (path, x)
+                    for path in paths[start : start + _TOGETHER]
+                    if (x := _read(path, classifier)) is not None
+                ]
+                classified += len(read)
+                if not read:
+                    continue
+                for (path, _), row in zip(
+                    read, classifier.probabilities(torch.cat([x for _, x in read])), strict=True
+                ):
+                    writer.writerow(_line(path, row.tolist(), classifier.class_names))
+                file.flush()  # what is done stays, whatever comes
+        if not classified:
+            raise DataError(f"none of the {len(paths)} files in {self.images} can be read as {kind}s")
+        print(f"{classified} {kind}s classified, {len(paths) - classified} unreadable: {self.out}")
         return 0
+
+
+_TOGETHER = 64
+
+
+def _read(path: Path, classifier: Classifier) -> Tensor | None:
+    """A file as the network takes it; one that cannot be read is named, and costs no other."""
+    try:
+        return classifier.preprocessing([path])
+    except Exception as error:  # whatever a damaged file makes a reader raise
+        print(
+            f"lessonplan: {printable(str(path))} is left out: {str(error).partition(chr(10))[0]}", file=sys.stderr
+        )
+        return None
+
+
+def _line(path: Path, row: list[float], names: Sequence[str]) -> list[str]:
+    best = max(range(len(row)), key=row.__getitem__)
+    return [printable(str(path)), names[best], f"{row[best]:.6f}", *(f"{p:.6f}" for p in row)]
 
 
 def _files(path: Path, kind: str, endings: frozenset[str]) -> list[Path]:
     if path.is_dir():
-        files = sorted(f for f in path.rglob("*") if f.suffix.lower() in endings)
-        if not files:
-            raise DataError(f"{path} holds no {kind}s ({', '.join(sorted(endings))})")
-        return files
+        found = files_below(path, endings)
+        strange = in_words(strange_endings(found.others))
+        if not found.files:
+            there = f", but files ending in {strange}" if strange else ""
+            raise DataError(f"{path} holds no {kind}s ({', '.join(sorted(endings))}){there}")
+        if strange:
+            print(f"lessonplan: left out for their endings: {strange}", file=sys.stderr)
+        return found.files
     if not path.exists():
         raise DataError(f"{path} does not exist: give a file or a folder of {kind}s")
     return [path]

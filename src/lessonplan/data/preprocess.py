@@ -85,8 +85,8 @@ class Preprocessing:
             return normalise(x)
         if isinstance(images, Tensor) and images.dtype == torch.uint8 and images.shape[1:] == self.shape:
             return normalise(images)
-        if isinstance(images, (str, Path, Image.Image)):
-            raise DataError("give a list of images, even for one")
+        if is_one(images):
+            images = [images]  # type: ignore[list-item]
         samples = [self.pixels(np.asarray(i.cpu()) if isinstance(i, Tensor) else i) for i in images]
         stacked = np.stack(samples) if samples else np.empty((0, *self.shape), dtype=np.uint8)
         return normalise(torch.from_numpy(stacked))
@@ -107,6 +107,16 @@ class Preprocessing:
         if isinstance(image, Image.Image):
             return from_pil(image, channels, size, self.decoding)
         return fit(from_array(np.asarray(image), decoding=self.decoding), channels, size)
+
+
+def is_one(images: Any) -> bool:
+    """Whether this is one image or recording, and no collection of them."""
+    if isinstance(images, (str, Path, Image.Image, Recording)):
+        return True
+    shape = tuple(getattr(images, "shape", ()))
+    return (len(shape) == 2 and max(shape) > 1) or (
+        len(shape) == 3 and (shape[-1] in (1, 3) or shape[0] in (1, 3))
+    )
 
 
 def _spectrogram(recording: Image_, audio: Spectrogram) -> Pixels:

@@ -18,6 +18,12 @@ def build_timm(name: str, *, in_channels: int, num_classes: int, image_size: tup
         ConfigError: timm is missing or cannot be imported, knows no model of that name, or cannot build it.
     """
     timm = _import_timm()
+    plain, _, tag = name.partition(".")
+    if tag:
+        raise ConfigError(
+            f"'timm:{name}' names pretrained weights ({tag}), which are not loaded here: write 'timm:{plain}'"
+            " for random ones"
+        )
     if not timm.is_model(name):
         near = difflib.get_close_matches(name, timm.list_models(), n=1, cutoff=0.5)
         hint = f"did you mean 'timm:{near[0]}'?" if near else "timm.list_models() lists them"

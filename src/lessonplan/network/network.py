@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from lessonplan.errors import ConfigError
+from lessonplan.network.untouched import asked
 
 LossFunction = Callable[[Tensor, Tensor], Tensor]
 """``(logits (N, C), target (N, C)) -> loss``, a scalar or one a sample ``(N,)``."""
@@ -40,5 +44,48 @@ class Network:
     scale: Callable[[Tensor], Tensor] = unscaled
 
     def logits(self, x: Tensor) -> Tensor:
-        """The forward pass: ``(N, ...)`` to float32 logits ``(N, C)``."""
-        return (self.run or self.module)(x).float()
+        """The forward pass: ``(N, ...)`` to float32 logits ``(N, C)``.
+
+        Raises:
+            ConfigError: it gives something else.
+        """
+        return as_logits((self.run or self.module)(x), len(x))
+
+
+def as_logits(output: Any, samples: int, num_classes: int | None = None) -> Tensor:
+    """What a network gave, as float32.
+
+    Args:
+        output: of the network.
+        samples: N.
+        num_classes: C, where it is known.
+
+    Raises:
+        ConfigError: it is no ``(N, C)``.
+    """
+    wanted = f"(N, {num_classes if num_classes is not None else 'C'})"
+    if not isinstance(output, Tensor):
+        names = list(output) if isinstance(output, Mapping) else []
+        what = f" of {', '.join(map(str, names))}" if names else ""
+        raise ConfigError(
+            f"the network gives a {type(output).__name__}{what}: wrap it in a module whose forward returns the"
+            f" logits {wanted} alone"
+        )
+    shape = tuple(output.shape)
+    if len(shape) != 2 or shape[0] != samples or num_classes not in (None, shape[1]):
+        classes = f", for {num_classes} classes" if num_classes is not None else ""
+        raise ConfigError(
+            f"the network gives {shape} for {samples} samples: it must give logits {wanted}{classes}"
+        )
+    return output.float()
+
+
+def check_outputs(module: nn.Module, x: Tensor, num_classes: int) -> None:
+    """Let the network see some samples, without a trace in it.
+
+    Raises:
+        ConfigError: it does not give a logit for each class.
+    """
+    with asked(module):
+        output = module(x)
+    as_logits(output, len(x), num_classes)

@@ -8,6 +8,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 
 from lessonplan.network.snapshot import Snapshot
@@ -25,6 +26,20 @@ def evaluating(model: nn.Module) -> Iterator[None]:
     finally:
         for module, mode in modes:
             module.training = mode
+
+
+def train_mode(model: nn.Module) -> None:
+    """Training mode, but for batch normalisation in frozen parts: its statistics belong to the frozen weights.
+
+    A part is frozen where it has parameters and none of them needs a gradient.
+    """
+    model.train()
+    for part in model.modules():
+        parameters = list(part.parameters())
+        if parameters and not any(p.requires_grad for p in parameters):
+            for module in part.modules():
+                if isinstance(module, _BatchNorm):
+                    module.eval()
 
 
 @contextmanager

@@ -102,6 +102,8 @@ class Supply(Stateful):
         mix: how they are mixed; None is not.
         heeds_logits: whether the loop takes ``Batch.logits`` and ``Batch.step`` for passes and updates that were
             made already.
+        linear: whether the loss is linear in the target, so that factors of losses can become part of it where a
+            mix blends samples; otherwise they stay factors, blended alike.
     """
 
     # Keys are those of older runs, whose states are read.
@@ -122,6 +124,7 @@ class Supply(Stateful):
         order: Orderer | None = None,
         mix: Mix | None = None,
         heeds_logits: bool = False,
+        linear: bool = False,
     ) -> None:
         self.data, self.seed, self.network = data, seed, network
         self.select = select if select is not None else Everything()
@@ -129,7 +132,7 @@ class Supply(Stateful):
         self.mix = mix if mix is not None else Unmixed()
         self.tally, self.account = Tally(), Account()
         self.finished = False
-        self._heeds_logits = heeds_logits
+        self._heeds_logits, self._linear = heeds_logits, linear
         self._reusable = heeds_logits and not self.mix.changes and not self.order.holds
         self._generator = torch.Generator().manual_seed(fold_seed(seed, "selection"))
         self._epoch, self._size, self._position = 0, 1, 0
@@ -184,16 +187,22 @@ class Supply(Stateful):
         self.finished = True
 
     def mixed(self, batch: Batch) -> Mixed:
-        """A batch as it goes through the network; factors of its losses become part of soft targets.
+        """A batch as it goes through the network, with factors of its losses.
 
-        A loss that is linear in the target (cross-entropy) gives each partner's part its own factor so.
+        Where samples are blended, so are their factors. A loss that is linear in the target (cross-entropy) has
+        them as part of soft targets, each partner's part its own; others get targets whose rows sum to 1, and
+        factors.
         """
         x, y = batch.read(self.data)
         if not self.mix.changes:
             return Mixed(x, y, batch.weights)
         if batch.weights is not None:
             y = soft(y, self.data.num_classes) * batch.weights.to(y.device)[:, None]
-        return Mixed(*self.mix(x, y), None)
+        x, target = self.mix(x, y)
+        if batch.weights is None or self._linear:
+            return Mixed(x, target, None)
+        factors = target.sum(1)
+        return Mixed(x, target / factors.clamp(min=1e-12)[:, None], factors)
 
     def _counted(self, selected: Iterator[Batch | None]) -> Iterator[Batch | None]:
         """The same batches, their samples counted: an ordering may hold many before it hands one out."""

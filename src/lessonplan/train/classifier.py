@@ -11,9 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from lessonplan.data import Preprocessing
+from lessonplan.data.preprocess import is_one
 from lessonplan.errors import ConfigError
 from lessonplan.models import build_model
 from lessonplan.models.spec import model_identity
+from lessonplan.network.network import as_logits
 from lessonplan.train.run_folder import load_config
 
 
@@ -31,23 +33,29 @@ class Classifier:
         self.preprocessing = preprocessing
         self.class_names = tuple(class_names)
 
-    @torch.no_grad()
     def predict(self, images: Any, batch_size: int = 256) -> Tensor:
         """Class probabilities.
 
         Args:
-            images: a list of paths, PIL images or arrays (H, W[, 3]) of uint8, or a uint8 tensor (N, C, H, W).
+            images: a list of paths, PIL images or arrays (H, W[, 3]) of uint8, or a uint8 tensor (N, C, H, W); one
+                image is a list of one.
             batch_size: images that go through the network at a time.
 
         Returns:
             ``(N, C)`` float32 on the CPU, rows summing to 1.
         """
-        device = next((p.device for p in self.model.parameters()), torch.device("cpu"))
+        given = [images] if is_one(images) else images
         parts = [
-            self.model(self.preprocessing(images[i : i + batch_size]).to(device)).float().softmax(1).cpu()
-            for i in range(0, len(images), batch_size)
+            self.probabilities(self.preprocessing(given[i : i + batch_size]))
+            for i in range(0, len(given), batch_size)
         ]
         return torch.cat(parts) if parts else torch.zeros(0, len(self.class_names))
+
+    @torch.no_grad()
+    def probabilities(self, x: Tensor) -> Tensor:
+        """Class probabilities ``(N, C)`` on the CPU of what ``preprocessing`` gave."""
+        device = next((p.device for p in self.model.parameters()), torch.device("cpu"))
+        return as_logits(self.model(x.to(device)), len(x), len(self.class_names)).softmax(1).cpu()
 
     def classify(self, images: Any) -> list[str]:
         """The most probable class of each image, by name."""

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from weakref import WeakSet
 
 import safetensors.torch
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from lessonplan.data import Data
 from lessonplan.data import load as load_data
-from lessonplan.errors import ConfigError
+from lessonplan.errors import ConfigError, LessonplanWarning
 from lessonplan.evaluate.classification import classification_metrics, detailed_metrics, parameter_norm
 from lessonplan.files import write_atomically
 from lessonplan.mix import Mix
@@ -70,8 +72,13 @@ def fit(
 ) -> Run:
     """Train a network; called again with the same arguments and folder, it resumes or returns the result.
 
+    With a longer budget of the same unit a finished run goes on: learning rate and whatever else follows the
+    share of the budget are from there on those of the longer run.
+
     Args:
-        model: a name (``lessonplan.models.model_names()``) or any module from images to logits ``(N, C)``.
+        model: a name (``lessonplan.models.model_names()``) or any module from images to logits ``(N, C)``, which
+            is
+            trained in place. Parts whose parameters need no gradient keep their running statistics.
         data: a source's name, or what ``lessonplan.data.load`` returned.
         plan: what happens to samples on their way into the network; None or an empty plan is plain SGD. Its
             mix is given back as it was.
@@ -115,10 +122,20 @@ def fit(
     config = run_config(model, data, plan, budget, chosen, seed, loss=own_loss, optimizer=own_optimizer)
     network = _network(model, data, seed)
     folder = RunFolder(Path(out), config) if out is not None else None
-    finished = folder.result() if folder is not None else None
+    finished = folder.result() if folder is not None and folder.spent is None else None
+    if folder is not None and folder.spent is not None:
+        share = Budget.parse(folder.spent).amount / budget.amount
+        warnings.warn(
+            f"the run in {folder.path} had spent its budget of {folder.spent} and goes on to {budget}: the"
+            f" schedule {chosen.schedule}, and all that follows the share of the budget, goes on from"
+            f" {100 * share:.0f}% of the longer one",
+            LessonplanWarning,
+            stacklevel=2,
+        )
     if folder is not None and finished is not None:
         _load_weights(network, folder.path)
         return Run(network.eval(), finished, read_metrics(folder.path), folder.path)
+    _check_new(network, folder)
     give_holdouts(plan, data)
     threads = torch.get_num_threads()
     torch.set_num_threads(chosen.threads or threads)
@@ -137,11 +154,38 @@ def fit(
                 callbacks=[*callbacks, ProgressLine(), SelectionNote()],
             )
             with sole_user(folder.path) if folder is not None else nullcontext():
+                _trained.add(network)
                 trainer.train()
                 return _finish(trainer)
     finally:
         torch.set_num_threads(threads)
         data.close()
+
+
+_trained: WeakSet[nn.Module] = WeakSet()
+
+
+def _check_new(network: nn.Module, folder: RunFolder | None) -> None:
+    """What would be lost at the end, or passes for another beginning.
+
+    Raises:
+        ConfigError: the network's state has entries that cannot be stored.
+    """
+    begun = folder is not None and folder.checkpoints.newest() is not None
+    if network in _trained and not begun:
+        warnings.warn(
+            "fit has trained this network object before, and goes on from there: for another independent run"
+            " give a fresh one, or copy.deepcopy of it as it was",
+            LessonplanWarning,
+            stacklevel=3,
+        )
+    if folder is not None:
+        odd = [name for name, value in network.state_dict().items() if not isinstance(value, Tensor)]
+        if odd:
+            raise ConfigError(
+                f"the network's state_dict holds more than tensors ({', '.join(odd[:3])}), which"
+                " weights.safetensors cannot: leave out out=..., or take it from get_extra_state"
+            )
 
 
 @contextmanager

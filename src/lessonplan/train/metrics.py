@@ -7,6 +7,8 @@ from torch import Tensor, nn
 
 from lessonplan.data import View
 from lessonplan.evaluate.classification import loss_summary
+from lessonplan.network.network import as_logits
+from lessonplan.network.untouched import evaluating
 
 
 class LossMeter:
@@ -59,16 +61,12 @@ def predict_view(
     model: nn.Module, view: View, batch_size: int = 512, *, channels_last: bool = False
 ) -> tuple[Tensor, Tensor]:
     """Logits ``(N, C)`` float32 and labels ``(N,)`` of a whole view, on the CPU; the model's mode is kept."""
-    was_training = model.training
-    model.eval()
     logits: list[Tensor] = []
     labels: list[Tensor] = []
-    try:
+    with evaluating(model):
         for x, y in view.batches(torch.arange(len(view)).split(batch_size)):
             if channels_last and x.ndim == 4:
                 x = x.contiguous(memory_format=torch.channels_last)
-            logits.append(model(x).float().cpu())
+            logits.append(as_logits(model(x), len(x)).cpu())
             labels.append(y.cpu())
-    finally:
-        model.train(was_training)
     return torch.cat(logits), torch.cat(labels)

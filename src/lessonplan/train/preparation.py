@@ -43,15 +43,21 @@ def named_loss(settings: Settings, plan: Plan) -> LossFunction:
     return soft_cross_entropy
 
 
-def prepare(plan: Plan, data: Data, settings: Settings, seed: int) -> tuple[int, Supply]:
+def prepare(plan: Plan, data: Data, settings: Settings, seed: int, *, linear: bool = True) -> tuple[int, Supply]:
     """The batch size, and what hands out batches; its parts have heard of the run.
+
+    Args:
+        plan, data, settings, seed: of the run.
+        linear: whether the loss is linear in the target, see ``Supply``.
 
     Raises:
         ConfigError: plan, data and settings do not go together.
     """
     batch_size = resolve_batch_size(settings.batch_size, len(data.train))
     _check_decisions(plan, data, settings)
-    supply = Supply(data.train, seed=seed, select=plan.select, order=plan.order, mix=plan.mix, heeds_logits=True)
+    supply = Supply(
+        data.train, seed=seed, select=plan.select, order=plan.order, mix=plan.mix, heeds_logits=True, linear=linear
+    )
     supply.setup(Occasion(seed, data.train, data.val, data.num_classes))
     _check_mix(supply.mix, data, batch_size)
     return batch_size, supply

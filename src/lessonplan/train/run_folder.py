@@ -11,6 +11,7 @@ import yaml
 
 from lessonplan.errors import ConfigError, LessonplanError
 from lessonplan.files import disk_error, read_json_lines, remove_leftovers, write_atomically, write_json
+from lessonplan.train.budget import Budget
 from lessonplan.train.checkpoint import Checkpoints
 from lessonplan.train.identity import as_format_1
 
@@ -25,6 +26,9 @@ class RunFolder:
         path: the folder; ``claim`` makes it.
         config: the run's identity.
 
+    Attributes:
+        spent: the shorter budget of the finished run in the folder that this one goes on from, or None.
+
     Raises:
         ConfigError: the folder holds a run of another configuration; the differences are named.
     """
@@ -37,15 +41,39 @@ class RunFolder:
         existing = read_config(path)
         if path.exists() and not path.is_dir():
             raise ConfigError(f"{path} is a file: give a folder for the run")
-        if existing is not None and existing not in (self.config, as_format_1(self.config)):
+        self.spent = self._spent(existing)
+        if self.spent is None and existing is not None and existing not in (self.config, as_format_1(self.config)):
             differences = ", ".join(describe_differences(existing, self.config))
             raise ConfigError(
                 f"{path} holds a run of another configuration ({differences}):"
                 " give another folder, or the same settings to resume"
             )
 
+    def _spent(self, existing: dict[str, Any] | None) -> str | None:
+        """The budget of a finished run that differs from this one in a shorter budget of the same unit, else
+        None."""
+        if (
+            existing is None
+            or {**existing, "budget": self.config["budget"]} != self.config
+            or self.result() is None
+        ):
+            return None
+        before, now = Budget.parse(existing["budget"]), Budget.parse(self.config["budget"])
+        return str(before) if before.unit == now.unit and before.amount < now.amount else None
+
     def claim(self) -> None:
-        """Write the configuration, once everything was checked: from here on the folder belongs to this run."""
+        """Write the configuration, once everything was checked: from here on the folder belongs to this run.
+
+        A finished run that goes on with a longer budget is unfinished from here on; what it had reached is kept in
+        ``continued.json``.
+        """
+        if self.spent is not None:
+            write_json(
+                self.path / "continued.json", [*self._before(), {"budget": self.spent, **(self.result() or {})}]
+            )
+            write_atomically(self.path / "config.yaml", yaml.safe_dump(self.config, sort_keys=False).encode())
+            (self.path / "result.json").unlink(missing_ok=True)
+            self.spent = None
         if not (self.path / "config.yaml").exists():
             write_atomically(self.path / "config.yaml", yaml.safe_dump(self.config, sort_keys=False).encode())
         remove_leftovers(self.path)
@@ -55,6 +83,12 @@ class RunFolder:
         """The result, if the run is finished."""
         file = self.path / "result.json"
         return json.loads(file.read_text()) if file.exists() else None
+
+    def _before(self) -> list[dict[str, Any]]:
+        """The results of the shorter budgets that it went on from."""
+        file = self.path / "continued.json"
+        found: list[dict[str, Any]] = json.loads(file.read_text()) if file.exists() else []
+        return found
 
     def append_metrics(self, record: dict[str, Any]) -> None:
         """Add an epoch's line."""
@@ -85,6 +119,8 @@ class RunFolder:
 
     def finish(self, result: dict[str, Any]) -> None:
         """Write the result: from here on the run is finished."""
+        if self._before():
+            result["continued"] = [before["budget"] for before in self._before()]
         write_json(self.path / "result.json", result)
 
 

@@ -18,9 +18,9 @@ from lessonplan.evaluate.classification import classification_metrics, parameter
 from lessonplan.mix import Network
 from lessonplan.network.counters import Counters
 from lessonplan.network.learner import Learner, Step, restart, soft
-from lessonplan.network.network import LossFunction
+from lessonplan.network.network import LossFunction, as_logits, check_outputs
 from lessonplan.network.passes import Passes
-from lessonplan.network.untouched import seeded
+from lessonplan.network.untouched import seeded, train_mode
 from lessonplan.plan import Plan
 from lessonplan.seeds import fold_seed
 from lessonplan.settings import Settings
@@ -68,8 +68,11 @@ class Trainer:
         self.data, self.plan, self.budget, self.settings, self.seed = data, plan, budget, settings, seed
         self.folder, self.callbacks = folder, callbacks
         self.device = data.train.device
-        self.batch_size, self.supply = prepare(plan, data, settings, seed)
+        self.batch_size, self.supply = prepare(
+            plan, data, settings, seed, linear=loss is None and settings.loss == "ce"
+        )
         self.state = TrainingState(model, plan, settings, self.device, optimizer)
+        check_outputs(self.model, data.train.fetch(torch.arange(min(2, len(data.train))))[0], data.num_classes)
         self.forward: Callable[[Tensor], Tensor] = torch.compile(model) if settings.compile else model
         self.loss = loss or named_loss(settings, plan)
         self.network = Network(model, self.loss, run=self._logits, scale=self.state.scaler.scale)
@@ -111,13 +114,18 @@ class Trainer:
         with random_state, GracefulInterrupt() as interrupt:
             self._resume()
             self._call("on_train_start")
-            self.model.train()
+            train_mode(self.model)
             try:
                 while self.progress < 1 and self.state.stop_reason is None:
                     self._train_epoch(interrupt)
             finally:
                 self.model.eval()
                 self._call("on_train_end")
+            if self.counters.steps == 0 and self.state.stop_reason in (None, HANDLED):
+                raise ConfigError(
+                    f"no update was made: the budget of {self.budget} was used up before a batch was full; give a"
+                    " longer budget, a smaller batch_size, or a selection that keeps more"
+                )
             if self.state.best is not None:
                 self.state.load_weights(self.state.best)
             self._checkpoint()
@@ -186,17 +194,17 @@ class Trainer:
             mixed, step = Mixed(*batch.read(self.data.train), batch.weights), batch.step
             self._check_finite(step.losses)
         else:
-            if batch.weights is not None and supply.mix.changes and self.settings.loss != "ce":
-                raise ConfigError(
-                    "the selection weighs losses and the mix blends samples, which goes together for"
-                    " cross-entropy alone: give loss='ce', a selection without weights, or no mix"
-                )
             mixed = supply.mixed(batch)
             if batch.logits is not None:  # the scoring pass is the training pass
                 step = Step(batch.logits, self.loss(batch.logits, soft(mixed.target, self.data.num_classes)))
             else:
                 step = self.learner.losses(mixed.x, mixed.target, supply.mix.forward_context())
             self._check_finite(step.losses)
+            if mixed.weights is not None and step.losses.ndim == 0:
+                raise ConfigError(
+                    "the selection weighs losses, and the loss gives one number for the whole batch: let it"
+                    " give one a sample (reduction='none')"
+                )
             self.learner.update(step, mixed.weights)
         if state.average is not None:
             state.average.update_parameters(self.model)
@@ -221,7 +229,7 @@ class Trainer:
         if self.settings.channels_last and x.ndim == 4:
             x = x.contiguous(memory_format=torch.channels_last)
         with self._autocast():
-            return self.forward(x).float()
+            return as_logits(self.forward(x), len(x))
 
     def _end_epoch(self) -> None:
         if not self.state.meter.all_finite():
