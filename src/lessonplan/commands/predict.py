@@ -5,9 +5,10 @@ from __future__ import annotations
 import csv
 import sys
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
@@ -43,24 +44,23 @@ class Predict:
         kind, endings = ("recording", SOUND_ENDINGS) if sound else ("image", IMAGE_ENDINGS)
         paths = _files(self.images, kind, endings)
         classified = 0
-        self.out.parent.mkdir(parents=True, exist_ok=True)
-        with self.out.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file)
-            writer.writerow(["file", "class", "probability", *classifier.class_names])
+        with ExitStack() as stack:
+            writer: Any = None
             for start in range(0, len(paths), _TOGETHER):
-                read = [
-                    (path, x)
-                    for path in paths[start : start + _TOGETHER]
-                    if (x := _read(path, classifier)) is not None
-                ]
-                classified += len(read)
+                tried = [(path, _read(path, classifier)) for path in paths[start : start + _TOGETHER]]
+                read = [(path, x) for path, x in tried if x is not None]
                 if not read:
                     continue
-                for (path, _), row in zip(
-                    read, classifier.probabilities(torch.cat([x for _, x in read])), strict=True
-                ):
-                    writer.writerow(_line(path, row.tolist(), classifier.class_names))
+                if writer is None:
+                    self.out.parent.mkdir(parents=True, exist_ok=True)
+                    file = stack.enter_context(self.out.open("w", newline="", encoding="utf-8"))
+                    writer = csv.writer(file)
+                    writer.writerow(["file", "class", "probability", *classifier.class_names])
+                rows = classifier.probabilities(torch.cat([x for _, x in read])).tolist()
+                for (path, _), row in zip(read, rows, strict=True):
+                    writer.writerow(_line(path, row, classifier.class_names))
                 file.flush()  # what is done stays, whatever comes
+                classified += len(read)
         if not classified:
             raise DataError(f"none of the {len(paths)} files in {self.images} can be read as {kind}s")
         print(f"{classified} {kind}s classified, {len(paths) - classified} unreadable: {self.out}")

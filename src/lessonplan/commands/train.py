@@ -36,10 +36,10 @@ class Train:
     def run(self) -> int:
         """Train, write the run's page, say how well it went."""
         from lessonplan.data import load
+        from lessonplan.network.accelerator import resolve_device
         from lessonplan.plan import Plan
         from lessonplan.report import write_run
         from lessonplan.train import fit
-        from lessonplan.train.fitting import resolve_device
         from lessonplan.train.loggers import loggers
 
         device = resolve_device(self.settings.device)

@@ -41,6 +41,7 @@ class Data:
         fingerprint: hash of the samples and of who is in which part.
         description: where the data come from and how they were cut, as plain values for JSON.
         preprocessing: what a user's own image goes through for a model trained on these.
+        placed: whether they were loaded for a certain device.
     """
 
     train: View
@@ -54,6 +55,16 @@ class Data:
     fingerprint: str
     description: dict[str, Any]
     preprocessing: Preprocessing
+    placed: bool = False
+
+    def on(self, device: torch.device) -> Data:
+        """The same data with their batches on a device; these themselves if they are there."""
+        if self.train.device == device:
+            return self
+        views = {
+            name: view.on(device) for name in ("train", "val", "test") if (view := getattr(self, name)) is not None
+        }
+        return replace(self, **views)
 
     def close(self) -> None:
         """End all worker processes."""
@@ -72,7 +83,7 @@ def load(
     test_fraction: float = 0.5,
     augment: str | Augment = "auto",
     seed: int = 0,
-    device: str | torch.device = "cpu",
+    device: str | torch.device | None = None,
     image_size: int | tuple[int, int] | None = None,
     on_bad: Literal["error", "skip"] = "error",
     workers: int = 2,
@@ -97,7 +108,7 @@ def load(
         test_fraction: fraction of each class set aside for testing, in [0, 1); 0 is no test set.
         augment: ``"auto"``, ``"none"``, ``"flip,crop:4"`` or an :class:`Augment`; for the training view alone.
         seed: key of the splits and of the augmentation.
-        device: where batches go.
+        device: where batches go; None is the CPU, until ``fit`` puts them where the network is.
         image_size: pixels, or (height, width), of the images. None: their own size if all agree, otherwise
             64; other images are resized to cover it and cropped to the centre. Of recordings: mel bands and
             steps of time of their spectrograms, 32 if not given.
@@ -155,7 +166,7 @@ def load(
             normalise=normalise,
             augment=change,
             seed=seed,
-            device=device,
+            device=device or "cpu",
             workers=workers,
             prefetch=prefetch,
             noise=noise,
@@ -192,6 +203,7 @@ def load(
         preprocessing=Preprocessing(
             shape, tuple(normalise.mean.tolist()), tuple(normalise.std.tolist()), audio, parts.decoding
         ),
+        placed=device is not None,
     )
 
 

@@ -60,7 +60,8 @@ def keyed_bits(key: int, indices: Tensor, draws: int) -> Tensor:
         draws: numbers per index; asking for more leaves the first ones as they were.
     """
     start = _mix(_mix(indices.to(torch.int64) + _signed(_GOLDEN)) ^ _signed(key))
-    steps = torch.tensor([_signed(_GOLDEN * (d + 1)) for d in range(draws)], device=indices.device)
+    # Products wrap around as those of 64 bits do; made on the device, so that nobody waits for it.
+    steps = torch.arange(1, draws + 1, device=indices.device) * _signed(_GOLDEN)
     return _mix(start[:, None] + steps)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from lessonplan.data.base import Options, Parts, Source
 from lessonplan.data.kinds import KINDS, Kind
-from lessonplan.errors import ConfigError, DataError, unknown
+from lessonplan.errors import DataError, unknown
 
 
 def open_parts(spec: Any, options: Options) -> Parts:
@@ -89,10 +89,5 @@ def _read(kind: Kind, where: Path | str, options: Options) -> Parts:
     module, _, name = kind.home.partition(":")
     read = getattr(importlib.import_module(f"lessonplan.data.{module}"), name)
     given = [where] if kind.takes else []
-    takes_options = "options" in inspect.signature(read).parameters
-    parts: Parts = read(*given, options) if takes_options else read(*given)
-    size = parts.train.shape[1:]
-    if not takes_options and options.image_size not in (None, size):
-        said = f"{size[0]} x {size[1]} pixels" if len(size) == 2 else "no images"
-        raise ConfigError(f"image_size: {kind.spelling} has {said}, and is not resized: leave it out")
+    parts: Parts = read(*given, options) if "options" in inspect.signature(read).parameters else read(*given)
     return parts

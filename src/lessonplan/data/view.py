@@ -15,6 +15,7 @@ from lessonplan.data.corrupt import NoisyLabels
 from lessonplan.data.normalise import Normalise
 from lessonplan.data.stream import Job, Stream, read
 from lessonplan.errors import ConfigError
+from lessonplan.network.accelerator import is_accelerator
 
 
 class View:
@@ -64,10 +65,15 @@ class View:
         self.source, self.rows = source, rows.to(torch.int64).cpu()
         self._take_labels(noise)
         self.num_classes = len(source.class_names)
-        self.device, self.augment, self.seed = torch.device(device), augment, seed
+        self.augment, self.seed = augment, seed
         self.workers, self.prefetch = workers, prefetch
         self._normalise = normalise
-        self._here = normalise.to(self.device)
+        self._place(torch.device(device))
+
+    def _place(self, device: torch.device) -> None:
+        """Put what batches are made from on a device."""
+        source, self.device = self.source, device
+        self._here = self._normalise.to(self.device)
         self._elsewhere = self.device.type != "cpu"
         self._store: Tensor | None = None
         self._places = (self.rows, self.labels)
@@ -79,7 +85,7 @@ class View:
 
     def _new_stream(self) -> Stream:
         transform = self.augment.transform if self.augment is not None else None
-        pin = self.device.type == "cuda"
+        pin = is_accelerator(self.device) and self.device.type != "mps"
         return Stream(self.source, transform, self.seed, self.workers, self.prefetch, pin)
 
     def _take_labels(self, noise: NoisyLabels | None) -> None:
@@ -110,7 +116,8 @@ class View:
         """
         transform = self.augment.transform if self.augment is not None else None
         if self._store is not None and transform is None:
-            return self._finish(self._store[indices.to(self.device)], indices, epoch)
+            here = indices.to(self.device, non_blocking=True)
+            return self._finish(self._store[here], here, epoch)
         rows = self.rows[indices.cpu()]
         return self._finish(read(self.source, rows, transform, self.seed, epoch), indices, epoch)
 
@@ -161,6 +168,12 @@ class View:
         other = copy.copy(self)
         other.augment = augment
         other._stream = other._new_stream()
+        return other
+
+    def on(self, device: torch.device) -> View:
+        """The same rows with their batches on another device."""
+        other = copy.copy(self)
+        other._place(device)
         return other
 
     def close(self) -> None:

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from lessonplan.errors import ConfigError, DataError
 from lessonplan.evaluate.network import Progress, check_labels, check_logits, own_generator
 from lessonplan.mix.functional import soft_targets
-from lessonplan.network.untouched import device_of, frozen
+from lessonplan.network.accelerator import device_of
+from lessonplan.network.untouched import frozen
 
 GradientOf = Literal["loss", "logits"]
 

@@ -52,6 +52,7 @@ def loss_summary(losses: Tensor) -> dict[str, float]:
 
 def classification_metrics(logits: Tensor, labels: Tensor) -> dict[str, float]:
     """Accuracy, cross-entropy losses and top-5 accuracy of logits ``(N, C)`` against labels ``(N,)``."""
+    labels = labels.to(logits.device)
     losses = F.cross_entropy(logits.double(), labels, reduction="none")
     accuracy = (logits.argmax(1) == labels).double().mean().item()
     top = logits.topk(min(5, logits.shape[1]), dim=1).indices
@@ -64,7 +65,7 @@ def detailed_metrics(logits: Tensor, labels: Tensor) -> dict[str, Any]:
 
     The confusion matrix has a row for each true class and a column for each predicted one.
     """
-    classes = logits.shape[1]
+    classes, labels = logits.shape[1], labels.to(logits.device)
     predicted = logits.argmax(1)
     confusion = torch.bincount(labels * classes + predicted, minlength=classes**2).view(classes, classes)
     counts = confusion.sum(1)
@@ -115,10 +116,11 @@ def parameter_norm(model: nn.Module) -> float:
 def _binned(probabilities: Tensor, labels: Tensor, bins: int) -> tuple[Tensor, Tensor, Tensor]:
     """For each bin its count, its sum of confidences and its number of right predictions, ``(bins,)`` float64."""
     confidence, predicted = probabilities.max(1)
-    correct = (predicted == labels).double()
+    correct = (predicted == labels.to(predicted.device)).double()
     where = (confidence.double() * bins).long().clamp(max=bins - 1)
-    zero = torch.zeros(bins, dtype=torch.float64)
-    ones = torch.ones(len(labels), dtype=torch.float64)
+    labels = labels.to(probabilities.device)
+    zero = torch.zeros(bins, dtype=torch.float64, device=probabilities.device)
+    ones = torch.ones(len(labels), dtype=torch.float64, device=probabilities.device)
     return (
         zero.index_add(0, where, ones),
         zero.index_add(0, where, confidence.double()),

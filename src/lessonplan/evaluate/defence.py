@@ -14,6 +14,7 @@ from torch.utils.checkpoint import checkpoint
 
 from lessonplan.errors import ConfigError, DataError
 from lessonplan.evaluate.network import Progress, own_generator
+from lessonplan.network.accelerator import device_of
 
 Of = Literal["probabilities", "logits"]
 Self = TypeVar("Self", bound="RandomisedDefence")
@@ -54,7 +55,7 @@ class RandomisedDefence(nn.Module):
         if of not in ("probabilities", "logits"):
             raise ConfigError(f"of={of!r}: give probabilities or logits")
         self.model = model
-        self.register_buffer("pool", pool.detach(), persistent=False)
+        self.register_buffer("pool", pool.detach().to(device_of(model, pool)), persistent=False)
         self.own, self.partners = own, partners
         self.copies, self.chunk = copies, chunk
         self.of: Of = of

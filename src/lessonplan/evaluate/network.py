@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from lessonplan.errors import ConfigError, DataError
-from lessonplan.network.untouched import device_of, evaluating
+from lessonplan.network.accelerator import device_of
+from lessonplan.network.untouched import evaluating
 
 Progress = Callable[[int], object]
 """Hears how many sample passes were just finished (``progress.advance`` of most bars)."""

@@ -92,7 +92,7 @@ def sum_predict(
     Args:
         model: a network that gives logits; it works in evaluation mode and has its own mode again afterwards.
         x: inputs ``(N, ...)``, or a loader of batches (of inputs, or of tuples that begin with inputs).
-        pool: samples ``(P, ...)`` on the device where the network is.
+        pool: samples ``(P, ...)``; they are moved to where the network is.
         k: samples in a sum.
         copies: sums a prediction is averaged over.
         weight: lambda.

@@ -51,6 +51,7 @@ def compare(
     threads: int | None = None,
     executor: Executor | str | None = None,
     settings: Mapping[str, Any] | None = None,
+    device: str | None = None,
     level: float = 0.95,
     evaluation: Evaluation | None = None,
     **data_options: Any,
@@ -74,6 +75,7 @@ def compare(
         executor: where the runs are done instead of local processes: ``"ray"``, ``"slurm:hours=24"``,
             or one of your own.
         settings: settings of ``fit`` for all methods.
+        device: where to train, the same as ``settings={"device": ...}``.
         level: confidence level of the intervals.
         evaluation: what every network goes through after training; its numbers are compared too.
         **data_options: ``per_class``, ``val_fraction`` (0.2 if not given), ``augment`` and the other options of
@@ -99,12 +101,12 @@ def compare(
         budget=budget,
         seeds=tuple(seeds) if not isinstance(seeds, int) else seeds,
         data_options=data_options,
-        settings=dict(settings or {}),
+        settings={**(settings or {}), **({"device": device} if device is not None else {})},
         level=level,
     )
     reference = _reference(reference, chosen)
-    device = str(Settings.make(**comparison.settings).device)
-    sample = load_job_data(data, data_options, comparison.seeds[0], device)
+    place = str(Settings.make(**comparison.settings).device)
+    sample = load_job_data(data, data_options, comparison.seeds[0], place)
     if isinstance(model, str):
         check_model(model, sample.shape)
     work = [

@@ -40,6 +40,7 @@ def mixed_images(
         bind(mix, data, seed, model)
         per_image = mix.current_k()
     x, y = training_images(data, count * max(per_image, 1), seed)
+    x, y = x.to(data.train.device), y.to(data.train.device)
     if mix is not None:
         x, target = mix(x, y)
     else:

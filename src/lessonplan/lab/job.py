@@ -15,11 +15,12 @@ from lessonplan.errors import ConfigError
 from lessonplan.lab.evaluation import Evaluation, evaluate, subject_of
 from lessonplan.lab.evaluation.running import is_complete, read_evaluation
 from lessonplan.lab.methods import Method
+from lessonplan.network.accelerator import resolve_device
 from lessonplan.network.untouched import seeded
 from lessonplan.report import write_run
 from lessonplan.seeds import fold_seed
 from lessonplan.settings import Settings
-from lessonplan.train.fitting import fit, resolve_device
+from lessonplan.train.fitting import fit
 from lessonplan.train.preparation import check_run
 
 EVALUATED = "evaluation"

@@ -88,7 +88,7 @@ def group_sum(x: Tensor, weights: Tensor) -> Tensor:
     tensor([1., 3.])
     """
     groups = _groups(x, len(weights))
-    weights = weights.to(x)
+    weights = _there(weights, x)
     if weights.ndim == 1:
         # Autocast would do this in half precision: images and targets are data, not activations.
         with torch.autocast(x.device.type, enabled=False):
@@ -113,7 +113,7 @@ def group_label_mass(y: Tensor, weights: Tensor, num_classes: int) -> Tensor:
             [0.0000, 1.0000]])
     """
     members = _groups(y.long(), len(weights)).T
-    share = weights.to(y.device, torch.float32)
+    share = weights.to(y.device, torch.float32, non_blocking=True)
     share = (share.unsqueeze(1) if share.ndim == 1 else share).expand(members.shape[1], len(members)).T
     return torch.zeros(len(members), num_classes, device=y.device).scatter_add_(1, members, share)
 
@@ -138,7 +138,7 @@ def permuted_sum(x: Tensor, permutations: Tensor, weights: Tensor) -> Tensor:
     >>> permuted_sum(torch.tensor([0.0, 4.0]), torch.tensor([[1, 0]]), torch.tensor([0.75, 0.25]))
     tensor([1., 3.])
     """
-    weights = weights.to(x)
+    weights = _there(weights, x)
     weights = _trailing(weights if weights.ndim == 2 else weights.unsqueeze(1), x.ndim + 1)
     total = x * weights[0]
     for permutation, weight in zip(permutations, weights[1:], strict=True):
@@ -157,7 +157,8 @@ def interpolate(x: Tensor, partner: Tensor, lam: Tensor) -> Tensor:
     >>> interpolate(torch.tensor([1.0, 1.0]), torch.tensor([0.0, 3.0]), torch.tensor(0.25))
     tensor([0.2500, 2.5000])
     """
-    return torch.lerp(partner, x, _trailing(lam.to(x), x.ndim) if lam.ndim else lam.to(x))
+    lam = _there(lam, x)
+    return torch.lerp(partner, x, _trailing(lam, x.ndim) if lam.ndim else lam)
 
 
 def cutmix_boxes(lam: Tensor, centre: Tensor, height: int, width: int) -> Tensor:
@@ -219,10 +220,9 @@ def paste_boxes(x: Tensor, partner: Tensor | float, boxes: Tensor) -> tuple[Tens
     height, width = x.shape[-2:]
     top, bottom, left, right = boxes.unbind(1)
     kept = 1.0 - ((bottom - top) * (right - left)).float() / (height * width)
-    mask = box_mask(boxes.to(x.device), height, width)
+    mask = box_mask(boxes.to(x.device, non_blocking=True), height, width)
     mask = mask.view(len(boxes), *(1,) * (x.ndim - 3), height, width)
-    filling = partner if isinstance(partner, Tensor) else x.new_tensor(partner)
-    return torch.where(mask, filling, x), kept
+    return torch.where(mask, partner, x) if isinstance(partner, Tensor) else x.masked_fill(mask, partner), kept
 
 
 def gcc(n: int, t: float, variant: GCCVariant = "thesis") -> Tensor:
@@ -261,6 +261,11 @@ def gcc(n: int, t: float, variant: GCCVariant = "thesis") -> Tensor:
     coefficients[: n - k] += (1.0 - sigma) / (n - k)
     coefficients[: n - k - 1] += sigma / (n - k - 1)
     return coefficients
+
+
+def _there(coefficients: Tensor, x: Tensor) -> Tensor:
+    """Coefficients where the batch is, as it is; the host goes on meanwhile."""
+    return coefficients.to(x.device, x.dtype, non_blocking=True)
 
 
 def _groups(x: Tensor, k: int) -> Tensor:

@@ -10,7 +10,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lessonplan.errors import ConfigError
-from lessonplan.network.untouched import asked
 
 LossFunction = Callable[[Tensor, Tensor], Tensor]
 """``(logits (N, C), target (N, C)) -> loss``, a scalar or one a sample ``(N,)``."""
@@ -78,14 +77,3 @@ def as_logits(output: Any, samples: int, num_classes: int | None = None) -> Tens
             f"the network gives {shape} for {samples} samples: it must give logits {wanted}{classes}"
         )
     return output.float()
-
-
-def check_outputs(module: nn.Module, x: Tensor, num_classes: int) -> None:
-    """Let the network see some samples, without a trace in it.
-
-    Raises:
-        ConfigError: it does not give a logit for each class.
-    """
-    with asked(module):
-        output = module(x)
-    as_logits(output, len(x), num_classes)

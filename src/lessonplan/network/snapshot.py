@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from lessonplan.errors import ConfigError
+from lessonplan.network.accelerator import accelerators_of, random_state, set_random_state
 
 _OWN_ATTRIBUTES = frozenset(vars(torch.optim.SGD([torch.zeros(1)])))
 _PRIMITIVE = (type(None), bool, int, float, complex, str, bytes, torch.dtype, torch.device, torch.layout)
@@ -68,7 +69,7 @@ class Snapshot:
         self.model, self.optimizer, self.scaler = model, optimizer, scaler
         self._with_parameters = parameters
         tensors = [*model.parameters(), *model.buffers()]
-        self._accelerators = [device for device in {tensor.device for tensor in tensors} if device.type == "cuda"]
+        self._accelerators = accelerators_of(tensor.device for tensor in tensors)
         self._places: dict[tuple[Any, ...], Tensor] = {}
         self._taken: tuple[Any, ...] | None = None
         if optimizer is not None:
@@ -167,7 +168,7 @@ class Snapshot:
     # -- random state --------------------------------------------------------------------------------
 
     def _random_state(self) -> tuple[Any, ...]:
-        accelerators = [(device, torch.cuda.get_rng_state(device)) for device in self._accelerators]
+        accelerators = [(device, random_state(device)) for device in self._accelerators]
         return torch.get_rng_state(), accelerators, random.getstate(), np.random.get_state()  # noqa: NPY002
 
     @staticmethod
@@ -175,7 +176,7 @@ class Snapshot:
         cpu, accelerators, python, numpy_state = saved
         torch.set_rng_state(cpu)
         for device, state in accelerators:
-            torch.cuda.set_rng_state(state, device)
+            set_random_state(device, state)
         random.setstate(python)
         np.random.set_state(numpy_state)  # noqa: NPY002
 

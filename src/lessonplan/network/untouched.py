@@ -7,10 +7,11 @@ from contextlib import contextmanager
 from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 
+from lessonplan.network import accelerator
 from lessonplan.network.snapshot import Snapshot
 
 Mode = Literal["eval", "train"]
@@ -82,7 +83,7 @@ def asked(model: nn.Module, mode: Mode = "eval") -> Iterator[None]:
     ]
     # Weights that autocast casts without a graph would stay in its cache, for a training pass to come.
     caches = torch.is_autocast_cache_enabled()
-    with torch.random.fork_rng(devices=accelerators(model)), torch.no_grad():
+    with _borrowed(accelerators(model)), torch.no_grad():
         torch.set_autocast_cache_enabled(False)
         try:
             model.train(mode == "train")
@@ -122,6 +123,18 @@ def has_dropout(model: nn.Module) -> bool:
 
 
 @contextmanager
+def _borrowed(devices: Sequence[torch.device]) -> Iterator[None]:
+    """Give PyTorch's global generators back as they were, those of the devices too."""
+    host, others = torch.get_rng_state(), [(d, accelerator.random_state(d)) for d in devices]
+    try:
+        yield
+    finally:
+        torch.set_rng_state(host)
+        for device, state in others:
+            accelerator.set_random_state(device, state)
+
+
+@contextmanager
 def seeded(seed: int, devices: Sequence[torch.device] = ()) -> Iterator[None]:
     """Seed PyTorch's global generators inside, and restore them afterwards.
 
@@ -129,24 +142,13 @@ def seeded(seed: int, devices: Sequence[torch.device] = ()) -> Iterator[None]:
         seed: 64-bit seed.
         devices: accelerators whose generators are borrowed too.
     """
-    with torch.random.fork_rng(devices=list(devices)):
+    with _borrowed(devices):
         torch.default_generator.manual_seed(seed)
         for device in devices:
-            with torch.cuda.device(device):
-                torch.cuda.manual_seed(seed)
+            accelerator.seed(device, seed)
         yield
-
-
-def device_of(model: nn.Module, default: Tensor) -> torch.device:
-    """Where a network's parameters are; where ``default`` is, if it has none."""
-    return next((p.device for p in model.parameters()), default.device)
 
 
 def accelerators(model: nn.Module) -> list[torch.device]:
     """The accelerators that hold a network's parameters, whose random generators a pass may use."""
-    return sorted({p.device for p in model.parameters() if p.device.type == "cuda"}, key=str)
-
-
-def accelerators_among(*devices: torch.device) -> list[torch.device]:
-    """Those of the devices that have random generators of their own."""
-    return [device for device in devices if device.type == "cuda"]
+    return accelerator.accelerators_of(p.device for p in model.parameters())

@@ -11,8 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lessonplan.errors import ConfigError
+from lessonplan.network.accelerator import random_state
 from lessonplan.network.learner import soft
-from lessonplan.network.network import Network
+from lessonplan.network.network import Network, as_logits
 from lessonplan.network.untouched import Mode, accelerators, asked
 
 _CHUNK = 1024
@@ -115,7 +116,7 @@ def same_in_both_modes(model: nn.Module, x: Tensor) -> tuple[bool, int]:
     for mode in ("eval", "train"):
         with asked(model, mode):
             before = [tensor.clone() for tensor in _traces(model)]
-            outputs.append(model(probe).float())
+            outputs.append(as_logits(model(probe), len(probe)))
             if not all(torch.equal(a, b) for a, b in zip(before, _traces(model), strict=True)):
                 return False, len(outputs) * len(probe)
     return torch.equal(*outputs), len(outputs) * len(probe)
@@ -123,7 +124,7 @@ def same_in_both_modes(model: nn.Module, x: Tensor) -> tuple[bool, int]:
 
 def _traces(model: nn.Module) -> list[Tensor]:
     """What a forward pass that is not a function of its input alone would change."""
-    random = [torch.get_rng_state(), *(torch.cuda.get_rng_state(device) for device in accelerators(model))]
+    random = [torch.get_rng_state(), *(random_state(device) for device in accelerators(model))]
     return [*random, *model.buffers()]
 
 

@@ -138,6 +138,7 @@ def draw_with_replacement(log_weights: Tensor, size: int, generator: torch.Gener
     Returns:
         positions ``(size,)`` and the probability of each, float64.
     """
+    log_weights = log_weights.cpu()
     largest = log_weights.max()
     edges = (log_weights - largest).exp_().cumsum_(0)
     total = float(edges[-1])
@@ -155,13 +156,14 @@ def draw_without_replacement(log_weights: Tensor, size: int, generator: torch.Ge
     H. Kaplan, PODC 2007).
 
     Args:
-        log_weights: ``(N,)`` float64.
+        log_weights: ``(N,)`` float64, on any device.
         size: how many, at most N.
         generator: on the CPU.
 
     Returns:
-        positions ``(size,)``, ascending, and the probability of each, float64.
+        positions ``(size,)``, ascending, and the probability of each, float64, on the CPU.
     """
+    log_weights = log_weights.cpu()
     clocks = torch.empty(len(log_weights), dtype=torch.float64).exponential_(generator=generator)
     ringing = clocks.log_().sub_(log_weights)
     if size >= len(ringing):
@@ -193,10 +195,10 @@ def equal_mass_buckets(losses: Tensor, q: int, power: float) -> list[Tensor]:
     reached = log_powers(ordered, power)
     del ordered  # of a million samples each of these takes up to 8 MB
     reached = reached.sub_(float(reached[-1])).exp_().cumsum_(0)
-    edges = reached[-1] / q * torch.arange(1, q, dtype=torch.float64)
+    edges = reached[-1] / q * torch.arange(1, q, dtype=torch.float64, device=reached.device)
     # The first of a bucket comes right after the sample whose mass reaches the edge.
     starts = torch.searchsorted(reached, edges).add_(1).clamp_(max=len(order))
-    return list(order.tensor_split(starts))
+    return list(order.tensor_split(starts.cpu()))
 
 
 def bucket_shares(held: list[int], size: int) -> list[int]:
@@ -234,7 +236,7 @@ def draw_shares(buckets: list[Tensor], shares: list[int], generator: torch.Gener
     """
     keys = torch.rand(sum(len(bucket) for bucket in buckets), generator=generator, dtype=torch.float64)
     drawn = [
-        bucket[keys[bucket].topk(share, largest=False).indices]
+        bucket[keys[bucket.cpu()].topk(share, largest=False).indices.to(bucket.device)]
         for bucket, share in zip(buckets, shares, strict=True)
     ]
     return torch.cat(drawn).sort().values
@@ -250,6 +252,6 @@ def rounds(indices: Tensor) -> Iterator[Tensor]:
     _, counts = indices.unique(return_counts=True)
     starts = (counts.cumsum(0) - counts).repeat_interleave(counts)
     times = torch.empty_like(order)
-    times[order] = torch.arange(len(order)) - starts
+    times[order] = torch.arange(len(order), device=order.device) - starts
     for time in range(int(counts.max()) if len(counts) else 0):
         yield (times == time).nonzero().squeeze(1)

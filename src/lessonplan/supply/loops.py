@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from lessonplan.batch import Batch, Samples
 from lessonplan.errors import ConfigError
 from lessonplan.mix.base import StepResult
+from lessonplan.network.accelerator import device_of
 from lessonplan.network.counters import Counters
 from lessonplan.network.learner import Learner, Step, restart, soft
 from lessonplan.network.network import LossFunction, Network, soft_cross_entropy
@@ -56,7 +57,7 @@ class Batches(Stateful):
         loss: LossFunction = soft_cross_entropy,
         seed: int = 0,
     ) -> None:
-        train, held_out = _parts(data, validation)
+        train, held_out = _parts(data, validation, device_of(model))
         self.data, self.batch_size, self.epochs, self._loss = train, batch_size, epochs, loss
         chosen = _as_plan(plan)
         if chosen.order is not None and chosen.order.needs_network() and optimizer is None:
@@ -330,11 +331,12 @@ def _as_plan(plan: Plan | str | Selectable | None) -> Plan:
     return Plan(select=copy.deepcopy(plan))
 
 
-def _parts(data: Any, validation: Any) -> tuple[Samples, Samples | None]:
-    """Training and validation samples."""
+def _parts(data: Any, validation: Any, place: torch.device) -> tuple[Samples, Samples | None]:
+    """Training and validation samples, where the network is; what was not put elsewhere follows it."""
     if hasattr(data, "train") and hasattr(data, "val"):
+        data = data if data.placed else data.on(place)
         data, validation = data.train, data.val if validation is None else validation
-    return as_samples(data), as_samples(validation) if validation is not None else None
+    return as_samples(data, place), as_samples(validation, place) if validation is not None else None
 
 
 def _ones(mixed: Mixed) -> Tensor:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from lessonplan.batch import Batch, EpochReader, Samples, nearly_equal
 from lessonplan.errors import ConfigError
+from lessonplan.network.accelerator import device_of
 from lessonplan.network.learner import Learner
 from lessonplan.network.network import LossFunction, Network, soft_cross_entropy
 from lessonplan.order.base import Orderer
@@ -85,10 +86,15 @@ class OrderedLoader(Stateful):
         optimizer: torch.optim.Optimizer,
         scaler: torch.amp.GradScaler | None = None,
     ) -> None:
-        """Say that an update was made, and by whom; after ``load_state_dict`` call it before the loop."""
+        """Say that an update was made, and by whom; after ``load_state_dict`` call it before the loop.
+
+        Raises:
+            ConfigError: the samples are not where the network is.
+        """
         known = (model, optimizer, scaler)
         if self._known is None or any(a is not b for a, b in zip(known, self._known, strict=True)):
             self._known = known
+            as_samples(self.data, device_of(model))
             self.orderer.attach(Learner(Network(model, self.loss), optimizer, scaler))
 
     def __len__(self) -> int:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+import torch
 from torch import Tensor
 
 from lessonplan.batch import Samples
 from lessonplan.errors import ConfigError
+from lessonplan.network.accelerator import same_device
 
 
 class TensorSamples:
@@ -46,6 +48,22 @@ class TensorSamples:
         return self.x[indices.to(self.x.device)].cpu()
 
 
-def as_samples(data: Samples | tuple[Tensor, Tensor]) -> Samples:
-    """Samples as they are; tensors ``(x, y)`` as samples."""
-    return TensorSamples(*data) if isinstance(data, tuple) else data
+def as_samples(data: Samples | tuple[Tensor, Tensor], place: torch.device | None = None) -> Samples:
+    """Samples as they are; tensors ``(x, y)`` as samples.
+
+    Args:
+        data: what is given.
+        place: where the network is, if that is known; tensors are moved there.
+
+    Raises:
+        ConfigError: samples are somewhere else.
+    """
+    if isinstance(data, tuple):
+        x, y = data
+        return TensorSamples(x.to(place), y.to(place)) if place is not None else TensorSamples(x, y)
+    there: torch.device | None = getattr(data, "device", None)
+    if place is not None and there is not None and not same_device(there, place):
+        raise ConfigError(
+            f"the samples are on {there} and the network on {place}: load them with device='{place}'"
+        )
+    return data

@@ -22,6 +22,7 @@ from lessonplan.evaluate.classification import classification_metrics, detailed_
 from lessonplan.files import write_atomically
 from lessonplan.mix import Mix
 from lessonplan.models import build_model, count_parameters
+from lessonplan.network.accelerator import device_of, is_accelerator, resolve_device, same_device
 from lessonplan.network.network import LossFunction
 from lessonplan.plan import Plan
 from lessonplan.seeds import fold_seed
@@ -112,13 +113,8 @@ def fit(
     # A mix is given back as it was (it may be attached to other things); the others are copied.
     plan = Plan(copy.deepcopy(plan.select), copy.deepcopy(plan.order), plan.mix)
     budget = Budget.parse(budget)
-    device = resolve_device(chosen.device)
-    if isinstance(data, str):
-        data = load_data(data, seed=seed, device=device)
-    elif chosen.device != "auto" and data.train.device.type != device.type:
-        raise ConfigError(
-            f"the data are on {data.train.device} and the setting device is {chosen.device!r}: load them there"
-        )
+    device = _place(chosen.device, model, data)
+    data = load_data(data, seed=seed, device=device) if isinstance(data, str) else data.on(device)
     config = run_config(model, data, plan, budget, chosen, seed, loss=own_loss, optimizer=own_optimizer)
     network = _network(model, data, seed)
     folder = RunFolder(Path(out), config) if out is not None else None
@@ -134,6 +130,7 @@ def fit(
         )
     if folder is not None and finished is not None:
         _load_weights(network, folder.path)
+        network.to(device)
         return Run(network.eval(), finished, read_metrics(folder.path), folder.path)
     _check_new(network, folder)
     give_holdouts(plan, data)
@@ -154,8 +151,11 @@ def fit(
                 callbacks=[*callbacks, ProgressLine(), SelectionNote()],
             )
             with sole_user(folder.path) if folder is not None else nullcontext():
-                _trained.add(network)
-                trainer.train()
+                try:
+                    trainer.train()
+                finally:
+                    if trainer.counters.steps:
+                        _trained.add(network)
                 return _finish(trainer)
     finally:
         torch.set_num_threads(threads)
@@ -207,16 +207,23 @@ def _with_children(mix: Mix) -> Iterator[Mix]:
         yield from _with_children(child)
 
 
-def resolve_device(name: str) -> torch.device:
-    """The device that a setting means; ``"auto"`` is cuda where there is one."""
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise ConfigError(f"device={name!r} is unknown: give auto, cpu, cuda or cuda:1") from None
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise ConfigError(f"device={name!r}, but PyTorch sees no CUDA device: give cpu or auto")
+def _place(setting: str, model: str | nn.Module, data: str | Data) -> torch.device:
+    """Where a run works: where the setting says, else where the network is, or where its data were put.
+
+    Data that were loaded without a device follow.
+
+    Raises:
+        ConfigError: the data were put somewhere else.
+    """
+    put = data.train.device if isinstance(data, Data) and data.placed else None
+    if setting == "auto":
+        given = device_of(model) if isinstance(model, nn.Module) else None
+        if given is not None and is_accelerator(given):
+            return given
+        return put if put is not None else resolve_device("auto")
+    device = resolve_device(setting)
+    if put is not None and not same_device(put, device):
+        raise ConfigError(f"the data are on {put} and the setting device is {setting!r}: load them there")
     return device
 
 

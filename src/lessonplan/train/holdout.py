@@ -25,7 +25,7 @@ def give_holdouts(plan: Plan, data: Data) -> None:
     for part in (part for selection in plan.select.selections() for part in selection.parts):
         if not isinstance(part, RhoLoss) or not isinstance(part.holdout, str):
             continue
-        classifier = load(part.holdout)
+        classifier = load(part.holdout, device=str(data.train.device))
         if classifier.class_names != tuple(data.class_names):
             raise ConfigError(
                 f"the holdout run {part.holdout} knows the classes {', '.join(classifier.class_names)}, and the"

@@ -55,6 +55,11 @@ def prepare(plan: Plan, data: Data, settings: Settings, seed: int, *, linear: bo
     """
     batch_size = resolve_batch_size(settings.batch_size, len(data.train))
     _check_decisions(plan, data, settings)
+    if settings.channels_last and getattr(plan.order, "method", "") == "stacked":
+        raise ConfigError(
+            "loss-delta:method=stacked does all candidates at once, for which PyTorch has no channels-last layout:"
+            " give channels_last=False, or another method"
+        )
     supply = Supply(
         data.train, seed=seed, select=plan.select, order=plan.order, mix=plan.mix, heeds_logits=True, linear=linear
     )

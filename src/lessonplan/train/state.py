@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from lessonplan.network.accelerator import is_accelerator, random_state, set_random_state
 from lessonplan.network.counters import Counters
 from lessonplan.parts.state import Stateful
 from lessonplan.plan import Plan
@@ -96,8 +97,8 @@ class TrainingState(Stateful):
             "meter": self.meter.state_dict(),
             "rng": torch.get_rng_state(),
         }
-        if self.device.type == "cuda":
-            state["cuda_rng"] = torch.cuda.get_rng_state(self.device)
+        if is_accelerator(self.device):
+            state[f"{self.device.type}_rng"] = random_state(self.device)
         return state
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -110,8 +111,8 @@ class TrainingState(Stateful):
             self.plan.mix.load_state_dict(state["mix"])
         self.meter.load_state_dict(state["meter"], self.device)
         torch.set_rng_state(state["rng"])
-        if "cuda_rng" in state and self.device.type == "cuda":
-            torch.cuda.set_rng_state(state["cuda_rng"], self.device)
+        if f"{self.device.type}_rng" in state:
+            set_random_state(self.device, state[f"{self.device.type}_rng"])
 
 
 def _to_channels_last(model: nn.Module) -> None:

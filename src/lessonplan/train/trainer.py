@@ -16,9 +16,10 @@ from lessonplan.data import Data, View
 from lessonplan.errors import ConfigError, LessonplanError
 from lessonplan.evaluate.classification import classification_metrics, parameter_norm
 from lessonplan.mix import Network
+from lessonplan.network.accelerator import accelerators_of, is_accelerator, synchronise
 from lessonplan.network.counters import Counters
 from lessonplan.network.learner import Learner, Step, restart, soft
-from lessonplan.network.network import LossFunction, as_logits, check_outputs
+from lessonplan.network.network import LossFunction, as_logits
 from lessonplan.network.passes import Passes
 from lessonplan.network.untouched import seeded, train_mode
 from lessonplan.plan import Plan
@@ -72,7 +73,6 @@ class Trainer:
             plan, data, settings, seed, linear=loss is None and settings.loss == "ce"
         )
         self.state = TrainingState(model, plan, settings, self.device, optimizer)
-        check_outputs(self.model, data.train.fetch(torch.arange(min(2, len(data.train))))[0], data.num_classes)
         self.forward: Callable[[Tensor], Tensor] = torch.compile(model) if settings.compile else model
         self.loss = loss or named_loss(settings, plan)
         self.network = Network(model, self.loss, run=self._logits, scale=self.state.scaler.scale)
@@ -109,8 +109,7 @@ class Trainer:
         PyTorch's global random state (which dropout reads) is seeded for the run and given back afterwards.
         """
         self.supply.attach(self.learner)
-        accelerators = [self.device] if self.device.type == "cuda" else []
-        random_state = seeded(fold_seed(self.seed, "training"), accelerators)
+        random_state = seeded(fold_seed(self.seed, "training"), accelerators_of([self.device]))
         with random_state, GracefulInterrupt() as interrupt:
             self._resume()
             self._call("on_train_start")
@@ -151,6 +150,7 @@ class Trainer:
             try:
                 batch = next(batches)
             except StopIteration:
+                self._settle(started)
                 return
             if batch is not None:
                 self._call("on_batch_start")
@@ -163,6 +163,7 @@ class Trainer:
                 self._call("on_batch_end")
             # Before the interrupt: a checkpoint here would be resumed behind the epoch's end.
             if self.progress >= 1 or state.stop_reason is not None:
+                self._settle(started)
                 return
             if interrupt.requested:
                 interrupt.acknowledge()
@@ -170,6 +171,12 @@ class Trainer:
                 raise KeyboardInterrupt
             if self._checkpoints.due(state.counters.steps):
                 self._checkpoint()
+
+    def _settle(self, started: float) -> None:
+        """Wait for an accelerator to do what it was told, and count the time that it took since."""
+        if is_accelerator(self.device):
+            synchronise(self.device)
+            self.counters.seconds += time.perf_counter() - started
 
     def _start_epoch(self) -> None:
         counters = self.counters
@@ -229,7 +236,7 @@ class Trainer:
         if self.settings.channels_last and x.ndim == 4:
             x = x.contiguous(memory_format=torch.channels_last)
         with self._autocast():
-            return as_logits(self.forward(x), len(x))
+            return as_logits(self.forward(x), len(x), self.data.num_classes)
 
     def _end_epoch(self) -> None:
         if not self.state.meter.all_finite():
@@ -374,7 +381,8 @@ class Trainer:
         cause = f"a learning rate that is too high (lr={self.state.lr:g}), or NaN in the data"
         if self.settings.precision == "fp16":
             cause += ", or values beyond the range of fp16 (try bf16)"
+        late = "" if self.device.type == "cpu" else f" or up to {_FINITE_CHECK_STEPS} steps before"
         return NotFinite(
-            f"the loss is NaN or infinite at step {self.counters.steps} (epoch {self.counters.epoch}); {kept};"
-            f" the likely cause is {cause}"
+            f"the loss is NaN or infinite at step {self.counters.steps}{late} (epoch {self.counters.epoch});"
+            f" {kept}; the likely cause is {cause}"
         )

@@ -10,16 +10,20 @@ from typing import Any
 import psutil
 import torch
 
+from lessonplan.network.accelerator import is_accelerator, name_of
 from lessonplan.version import __version__
 
 
 def memory_use(device: torch.device) -> dict[str, float]:
     """Memory of this process in MB; on a GPU also its memory and utilisation (where the driver tells)."""
     use = {"memory_mb": psutil.Process().memory_info().rss / 2**20}
-    if device.type == "cuda":
-        use["gpu_memory_mb"] = torch.cuda.max_memory_allocated(device) / 2**20
-        with contextlib.suppress(ImportError, RuntimeError):  # the management library is an optional package
-            use["gpu_utilisation"] = float(torch.cuda.utilization(device))
+    if is_accelerator(device):
+        module: Any = torch.get_device_module(device)
+        # What drivers, and the management library beside them, do not tell on some machines is left out.
+        with contextlib.suppress(Exception):
+            use["gpu_memory_mb"] = module.max_memory_allocated(device) / 2**20
+        with contextlib.suppress(Exception):
+            use["gpu_utilisation"] = float(module.utilization(device))
     return use
 
 
@@ -32,7 +36,7 @@ def environment(device: str = "cpu") -> dict[str, Any]:
         "platform": f"{platform.system()} {platform.machine()}",
         "cpu": _cpu_name(),
         "cores": os.cpu_count(),
-        "device": torch.cuda.get_device_name() if device.startswith("cuda") else "cpu",
+        "device": name_of(torch.device(device)),
     }
 
 

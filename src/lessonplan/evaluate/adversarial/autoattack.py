@@ -13,6 +13,7 @@ from lessonplan.errors import ConfigError
 from lessonplan.evaluate.adversarial.attacks import Perturbed
 from lessonplan.evaluate.adversarial.pixels import check_eps, check_pixels
 from lessonplan.evaluate.network import check_labels, check_logits
+from lessonplan.network.accelerator import accelerators_of
 from lessonplan.network.untouched import frozen
 
 _TARGETS = 9  # wrong classes that the targeted attacks try, as the authors set it
@@ -56,7 +57,7 @@ def autoattack(
     except ImportError:
         raise ConfigError("AutoAttack is not installed: pip install lessonplan[autoattack]") from None
     trace = sys.gettrace()
-    devices = [x.device.index] if x.device.type == "cuda" else []
+    devices = accelerators_of([x.device])
     with frozen(model), torch.inference_mode(False), torch.random.fork_rng(devices=devices):
         with torch.enable_grad():
             leaf = x.detach().clone().requires_grad_()

@@ -14,7 +14,8 @@ from lessonplan.evaluate.adversarial.attacks import Perturbed
 from lessonplan.evaluate.adversarial.pixels import check_pixels
 from lessonplan.evaluate.defence import RandomisedDefence
 from lessonplan.evaluate.network import Progress, check_labels, check_logits
-from lessonplan.network.untouched import device_of, evaluating
+from lessonplan.network.accelerator import device_of
+from lessonplan.network.untouched import evaluating
 
 Attack = Callable[[nn.Module, Tensor, Tensor, float], Perturbed]
 """``fgsm``, ``bim``, ``mim``, ``pgd``, or ``functools.partial`` of one with its options set."""

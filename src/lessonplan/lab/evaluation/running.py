@@ -10,8 +10,6 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import torch
-
 from lessonplan.errors import ConfigError
 from lessonplan.evaluation import PARTS, Evaluation, EvaluationPart
 from lessonplan.files import write_json
@@ -20,6 +18,7 @@ from lessonplan.lab.evaluation.pictures import Picture
 from lessonplan.lab.evaluation.progress import Steps
 from lessonplan.lab.evaluation.subject import Subject
 from lessonplan.lab.evaluation.work import Work
+from lessonplan.network.accelerator import synchronise
 from lessonplan.report import file_stem, save_png
 from lessonplan.report.evaluation import write_evaluation
 from lessonplan.train.lock import sole_user
@@ -102,8 +101,7 @@ def _do(part: EvaluationPart, work: Work, root: Path) -> dict[str, Any]:
     """A part's result with its time; its pictures go into files."""
     started = time.perf_counter()
     result: dict[str, Any] = _module(part).run(work)
-    if work.subject.device.type == "cuda":
-        torch.cuda.synchronize(work.subject.device)
+    synchronise(work.subject.device)
     pictures: list[Picture] = result.pop("pictures", [])
     for figure, title, caption in pictures:
         stem = root / "pictures" / part.name / file_stem(title)

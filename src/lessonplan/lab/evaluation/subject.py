@@ -16,8 +16,8 @@ from lessonplan.data import load as load_data
 from lessonplan.errors import ConfigError, DataError
 from lessonplan.evaluate.adversarial import PixelModel
 from lessonplan.lab.evaluation.own_model import load_weights, made
+from lessonplan.network.accelerator import resolve_device
 from lessonplan.train.classifier import load
-from lessonplan.train.fitting import resolve_device
 from lessonplan.train.run_folder import load_config, read_metrics
 
 

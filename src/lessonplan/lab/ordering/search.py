@@ -22,6 +22,7 @@ from lessonplan.lab.ordering.network import search_network
 from lessonplan.lab.ordering.samples import Samples, load_samples
 from lessonplan.lab.ordering.summary import THESIS_CITATION, judge_claims, summarise_epoch, thesis_epochs
 from lessonplan.lab.progress import RunCounter
+from lessonplan.network.accelerator import resolve_device
 from lessonplan.network.untouched import seeded
 from lessonplan.order.perfect import State, Tree
 from lessonplan.order.perfect.engine import check_network
@@ -30,7 +31,6 @@ from lessonplan.order.perfect.state import start_state
 from lessonplan.parts.identity import describe_function
 from lessonplan.report.ordering import write_ordering
 from lessonplan.seeds import fold_seed
-from lessonplan.train.fitting import resolve_device
 from lessonplan.train.lock import sole_user
 from lessonplan.train.usage import environment
 

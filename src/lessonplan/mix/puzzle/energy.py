@@ -26,8 +26,9 @@ def unary_cost(s1: Tensor, s2: Tensor, lam: Tensor, eta: float, labels: int) -> 
     """
     m = labels - 1
     level = torch.arange(labels, device=s1.device, dtype=s1.dtype)
-    lam = lam.to(s1).clamp(1e-6, 1 - 1e-6)
-    ways = torch.tensor([math.log(math.comb(m, k)) for k in range(labels)], device=s1.device, dtype=s1.dtype)
+    lam = lam.to(s1.device, s1.dtype, non_blocking=True).clamp(1e-6, 1 - 1e-6)
+    ways = torch.tensor([math.log(math.comb(m, k)) for k in range(labels)], dtype=s1.dtype)
+    ways = ways.to(s1.device, non_blocking=True)
     prior = ways + level * lam.log() + (m - level) * torch.log1p(-lam)
     z = (level / m).view(-1, 1, 1, 1)
     penalty = (eta / (s1.shape[-2] * s1.shape[-1])) * prior

@@ -114,7 +114,7 @@ class PuzzleMix(ModelAwareMix):
         found = puzzle(
             (first, second[permutation]),
             (saliency, saliency[permutation]),
-            lam.to(x.device, torch.float32),
+            lam.to(x.device, torch.float32, non_blocking=True),
             n,
             labels=self.labels,
             weights=Weights(self.eta, self.beta, self.gamma, self.xi),

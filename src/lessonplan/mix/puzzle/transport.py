@@ -34,7 +34,7 @@ def transport_plan(saliency: Tensor, mask: Tensor, xi: float) -> Tensor:
     """
     count, height, width = saliency.shape
     places = height * width
-    order, distance = (table.to(saliency.device) for table in _nearest(height, width))
+    order, distance = _nearest(height, width, saliency.device)
     shown = (mask > 0).reshape(count, places).T.contiguous()
     value = saliency.reshape(count, places).T.contiguous()
     if value.device.type == "cpu":
@@ -98,11 +98,22 @@ def _ask(choice: Tensor, order: Tensor, distance: Tensor, value: Tensor) -> tupl
 def _next_shown(shown: Tensor, order: Tensor) -> Tensor:
     """For each block the next shown place from position k of its order on, ``(K + 1, T, N)``; K is none."""
     known = len(order)
-    table = torch.empty(known + 1, *shown.shape, dtype=torch.int16, device=shown.device)
-    table[known] = known
-    for k in range(known - 1, -1, -1):
-        table[k] = torch.where(shown[order[k]], k, table[k + 1])
-    return table
+    if shown.device.type == "cpu":  # where a round is cheap, and there are few
+        table = torch.empty(known + 1, *shown.shape, dtype=torch.int16)
+        table[known] = known
+        for k in range(known - 1, -1, -1):
+            table[k] = torch.where(shown[order[k]], k, table[k + 1])
+        return table
+    return _next_shown_at_once(shown, order)
+
+
+def _next_shown_at_once(shown: Tensor, order: Tensor) -> Tensor:
+    """The same in a handful of kernels: the smallest position from the last one back."""
+    known = len(order)
+    rank = torch.arange(known, dtype=torch.int16, device=shown.device).view(-1, 1, 1)
+    own = torch.full((known + 1, *shown.shape), known, dtype=torch.int16, device=shown.device)
+    torch.where(shown[order], rank, own[:known], out=own[:known])
+    return own.flip(0).cummin(0).values.flip(0)
 
 
 def _fill(holder: Tensor) -> Tensor:
@@ -122,10 +133,10 @@ def _fill(holder: Tensor) -> Tensor:
 
 
 @lru_cache(maxsize=16)
-def _nearest(height: int, width: int) -> tuple[Tensor, Tensor]:
+def _nearest(height: int, width: int, device: torch.device) -> tuple[Tensor, Tensor]:
     """For each block the places in order of distance ``(T, T)``, and their squared distance over (n - 1)^2."""
     row = torch.arange(height).repeat_interleave(width)
     column = torch.arange(width).repeat(height)
     squared = (row.unsqueeze(1) - row).square() + (column.unsqueeze(1) - column).square()
     ordered, order = squared.sort(dim=0, stable=True)
-    return order, ordered / max(max(height, width) - 1, 1) ** 2
+    return order.to(device), (ordered / max(max(height, width) - 1, 1) ** 2).to(device)

@@ -44,7 +44,8 @@ def step_along(learner: Learner, parameters: Sequence[nn.Parameter], gradient: S
     """Let the optimizer make a step with this gradient, clipped as the loop clips."""
     learner.optimizer.zero_grad(set_to_none=True)
     for parameter, part in zip(parameters, gradient, strict=True):
-        parameter.grad = part.to(parameter.dtype).clone()
+        # In the parameter's own layout: fused optimizers read both as flat memory.
+        parameter.grad = torch.empty_like(parameter).copy_(part)
     if learner.clip is not None:
         nn.utils.clip_grad_norm_(parameters, learner.clip)
     learner.optimizer.step()
@@ -58,7 +59,7 @@ def step_scales(optimizer: torch.optim.Optimizer, parameters: Sequence[nn.Parame
     for parameter in parameters:
         lr, eps = rates.get(id(parameter), (0.0, 1e-8))
         moment = optimizer.state.get(parameter, {}).get("exp_avg_sq")
-        one = torch.as_tensor(lr, dtype=torch.float32, device=parameter.device)
+        one = torch.full((), float(lr), dtype=torch.float32, device=parameter.device)
         scales.append(one / (moment.sqrt() + eps) if moment is not None else one)
     return scales
 

@@ -158,7 +158,7 @@ class StackedLookAhead(LookAhead):
     def _update(self, gradients: _Named, candidate: int) -> None:
         for name, parameter in self._module.named_parameters():
             if name in gradients:
-                parameter.grad = gradients[name][candidate].clone()
+                parameter.grad = torch.empty_like(parameter).copy_(gradients[name][candidate])
         if self.learner.clip is not None:
             nn.utils.clip_grad_norm_(self.learner.model.parameters(), self.learner.clip)
         self.learner.optimizer.step()

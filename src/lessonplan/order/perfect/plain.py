@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from lessonplan.network.untouched import accelerators_among, seeded
+from lessonplan.network.accelerator import accelerators_of
+from lessonplan.network.untouched import seeded
 from lessonplan.order.perfect.evaluate import Loss
 from lessonplan.order.perfect.state import State, stack, start_state
 from lessonplan.order.perfect.tree import Node, grow
@@ -73,6 +74,6 @@ def _descend(
             value.backward()
             return float(value.detach())
 
-        with seeded(fold_seed(seed, "noise", depth), accelerators_among(x.device)), torch.enable_grad():
+        with seeded(fold_seed(seed, "noise", depth), accelerators_of([x.device])), torch.enable_grad():
             stepper.step(closure)
         yield from _descend(other, factory, stepper.state_dict(), child, loss, seed, parts, orders, depth + 1)

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
-from lessonplan.network.untouched import accelerators_among, seeded
+from lessonplan.network.accelerator import accelerators_of
+from lessonplan.network.untouched import seeded
 from lessonplan.order.perfect.evaluate import Loss
 from lessonplan.order.perfect.state import State, Tensors, join, stack
 from lessonplan.order.perfect.tree import Node, grow, pieces
@@ -75,7 +76,7 @@ class StackedTree:
             x = torch.stack([parts[batch][0] for batch in used])[pick]
             y = torch.stack([parts[batch][1] for batch in used])[pick]
             chosen = states if len(rows) == len(sizes) else states.rows(torch.tensor(rows, device=_device(states)))
-            with seeded(fold_seed(self._seed, "noise", depth), accelerators_among(_device(states))):
+            with seeded(fold_seed(self._seed, "noise", depth), accelerators_of([_device(states)])):
                 gradients = self._gradients(chosen.params, x, y)
             found.append(self._update(chosen, gradients))
             places += rows
