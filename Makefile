@@ -1,5 +1,5 @@
 # make demo: install, compare five training procedures on embedded images, write demo/index.html
-# make test: install, then style, types and tests
+# make test: install, then style, types and tests; make test-slow: those that kill processes and wait for them
 # make test-browser: look at the pages with Chromium; make bench: measure what the benchmarks claim
 PYTHON ?= python3
 VENV := .venv
@@ -11,7 +11,7 @@ ORACLES := torchattacks==3.5.1 captum==0.9.0
 # compiled tests are kept, or a second "make test" would take seconds longer to start
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: demo test test-browser lint bench clean
+.PHONY: demo test test-slow test-browser lint bench clean
 
 demo: $(STAMP)
 	$(BIN)/lessonplan compare --data digits --per-class 10 --methods erm,mixup,sum,cascade,gradual --seeds 5 --budget "30k samples" --out demo
@@ -21,7 +21,10 @@ test: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto -m "not browser"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto -m "not browser and not slow"
+
+test-slow: $(STAMP)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto -m slow
 
 test-browser: $(STAMP)
 	$(BIN)/python -m pytest -m browser tests/browser

@@ -44,6 +44,7 @@ def make():
 '''
 
 
+@pytest.mark.slow
 def test_parallel_processes_find_the_same_bit_for_bit(
     tmp_path: Path, small: dict[str, Any], no_pages: None, outcome: Callable[[Path], Any]
 ) -> None:
@@ -54,6 +55,7 @@ def test_parallel_processes_find_the_same_bit_for_bit(
         assert (a["mean"], a["ci_t"], a["difference"]) == (b["mean"], b["ci_t"], b["difference"])
 
 
+@pytest.mark.slow
 @needs_signals
 def test_a_killed_process_costs_one_run(
     tmp_path: Path, small: dict[str, Any], no_pages: None, monkeypatch: pytest.MonkeyPatch
@@ -133,6 +135,7 @@ def steps_saved(out: Path) -> dict[str, int]:
     return newest
 
 
+@pytest.mark.slow
 @needs_signals
 def test_ctrl_c_ends_it_in_two_seconds_and_it_goes_on_later(tmp_path: Path) -> None:
     out = tmp_path / "out"

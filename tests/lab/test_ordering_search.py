@@ -131,6 +131,7 @@ search_orderings("digits", out=sys.argv[1], epochs=3, jobs=1, classes=("0", "1")
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="processes are stopped by POSIX signals")
 def test_a_killed_search_goes_on_behind_its_last_finished_tree(
     finished: tuple[Path, dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -154,6 +155,7 @@ def test_a_killed_search_goes_on_behind_its_last_finished_tree(
     assert not list((folder / "trees").iterdir())
 
 
+@pytest.mark.slow
 def test_several_processes_find_the_same(finished: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
     folder = tmp_path / "out"
     search_orderings("digits", out=folder, epochs=2, jobs=2, **SMALL)

@@ -217,3 +217,15 @@ def test_an_epoch_that_was_left_goes_on(data) -> None:
     seen += [x for x, _, _ in loop]
     assert sum(map(len, seen)) == 48
     assert loop.epoch == 1
+
+
+def test_all_epochs_at_once_are_not_followed_by_none(data) -> None:
+    """A framework that iterates once an epoch would see 30, 0, 0 batches."""
+    network = lp.models.build_model(MODEL, shape=data.shape, num_classes=data.num_classes, seed=0)
+    at_once = lp.select.batches(network, data.train, lp.select.AccuracyFilter(), batch_size=BATCH, epochs=3)
+    assert len(list(at_once))
+    with pytest.raises(ConfigError, match=r"take lp\.batches, whose iteration is an epoch"):
+        list(at_once)
+    each = lp.batches(network, data.train, "select:accuracy:margin=1", batch_size=BATCH, epochs=3)
+    counts = [len(list(each)) for _ in range(3)]
+    assert min(counts) > 0

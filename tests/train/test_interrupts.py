@@ -58,6 +58,7 @@ def _press_and_sleep(presses: int) -> None:
     time.sleep(5)
 
 
+@pytest.mark.slow
 def test_the_command_line_exits_within_two_seconds_and_resumes(outcome, tmp_path: Path) -> None:
     """Ctrl-C in a terminal: a real process, whose whole group gets the signal; then the same command again."""
 

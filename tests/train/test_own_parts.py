@@ -221,6 +221,7 @@ def test_weights_do_not_depend_on_the_first_import(tmp_path) -> None:
     assert torch.equal(first.layers[1].weight, second.layers[1].weight)
 
 
+@pytest.mark.slow
 def test_a_comparison_in_two_processes(file, tmp_path) -> None:
     methods = f"erm,swap={file}:Swap:share=0.3,last=order:{file}:Last"
     results = lp.compare(

@@ -20,6 +20,7 @@ SCRIPT = Path(__file__).with_name("train_until_killed.py")
 RUNS = ("cascade", "gradual", "choice", "until", "empty", "permuted")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_killed_at_random_moments(tmp_path: Path, outcome) -> None:
     digits = load_digits()

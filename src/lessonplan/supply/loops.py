@@ -216,7 +216,16 @@ class SelectedBatches(Batches):
     """The same for a selection alone; one iteration goes through all epochs that are left."""
 
     def __iter__(self) -> Iterator[Mixed]:
-        """Samples, labels and factors of their losses."""
+        """Samples, labels and factors of their losses.
+
+        Raises:
+            ConfigError: all epochs are over: a framework that iterates once an epoch would go on with none.
+        """
+        if self.over and not self._starved:
+            raise ConfigError(
+                f"all {self.epochs} epochs went by in one iteration: for a loop that iterates once an epoch take"
+                " lp.batches, whose iteration is an epoch"
+            )
         while not self.over:
             yield from super().__iter__()
 
