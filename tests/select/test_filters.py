@@ -85,6 +85,8 @@ def test_other_bad_options():
         MarginFilter(2, 0.2, 0.0)
     with pytest.raises(ConfigError, match="rank 6 of 5 classes: give 2 to 5"):
         MarginFilter(6).make_room(10, 5)
+    with pytest.raises(ConfigError, match="rank 6 of 5 classes"):
+        MarginFilter(6).setup(10, 5)  # as it was called before
     with pytest.raises(ConfigError, match="rank 3 of 2 classes"):
         MarginFilter(3)(HALVES, FIRST)
 

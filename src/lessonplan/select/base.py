@@ -71,9 +71,12 @@ class Part(part.Part):
         """
         return "forward"
 
-    def setup(self, occasion: Occasion) -> None:
-        """Hear of the run it is for; called once."""
-        self.make_room(len(occasion.data), occasion.num_classes)
+    def setup(self, occasion: Occasion | int, num_classes: int = 0) -> None:
+        """Hear of the run it is for; called once. Two numbers are what ``make_room`` takes, as before."""
+        if isinstance(occasion, int):
+            self.make_room(occasion, num_classes)
+        else:
+            self.make_room(len(occasion.data), occasion.num_classes)
 
     def make_room(self, samples: int, num_classes: int) -> None:
         """Make room for what is remembered of each of ``samples`` training samples."""
