@@ -99,7 +99,7 @@ RUNS = [*((plan, "plain") for plan in _plans()), *(("mixup", name) for name in S
 
 
 @cache
-def _data() -> lp.data.Data:
+def _data(device: str | None = None) -> lp.data.Data:
     """48 training, 12 validation and 6 test images of three classes, a bright bar at the class' place."""
 
     def arrays(per_class: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -109,12 +109,21 @@ def _data() -> lp.data.Data:
             x[y == label, :, 2 * label : 2 * label + 2] += 30
         return x.to(torch.uint8), y
 
-    return lp.data.load(arrays(20, 0), test=arrays(2, 1), val_fraction=0.2, augment="flip")
+    return lp.data.load(arrays(20, 0), test=arrays(2, 1), val_fraction=0.2, augment="flip", device=device)
 
 
-def _weights(plan: str, settings: str) -> list[torch.Tensor]:
+def weights_of(plan: str, settings: str, device: str = "cpu") -> list[torch.Tensor]:
+    """All weights and buffers behind a run, and how many samples it drew."""
     run = lp.fit(
-        "tiny", _data(), plan, "14 steps", batch_size=8, threads=1, evaluate_every=1, **SETTINGS[settings]
+        "tiny",
+        _data(device),
+        plan,
+        "14 steps",
+        batch_size=8,
+        threads=1,
+        evaluate_every=1,
+        device=device,
+        **SETTINGS[settings],
     )
     return [*run.model.state_dict().values(), torch.tensor(run.result["raw_samples"])]
 
@@ -161,7 +170,7 @@ def _recorded() -> dict[str, Any]:
 @pytest.mark.parametrize(("plan", "settings"), RUNS, ids=[f"{plan} ({settings})" for plan, settings in RUNS])
 def test_weights_are_as_recorded(plan: str, settings: str) -> None:
     digest, sums = _recorded()["runs"][f"{plan} ({settings})"]
-    weights = _weights(plan, settings)
+    weights = weights_of(plan, settings)
     if _plain_loop() == _recorded()["plain loop"]:
         assert _digest(weights) == digest
     else:
@@ -180,7 +189,7 @@ def record() -> None:
     """Write the file anew."""
     runs = {}
     for plan, settings in RUNS:
-        weights = _weights(plan, settings)
+        weights = weights_of(plan, settings)
         runs[f"{plan} ({settings})"] = (_digest(weights), _sums(weights))
     RECORD.write_text(json.dumps({"plain loop": _plain_loop(), "runs": runs}, indent=0) + "\n")
 

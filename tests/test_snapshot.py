@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lessonplan.errors import ConfigError
+from lessonplan.network.best_snapshot import BestSnapshot
 from lessonplan.network.snapshot import Snapshot
 
 OPTIMIZERS: dict[str, Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]] = {
@@ -301,3 +302,28 @@ def test_own_attributes_of_an_optimizer_come_back() -> None:
 def test_restoring_nothing_is_an_error() -> None:
     with pytest.raises(ConfigError, match="call take"):
         Snapshot(nn.Linear(1, 1)).restore()
+
+
+def test_the_best_of_several_states() -> None:
+    """As if somebody had looked at each score and taken a snapshot of the better ones."""
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(3, 4), nn.Dropout(0.5), nn.Linear(4, 2))
+    optimizer = torch.optim.Adam(net.parameters(), lr=0.1)
+    before, best = Snapshot(net, optimizer), BestSnapshot(net, optimizer)
+    before.take()
+    highest, states = torch.tensor(-torch.inf), []
+    for value in (0.5, float("nan"), 2.0, 2.0, 1.0):
+        net(torch.randn(4, 3)).square().sum().backward()
+        optimizer.step()
+        score = torch.tensor(value)
+        best.offer(score > highest)
+        highest = torch.where(score > highest, score, highest)
+        kept = torch.get_rng_state()
+        states.append(([p.detach().clone() for p in net.parameters()], torch.rand(1).item()))
+        torch.set_rng_state(kept)
+        before.restore()
+    best.restore_offered(2)
+    weights, drawn = states[2]
+    assert torch.rand(1).item() == drawn, "random numbers do not go on behind the best"
+    assert all(torch.equal(now, then) for now, then in zip(net.parameters(), weights, strict=True))
+    assert all(state["step"] == 1 for state in optimizer.state.values())

@@ -71,7 +71,7 @@ class Batch:
 
     def rows(self, positions: Tensor) -> Batch:
         """Some of the samples, by position in the batch (on the CPU); without logits."""
-        there = positions.to(self.y.device) if self.y is not None else positions
+        there = positions.to(self.y.device, non_blocking=True) if self.y is not None else positions
         return Batch(
             self.indices[positions],
             self.epochs[positions],
@@ -121,7 +121,7 @@ def fetch_epochs(data: Samples, indices: Tensor, epochs: Tensor) -> tuple[Tensor
         return data.fetch(indices, different[0] if different else 0)
     parts = [(epochs == epoch).nonzero().squeeze(1) for epoch in different]
     fetched = [data.fetch(indices[rows], epoch) for rows, epoch in zip(parts, different, strict=True)]
-    back = torch.cat(parts).argsort().to(data.device)
+    back = torch.cat(parts).argsort().to(data.device, non_blocking=True)
     return torch.cat([x for x, _ in fetched])[back], torch.cat([y for _, y in fetched])[back]
 
 

@@ -431,7 +431,7 @@ def test_data_that_are_not_the_runs(run, tmp_path) -> None:
     rng, y = np.random.default_rng(0), np.arange(40)
     np.savez(tmp_path / "a.npz", x=rng.normal(size=(40, 5)).astype(np.float32), y=y % 10)
     np.savez(tmp_path / "b.npz", x=rng.integers(0, 256, (40, 8, 8), dtype=np.uint8), y=y % 4)
-    with pytest.raises(ConfigError, match="give data of that shape"):
+    with pytest.raises(ConfigError, match=r"5 features are no images of \(8, 8\) pixels"):
         run_subject(run, data=f"npz:{tmp_path / 'a.npz'}")
     with pytest.raises(DataError, match="give data with the same classes"):
         run_subject(run, data=f"npz:{tmp_path / 'b.npz'}")

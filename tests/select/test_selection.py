@@ -142,3 +142,17 @@ def test_scores_that_are_not_finite() -> None:
     scored.losses[2] = torch.inf
     with pytest.raises(ConfigError, match="selector topk got scores that are NaN or infinite"):
         Selection([TopK(2)]).choose(scored, torch.Generator())
+
+
+def test_what_is_scored_is_brought_to_the_cpu_detached_and_unchanged() -> None:
+    logits = torch.randn(4, 3, requires_grad=True)
+    scored = Scored(torch.arange(4), torch.tensor([0, 1, 2, 0]), logits, logits.square().sum(1))
+    here = scored.on_host()
+    assert here.logits is not None
+    assert here.losses is not None
+    assert not here.logits.requires_grad
+    assert torch.equal(here.logits, logits)
+    assert torch.equal(here.losses, logits.square().sum(1))
+    bare = Scored(torch.arange(4), torch.zeros(4, dtype=torch.int64)).on_host()
+    assert bare.logits is None
+    assert bare.losses is None

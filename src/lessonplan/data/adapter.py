@@ -22,12 +22,12 @@ from lessonplan.data.pixels import (
     Pixels,
     background_of,
     decoding_of,
+    fit,
     from_array,
     from_pil,
     range_of,
     visible,
 )
-from lessonplan.data.preprocess import fit
 from lessonplan.errors import DataError
 
 _IMAGES = ("image", "img", "pixel_values")

@@ -16,6 +16,7 @@ from lessonplan.data.cut import Sizes, cut
 from lessonplan.data.join import aligned
 from lessonplan.data.normalise import measure
 from lessonplan.data.preprocess import Preprocessing
+from lessonplan.data.resized import resized
 from lessonplan.data.sources import describe, open_parts
 from lessonplan.data.spectrogram import check_seconds
 from lessonplan.data.view import View
@@ -139,7 +140,7 @@ def load(
     check_noise(label_noise)
     check_seconds(clip_seconds)
     options = Options(_pair(image_size), None, on_bad, workers, memory_limit, clip_seconds)
-    parts = open_parts(spec, options)
+    parts = resized(open_parts(spec, options), options)
     if test is not None:
         parts = _with_test(parts, test, options)
     elif parts.test is not None:
@@ -217,11 +218,12 @@ def _pair(size: int | tuple[int, int] | None) -> tuple[int, int] | None:
 
 def _with_test(parts: Parts, test: Any, options: Options) -> Parts:
     """Put another data set in the place of the test part."""
-    shape = parts.train.shape
+    shape, asked = parts.train.shape, options.image_size is not None
     if len(shape) == 3:
         options = replace(options, image_size=(shape[1], shape[2]), channels=shape[0], audio=parts.audio)
     options = replace(options, decoding=parts.decoding)
     other = open_parts(test, options)
+    other = resized(other, options) if asked else other
     # A set with parts of its own (train and test in one folder) is asked for its test part.
     source = other.test if other.test is not None else other.train
     notes = {**parts.notes, **({"test_notes": other.notes} if other.notes else {})}

@@ -139,6 +139,13 @@ def from_pil(
     return pixels[None] if channels == 1 else np.ascontiguousarray(pixels.transpose(2, 0, 1))
 
 
+def fit(pixels: Pixels, channels: int, size: tuple[int, int] | None) -> Pixels:
+    """Bring ``(C, H, W)`` uint8 pixels to a number of channels and a size; those that fit pass untouched."""
+    if pixels.shape[0] == channels and size in (None, pixels.shape[1:]):
+        return pixels
+    return from_pil(Image.fromarray(pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0)), channels, size)
+
+
 def _upper_bits(array: npt.NDArray[Any], decoding: Decoding) -> Pixels:
     if array.dtype.kind == "f":
         if decoding.scale is None:

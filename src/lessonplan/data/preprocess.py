@@ -14,7 +14,7 @@ from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from lessonplan.data.normalise import Normalise, scale_of
-from lessonplan.data.pixels import Decoding, Pixels, from_array, from_pil, open_image
+from lessonplan.data.pixels import Decoding, Pixels, fit, from_array, from_pil, open_image
 from lessonplan.data.spectrogram import Spectrogram
 from lessonplan.data.wav import Recording, read_wav
 from lessonplan.errors import DataError
@@ -130,10 +130,3 @@ def _spectrogram(recording: Image_, audio: Spectrogram) -> Pixels:
         raise DataError("this model classifies recordings: give paths of WAV files or Recording objects")
     pixels: Pixels = audio(torch.from_numpy(audio.fit(recording))[None])[0].numpy()
     return pixels
-
-
-def fit(pixels: Pixels, channels: int, size: tuple[int, int] | None) -> Pixels:
-    """Bring ``(C, H, W)`` uint8 pixels to a number of channels and a size; those that fit pass untouched."""
-    if pixels.shape[0] == channels and size in (None, pixels.shape[1:]):
-        return pixels
-    return from_pil(Image.fromarray(pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0)), channels, size)

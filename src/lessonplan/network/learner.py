@@ -93,7 +93,7 @@ def weighted_mean(losses: Tensor, weights: Tensor | None) -> Tensor:
     """The mean of ``(M,)`` losses times their weights; a loss that is a scalar already stays as it is."""
     if weights is None or losses.ndim == 0:
         return losses.mean()
-    return (losses * weights.to(losses.device)).mean()
+    return (losses * weights.to(losses.device, non_blocking=True)).mean()
 
 
 def restart(optimizer: torch.optim.Optimizer) -> None:

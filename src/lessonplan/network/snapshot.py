@@ -81,7 +81,7 @@ class Snapshot:
         optimizer = self._optimizer_state() if self.optimizer is not None else None
         scaler = self.scaler.state_dict() if self.scaler is not None else None
         module = self._module_state()
-        kept = [*_tensors_in(module), *_tensors_in(optimizer)]
+        kept = [*tensors_in(module), *tensors_in(optimizer)]
         _copy([k.place for k in kept], [k.tensor for k in kept])
         self._taken = (module, optimizer, scaler, self._random_state(), kept)
 
@@ -240,16 +240,17 @@ def _refill(collection: Any, content: Any) -> None:
     (collection.update if isinstance(content, dict) else collection.extend)(content)
 
 
-def _tensors_in(value: Any) -> list[_Kept]:
+def tensors_in(value: Any) -> list[_Kept]:
+    """All kept tensors within nested collections."""
     if isinstance(value, _Kept):
         return [value]
     if isinstance(value, _Rebuilt):
-        return _tensors_in(value.items)
+        return tensors_in(value.items)
     if isinstance(value, dict):
         value = value.values()
     elif not isinstance(value, (list, tuple)):
         return []
-    return [kept for item in value for kept in _tensors_in(item)]
+    return [kept for item in value for kept in tensors_in(item)]
 
 
 def _copy(to: list[Tensor], source: list[Tensor]) -> None:

@@ -77,7 +77,8 @@ class ByScore(Orderer):
         if self.order == "uniform":
             scores = [torch.zeros(len(batch)) for batch in candidates]
         else:
-            scores = [self._scores(batch).float().cpu() for batch in candidates]
+            found = torch.cat([self._scores(batch).float() for batch in candidates])  # read back at once
+            scores = list(found.cpu().split([len(batch) for batch in candidates]))
         if self.items == "samples":
             return self._choose_samples(candidates, torch.cat(scores), count)
         means = torch.stack([score.mean() for score in scores])

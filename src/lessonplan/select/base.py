@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from lessonplan.errors import ConfigError
+from lessonplan.network.accelerator import is_accelerator
 from lessonplan.parts import part
 from lessonplan.parts.identity import describe_value
 from lessonplan.parts.part import Occasion
@@ -38,6 +39,19 @@ class Scored:
 
     def __len__(self) -> int:
         return len(self.indices)
+
+    def on_host(self) -> Scored:
+        """The same on the CPU, where choices are made; an accelerator is waited for once."""
+        logits, losses = self.logits, self.losses
+        if logits is not None and losses is not None and is_accelerator(logits.device) and logits.ndim == 2:
+            both = torch.cat([logits.detach().float(), losses.detach().float()[:, None]], 1).cpu()
+            logits, losses = both[:, :-1], both[:, -1]
+        return Scored(
+            self.indices.cpu(),
+            self.targets.cpu(),
+            logits.detach().cpu() if logits is not None else None,
+            losses.detach().cpu() if losses is not None else None,
+        )
 
     def rows(self, positions: Tensor) -> Scored:
         """Some of the candidates, by position among them or by mask."""

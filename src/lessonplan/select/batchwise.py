@@ -177,8 +177,7 @@ class Batchwise(Stage):
         elif graph is not None:
             scored = graph.score(raw, data)
         else:
-            x, y = raw.read(data)
-            scored = Scored(raw.indices, y, *self.scoring(network, x, y))
+            scored = Scored(raw.indices, data.labels[raw.indices], *self.scoring(network, *raw.read(data)))
             tally.scored += len(raw)
         chosen = self.selection.choose(scored, generator)
         if graph is not None:
@@ -251,8 +250,7 @@ class Batchwise(Stage):
         if not old:
             return False
         batch = Batch.joined([kept.batch for kept in old], data)
-        x, y = batch.read(data)
-        scored = Scored(batch.indices, y, *self.scoring(network, x, y))
+        scored = Scored(batch.indices, data.labels[batch.indices], *self.scoring(network, *batch.read(data)))
         tally.scored += len(batch)
         still = self.selection.passing(scored, generator)
         self._pool = deque(kept for kept in self._pool if kept not in old)

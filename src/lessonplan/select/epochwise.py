@@ -110,8 +110,7 @@ class Epochwise(Stage):
     ) -> Iterator[None]:
         for indices in chunks:
             if read is not None:
-                x, y = next(read)
-                scored = Scored(indices, y, *self.scoring(network, x, y))
+                scored = Scored(indices, data.labels[indices], *self.scoring(network, *next(read))).on_host()
                 tally.scored += len(indices)
             else:
                 scored = Scored(indices, data.labels[indices])

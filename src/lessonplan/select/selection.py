@@ -97,6 +97,7 @@ class Selection(Stateful):
             scored: candidates; with logits and losses where ``needs`` says "forward".
             generator: on the CPU.
         """
+        scored = scored.on_host()
         kept = self.passing(scored, generator)
         left = scored.rows(kept)
         return self.select(kept, [part.score(left) for part in self.selectors], len(scored), generator)
@@ -107,7 +108,7 @@ class Selection(Stateful):
         Raises:
             ConfigError: a filter gives something other than a mask of the candidates.
         """
-        kept = torch.arange(len(scored))
+        kept, scored = torch.arange(len(scored)), scored.on_host()
         for part in self.filters:
             candidates = scored.rows(kept) if len(kept) < len(scored) else scored
             mask = part.mask(candidates, generator)
@@ -170,6 +171,7 @@ class Selection(Stateful):
 
     def observe(self, scored: Scored) -> None:
         """Say what the network thinks of samples it was trained on."""
+        scored = scored.on_host()
         for part in self.parts:
             part.observe(scored)
 

@@ -47,11 +47,12 @@ class SinglePass:
             self._kept.append(logits[:waited])
         self._waiting, self._new = [], logits[waited:]
         new = self._new.detach()
-        return Scored(raw.indices, y[waited:], new, per_sample(self._network, new, y[waited:]))
+        losses = per_sample(self._network, new, y[waited:])
+        return Scored(raw.indices, data.labels[raw.indices], new, losses)
 
     def keep(self, positions: Tensor) -> None:
         """Which of the candidates were accepted."""
-        self._kept.append(self._new[positions.to(self._new.device)])
+        self._kept.append(self._new[positions.to(self._new.device, non_blocking=True)])
 
     def logits(self, size: int) -> Tensor:
         """Of the oldest accepted samples, ``(size, C)``, with a graph."""

@@ -318,7 +318,7 @@ class Supply(Stateful):
             if self.mix.changes or losses.ndim == 0:
                 logits, losses = Scoring()(self.network, x, y)
                 self.account.asked += len(batch)
-            self.select.observe(Scored(batch.indices, y, logits, losses))
+            self.select.observe(Scored(batch.indices, self.data.labels[batch.indices], logits, losses))
         self.order.observe(batch, step)
 
     # -- state ---------------------------------------------------------------------------------------

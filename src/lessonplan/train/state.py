@@ -7,13 +7,13 @@ from typing import Any, ClassVar
 
 import torch
 from torch import nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from lessonplan.network.accelerator import is_accelerator, random_state, set_random_state
 from lessonplan.network.counters import Counters
 from lessonplan.parts.state import Stateful
 from lessonplan.plan import Plan
 from lessonplan.settings import Settings
+from lessonplan.train.average import Average
 from lessonplan.train.metrics import LossMeter
 from lessonplan.train.optimizer import OptimizerFactory, build_optimizer
 from lessonplan.train.schedule import Schedule
@@ -46,10 +46,9 @@ class TrainingState(Stateful):
         self.model = model.to(device)
         if settings.channels_last:
             _to_channels_last(self.model)
-        self.average: AveragedModel | None = None
+        self.average: Average | None = None
         if settings.ema is not None:
-            rule = get_ema_multi_avg_fn(settings.ema)
-            self.average = AveragedModel(self.model, multi_avg_fn=rule, use_buffers=True)
+            self.average = Average(self.model, settings.ema)
         self.optimizer = build_optimizer(self.model.parameters(), settings, optimizer)
         self.scaler = torch.amp.GradScaler(device.type, enabled=settings.precision == "fp16")
         self.schedule = Schedule(settings.schedule)

@@ -145,7 +145,7 @@ class PuzzleMix(ModelAwareMix):
         start = None
         if any(sides):
             unit = span / 255
-            drawn = torch.rand(images.shape, generator=self.generator).to(x.device) * 2 - 1
+            drawn = torch.rand(images.shape, generator=self.generator).to(x.device, non_blocking=True) * 2 - 1
             start = self._within(images, images + drawn * self.eps * unit) - images
         gradient = input_gradient(
             self.network, x if start is None else (images + start).view(x.shape), target, self.clean_weight
@@ -155,7 +155,7 @@ class PuzzleMix(ModelAwareMix):
         self._passes = self._passes.plus(Passes(len(x), cost * len(x), len(x), len(x)))
         if start is None:
             return images, images, saliency_map(gradient)
-        strength = torch.rand((), generator=self.generator).to(x.device)
+        strength = torch.rand((), generator=self.generator).to(x.device, non_blocking=True)
         noise = strength * adversarial_noise(start, gradient, self.eps, unit)
         attacked = self._within(images, images + noise)
         first, second = (attacked if side else images for side in sides)

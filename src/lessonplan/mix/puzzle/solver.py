@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from lessonplan.mix.puzzle.energy import mask_energy
+from lessonplan.network.captured import Captured
 
 _MOMENTUM_DELAY = 10  # step i keeps i / (i + 10) of its direction; measured best among 3, 10, 20 and FISTA's
 _THRESHOLDS = (0.0, -0.05, 0.05, -0.1, 0.1)  # in units of an image's mean |d|
@@ -43,8 +44,12 @@ def solve_mask(unary: Tensor, across: Tensor, down: Tensor) -> Tensor:
     >>> solve_mask(unary, torch.full((1, 1, 1), 2.0), torch.zeros(1, 0, 2))
     tensor([[[0, 0]]])
     """
+    return _captured_solution(unary.float(), across.float(), down.float())
+
+
+def _solution(unary: Tensor, across: Tensor, down: Tensor) -> Tensor:
     _, count, height, width = unary.shape
-    costs, limits = _layers(unary.float(), across.float(), down.float())
+    costs, limits = _layers(unary, across, down)
     v = _total_variation(costs, limits, (count, width * count), steps_for(height, width))
     unit = costs.view(len(costs), -1, count).abs().mean((0, 1))
     v = v.view(len(costs), -1, count)
@@ -59,6 +64,9 @@ def solve_mask(unary: Tensor, across: Tensor, down: Tensor) -> Tensor:
         best = labels, energy
     assert best is not None
     return best[0].contiguous()
+
+
+_captured_solution = Captured(_solution)
 
 
 def steps_for(height: int, width: int) -> int:

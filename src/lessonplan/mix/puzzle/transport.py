@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import torch
 from torch import Tensor
+
+from lessonplan.network.captured import Captured
 
 
 @torch.no_grad()
@@ -32,6 +34,15 @@ def transport_plan(saliency: Tensor, mask: Tensor, xi: float) -> Tensor:
     >>> transport_plan(saliency, torch.tensor([[[0.0, 1.0], [0.0, 0.0]]]), xi=0.1)
     tensor([[1, 0, 2, 3]])
     """
+    return _captured_plan(xi)(saliency, mask)
+
+
+@lru_cache(maxsize=16)
+def _captured_plan(xi: float) -> Captured:
+    return Captured(partial(_plan, xi=xi))
+
+
+def _plan(saliency: Tensor, mask: Tensor, xi: float) -> Tensor:
     count, height, width = saliency.shape
     places = height * width
     order, distance = _nearest(height, width, saliency.device)
@@ -139,4 +150,5 @@ def _nearest(height: int, width: int, device: torch.device) -> tuple[Tensor, Ten
     column = torch.arange(width).repeat(height)
     squared = (row.unsqueeze(1) - row).square() + (column.unsqueeze(1) - column).square()
     ordered, order = squared.sort(dim=0, stable=True)
-    return order.to(device), (ordered / max(max(height, width) - 1, 1) ** 2).to(device)
+    distance = ordered / max(max(height, width) - 1, 1) ** 2
+    return order.to(device, non_blocking=True), distance.to(device, non_blocking=True)

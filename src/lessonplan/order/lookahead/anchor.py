@@ -34,6 +34,7 @@ class Anchor:
         self._pieces: list[list[Tensor]] = []  # at the anchor
         self._size, self._turn = 0, 0
         self._mark: tuple[Tensor, Tensor] | None = None
+        self._known: Tensor | None = None  # labels that have been compared with the mark's
 
     def gradient(self, external: ExternalBatch, size: int) -> tuple[list[Tensor], int]:
         """The gradient of the mean loss where the network is now, within ``untouched``.
@@ -58,6 +59,9 @@ class Anchor:
         return list(torch._foreach_add(self._whole(y), moved)), len(parts[place][0])
 
     def _is_other(self, x: Tensor, y: Tensor) -> bool:
+        if self._known is y:
+            return False
+        self._known = y
         return self._mark is None or not (torch.equal(self._mark[1], y) and torch.equal(self._mark[0], x[:1]))
 
     def _whole(self, y: Tensor) -> list[Tensor]:
@@ -78,6 +82,6 @@ class Anchor:
         self._pieces = [
             [g.to(p.device) for g, p in zip(part, self.parameters, strict=True)] for part in state["pieces"]
         ]
-        self._size, self._turn = state["size"], state["turn"]
+        self._size, self._turn, self._known = state["size"], state["turn"], None
         device = self.parameters[0].device
         self._mark = None if state["mark"] is None else (state["mark"][0].to(device), state["mark"][1].to(device))

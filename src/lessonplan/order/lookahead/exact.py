@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import ClassVar
 
 import torch
+from torch import Tensor
 
 from lessonplan.batch import Batch, Samples
+from lessonplan.network.best_snapshot import BestSnapshot
 from lessonplan.network.learner import Learner, Step
 from lessonplan.network.passes import Passes
-from lessonplan.network.snapshot import Snapshot
 from lessonplan.network.untouched import has_dropout, untouched
 from lessonplan.order.lookahead.look import ExternalBatch, Goal, Look, LookAhead
 from lessonplan.order.measure import measured_loss
@@ -34,62 +36,89 @@ class Exact(LookAhead):
 
     def __init__(self, learner: Learner, data: Samples, *, layers: int = 7) -> None:
         super().__init__(learner, data, layers=layers)
-        self._best = Snapshot(learner.model, learner.optimizer, learner.scaler)
+        self._best = BestSnapshot(learner.model, learner.optimizer, learner.scaler)
 
     def look(self, candidates: Sequence[Batch], goal: Goal, *, keep: bool = False) -> Look:
-        """Score candidates by what their updates do; see ``LookAhead.look``."""
-        external, base = goal.external, goal.base
+        """Score candidates by what their updates do; see ``LookAhead.look``.
+
+        Losses stay where the network is until all candidates have been tried, so that nobody waits for a device
+        more than once.
+        """
+        external = goal.external
         model, size = self.learner.model, max(len(batch) for batch in candidates)
         if keep:  # the gradients of the last update have done their work, and need not be copied
             self.learner.optimizer.zero_grad(set_to_none=True)
         passes = Passes()
-        if external is not None and base is None:
+        base: Tensor | None = None
+        if external is not None and goal.base is None:
             with untouched(model):
-                base = measured_loss(self.learner, *external, size=size).item()
+                base = measured_loss(self.learner, *external, size=size)
             passes = passes.plus(Passes.forward(len(external[0])))
+        elif external is not None and goal.base is not None:
+            base = torch.full((), goal.base, device=external[0].device)
         self._before.take()
-        gains: list[float] = []
-        scores: list[float] = []
-        step, best, after = None, -float("inf"), None
+        tried: list[Tensor] = []  # score, gain and loss of each
+        steps: list[Step] = []
+        best: Tensor | None = None
         for batch in candidates:
-            before, loss, seen, extra = self._try(batch, external, base, size)
-            gains.append(before - loss)
-            scores.append(gains[-1] / before if goal.on == "relative" and before else gains[-1])
+            before, loss, step, extra = self._try(batch, external, base, size)
+            tried.append(_judged(before, loss, relative=goal.on == "relative"))
             passes = passes.plus(extra)
-            if keep and scores[-1] > best:
-                best, after = scores[-1], loss
-                step = Step(seen.logits.detach(), seen.losses.detach())
-                self._best.take()
+            if keep:
+                score = tried[-1][0]
+                better = score > (-torch.inf if best is None else best)
+                best = torch.where(better, score, -torch.inf if best is None else best)
+                self._best.offer(better)
+                steps.append(Step(step.logits.detach(), step.losses.detach()))
             self._before.restore()
-        if step is not None:
-            self._best.restore()
-            passes = passes.plus(Passes.both(-len(step.logits)))
-        elif external is not None:
-            after = base
-        return Look(
-            torch.tensor(scores), torch.tensor(gains), step, passes, after if external is not None else None
-        )
+        known = [base.to(tried[0].dtype)[None]] if base is not None else []
+        values = torch.cat([*tried, *known]).cpu()
+        scores, gains, losses = values[: 3 * len(candidates)].view(-1, 3).unbind(1)
+        winner = _first_best(scores.tolist()) if keep else None
+        after = float(values[-1]) if base is not None else None
+        if winner is None:
+            self._best.begin()
+            return Look(scores.float(), gains.float(), None, passes, after)
+        self._best.restore_offered(winner)
+        passes = passes.plus(Passes.both(-len(steps[winner].logits)))
+        after = float(losses[winner]) if external is not None else None
+        return Look(scores.float(), gains.float(), steps[winner], passes, after)
 
     def _try(
-        self, batch: Batch, external: ExternalBatch | None, base: float | None, size: int
-    ) -> tuple[float, float, Step, Passes]:
-        """Update with a candidate: the loss before and after, what the update saw, what it took."""
+        self, batch: Batch, external: ExternalBatch | None, base: Tensor | None, size: int
+    ) -> tuple[Tensor, Tensor, Step, Passes]:
+        """Update with a candidate: the loss ``()`` before and after, what the update saw, what it took."""
         model, passes = self.learner.model, Passes.both(len(batch))
         x, y = batch.read(self.data)
         before = base
         if external is None and has_dropout(model):
             with untouched(model):
-                before = measured_loss(self.learner, x, y, size=size, weights=batch.weights).item()
+                before = measured_loss(self.learner, x, y, size=size, weights=batch.weights)
             passes = passes.plus(Passes.forward(len(batch)))
         step = self.learner.losses(x, y)
         minimised = self.learner.update(step, batch.weights)
         if before is None:
-            before = minimised.item()
+            before = minimised
         with untouched(model):
             if external is not None:
-                loss = measured_loss(self.learner, *external, size=size).item()
+                loss = measured_loss(self.learner, *external, size=size)
                 passes = passes.plus(Passes.forward(len(external[0])))
             else:
-                loss = measured_loss(self.learner, x, y, size=size, weights=batch.weights).item()
+                loss = measured_loss(self.learner, x, y, size=size, weights=batch.weights)
                 passes = passes.plus(Passes.forward(len(batch)))
         return before, loss, step, passes
+
+
+def _judged(before: Tensor, loss: Tensor, *, relative: bool) -> Tensor:
+    """Score, gain and loss ``(3,)``, in float64 where the device has it."""
+    wide = torch.float32 if before.device.type == "mps" else torch.float64
+    before, loss = before.to(wide), loss.to(wide)
+    gain = before - loss
+    score = torch.where(before != 0, gain / before, gain) if relative else gain
+    return torch.stack([score, gain, loss])
+
+
+def _first_best(scores: list[float]) -> int | None:
+    """The position of the highest score, the first of equal ones; None if none is above minus infinity."""
+    best = max((score for score in scores if score > -math.inf), default=None)
+    return scores.index(best) if best is not None else None

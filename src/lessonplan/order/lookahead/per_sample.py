@@ -11,6 +11,7 @@ from torch import Tensor
 
 from lessonplan.batch import Batch, Samples
 from lessonplan.errors import ConfigError
+from lessonplan.network.accelerator import is_accelerator
 from lessonplan.network.learner import Learner
 from lessonplan.network.passes import Passes
 from lessonplan.network.untouched import untouched
@@ -73,7 +74,7 @@ class PerSample(LookAhead):
             scales = step_scales(self.learner.optimizer, self._trained)
             along = [part * scale for part, scale in zip(self._last, scales, strict=True)]
             length = _norm([there - p for there, p in zip(self._trained, here, strict=True)])
-            half = 0.5 * (length / _norm(along).clamp(min=1e-30)).item()
+            half = 0.5 * (length / _norm(along).clamp(min=1e-30))
             above = self._losses(candidates, along, half)
             below = self._losses(candidates, along, -2 * half)
         self._before.restore()
@@ -81,13 +82,16 @@ class PerSample(LookAhead):
         return Look((above - below).cpu(), passes=passes)
 
     @torch.no_grad()
-    def _losses(self, candidates: Sequence[Batch], along: Sequence[Tensor], far: float) -> Tensor:
+    def _losses(self, candidates: Sequence[Batch], along: Sequence[Tensor], far: Tensor) -> Tensor:
         """Go so far, and take the losses of all samples times their weights.
 
         Each batch is normalised by itself, as in training.
         """
         for parameter, part in zip(self._trained, along, strict=True):
-            parameter.add_(part, alpha=far)
+            if is_accelerator(parameter.device):
+                parameter.addcmul_(part, far)  # nobody waits to know how far
+            else:
+                parameter.add_(part, alpha=far.item())
         found = []
         for batch in candidates:
             losses = self.learner.losses(*batch.read(self.data)).losses.float()
@@ -96,7 +100,9 @@ class PerSample(LookAhead):
                     f"loss-delta: method=per-sample needs a loss for each of {len(batch)} samples, and the loss"
                     f" function gives the shape {tuple(losses.shape)}: give one with reduction='none'"
                 )
-            found.append(losses if batch.weights is None else losses * batch.weights.to(losses.device))
+            if batch.weights is not None:
+                losses = losses * batch.weights.to(losses.device, non_blocking=True)
+            found.append(losses)
         return torch.cat(found)
 
     def state_dict(self) -> dict[str, Any]:

@@ -97,8 +97,9 @@ class StackedLookAhead(LookAhead):
                 if has_dropout(self.learner.model):
                     before = self._own_losses(shared, x, y, weights, stacked=False)
                 after = self._own_losses(moved, x, y, weights, stacked=True)
-        gains = (before - after).cpu()
-        scores = gains / before.cpu() if on == "relative" else gains
+        before, after = torch.stack([before.expand_as(after), after]).cpu()  # read back at once
+        gains = before - after
+        scores = gains / before if on == "relative" else gains
         winner = best_of(scores)
         step = None
         if keep:
@@ -108,7 +109,7 @@ class StackedLookAhead(LookAhead):
         rows = sum(len(batch) for batch in candidates)
         trained = rows - (len(candidates[winner]) if keep else 0)
         evaluated = (len(candidates) + 1) * len(external[0]) if external is not None else rows
-        loss = float((after if keep else before.expand_as(after))[winner]) if external is not None else None
+        loss = float((after if keep else before)[winner]) if external is not None else None
         return Look(scores, gains, step, Passes.both(trained).plus(Passes.forward(evaluated)), loss)
 
     def _stack(self, candidates: Sequence[Batch]) -> tuple[Tensor, Tensor, Tensor]:
@@ -118,8 +119,9 @@ class StackedLookAhead(LookAhead):
         xs, ys, weights = [], [], []
         for batch, (x, y) in zip(candidates, read, strict=True):
             rows = torch.arange(size, device=x.device).clamp(max=len(batch) - 1)
-            own = batch.weights if batch.weights is not None else torch.ones(len(batch))
-            own = own.to(x.device)
+            own = torch.ones(len(batch), device=x.device)
+            if batch.weights is not None:
+                own = batch.weights.to(x.device, non_blocking=True)
             xs.append(x[rows])
             ys.append(y[rows])
             weights.append(torch.cat([own / len(batch), own.new_zeros(size - len(batch))]))
