@@ -140,6 +140,7 @@ def test_channels_last_images_give_the_same(case):
     x, y = case.batch(7)
     mixed, target = case.make(6)(x, y)
     again, same = case.make(6)(x.contiguous(memory_format=torch.channels_last), y)
+    assert again.is_contiguous(memory_format=torch.channels_last), "the memory format is lost"
     torch.testing.assert_close(again, mixed)
     assert torch.equal(same, target)
 

@@ -222,7 +222,7 @@ def paste_boxes(x: Tensor, partner: Tensor | float, boxes: Tensor) -> tuple[Tens
     kept = 1.0 - ((bottom - top) * (right - left)).float() / (height * width)
     mask = box_mask(boxes.to(x.device, non_blocking=True), height, width)
     mask = mask.view(len(boxes), *(1,) * (x.ndim - 3), height, width)
-    return torch.where(mask, partner, x) if isinstance(partner, Tensor) else x.masked_fill(mask, partner), kept
+    return torch.where(mask, partner, x), kept  # masked_fill would lose the memory format
 
 
 def gcc(n: int, t: float, variant: GCCVariant = "thesis") -> Tensor:

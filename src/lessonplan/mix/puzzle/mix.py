@@ -136,7 +136,9 @@ class PuzzleMix(ModelAwareMix):
 
     def _mix(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         found, _, target = self.explain(x, y)
-        return found.mixed.view(x.shape), target
+        mixed = found.mixed.view(x.shape)
+        last = x.ndim == 4 and x.is_contiguous(memory_format=torch.channels_last)
+        return mixed.contiguous(memory_format=torch.channels_last) if last else mixed, target
 
     def _look(self, x: Tensor, target: Tensor, span: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The images as first and second of the pairs, attacked where that was drawn, and their saliency."""
