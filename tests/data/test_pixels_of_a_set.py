@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -271,3 +272,33 @@ def test_a_long_image_never_becomes_a_longer_one(monkeypatch) -> None:
     monkeypatch.setattr(Image.Image, "resize", lambda *a, **k: asked.append(a[1]) or resize(*a, **k))
     cover(Image.new("L", (60_000, 4)), (64, 64))
     assert asked == [(64, 64)]
+
+
+def _png_of_16_bit_colours(pixels: np.ndarray) -> bytes:
+    """PIL cannot write these."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        crc = zlib.crc32(kind + content)
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", crc)
+
+    height, width, _ = pixels.shape
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in pixels)
+    head = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 16, 2, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + head + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize("bits", [8, 12, 16])
+def test_colours_of_16_bits(bits: int, tmp_path: Path) -> None:
+    """PIL keeps the upper 8: right where all are used, black where the picture lies in the lower ones."""
+    rng = np.random.default_rng(0)
+    stored = rng.integers(0, 2**bits, (12, 8, 8, 3))
+    for place, picture in enumerate(stored):
+        folder = tmp_path / f"class{place % 2}"
+        folder.mkdir(exist_ok=True)
+        (folder / f"{place}.png").write_bytes(_png_of_16_bit_colours(picture))
+    if bits == 16:
+        data = load(f"folder:{tmp_path}", augment="none")
+        assert data.train.raw(torch.arange(len(data.train))).max() > 200
+    else:
+        with pytest.raises(DataError, match="16 bits of which 12 or fewer are used"):
+            load(f"folder:{tmp_path}", augment="none")

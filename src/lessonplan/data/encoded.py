@@ -26,6 +26,7 @@ from lessonplan.data.pixels import (
     background_of,
     decoding_of,
     from_pil,
+    has_deep_colours,
     is_deep,
     is_grey,
     is_transparent,
@@ -128,17 +129,22 @@ class Labelled:
 
 @dataclass(frozen=True)
 class Header:
-    """What an image says before it is decoded: height, width, and whether it is grey, deep, or transparent."""
+    """What an image says before it is decoded: height, width, and whether it is grey, deep, or transparent.
+
+    ``deep_colours``: whether its colours are stored in 16 bits.
+    """
 
     size: tuple[int, int]
     grey: bool
     deep: bool = False
     transparent: bool = False
+    deep_colours: bool = False
 
     @classmethod
     def of(cls, image: Image.Image) -> Header:
         """The header of an open image."""
-        return cls(size_of(image), is_grey(image), is_deep(image), is_transparent(image))
+        deep_colours = has_deep_colours(image)
+        return cls(size_of(image), is_grey(image), is_deep(image), is_transparent(image), deep_colours)
 
 
 class ImageSource:
@@ -308,8 +314,23 @@ def decide(parts: Sequence[Labelled], headers: Sequence[Sequence[Header | str]])
     """What the deep and the transparent images of all parts call for, one rule for the whole set.
 
     Raises:
-        DataError: grey levels that cannot be used.
+        DataError: grey levels that cannot be used, or colours of which the bits that are used cannot be read.
     """
+    colours = [
+        (part.images, i)
+        for part, heads in zip(parts, headers, strict=True)
+        for i, header in enumerate(heads)
+        if isinstance(header, Header) and header.deep_colours
+    ]
+    upper = [
+        found[2] for images, i in colours[:: -(-len(colours) // _LOOKED_AT) or 1] if (found := _range(images, i))
+    ]
+    if upper and max(upper) < 16:
+        raise DataError(
+            f"the colours are stored in 16 bits of which 12 or fewer are used (of {len(upper)} images none is"
+            f" brighter than {max(upper):g} of 255): only the upper 8 bits are read, so scale them up, or convert"
+            " the images to 8 bits"
+        )
     known = [
         (part.images, i, header)
         for part, heads in zip(parts, headers, strict=True)

@@ -97,6 +97,12 @@ def is_deep(image: Image.Image) -> bool:
     return image.mode.startswith(("I", "F"))
 
 
+def has_deep_colours(image: Image.Image) -> bool:
+    """Whether colours are stored in 16 bits, of which PIL reads the upper 8."""
+    stored: Sequence[Any] = getattr(image, "tile", ())  # of a file that is open
+    return any(str(tile[3]).endswith(("RGB;16B", "RGBA;16B", "RGB;16L", "RGBA;16L")) for tile in stored)
+
+
 def is_transparent(image: Image.Image) -> bool:
     """Whether pixels may be transparent."""
     return image.mode in ("RGBA", "RGBa", "LA", "La", "PA") or TRANSPARENT in image.info
