@@ -60,6 +60,21 @@ class Settings(Strict):
     """At every validation and at the end judge the whole training set too; with a selection always."""
     checkpoint_every: str = "60s"
     """Time or steps between checkpoints: "60s", "10min", "500 steps"."""
+    weights: str | None = None
+    """Where the network's weights come from: "pretrained" (what timm or transformers have for it), a file
+    (safetensors, or a saved state dict), or the folder of a finished run; None: drawn by the seed."""
+    head: str | None = None
+    """Name of the module that gives the logits, where it is not recognised."""
+    tune: str = "all"
+    """What trains: all, head, last:N (stages before the head), norm, gradual:parts=4,until=0.5."""
+    head_lr: str = "1x"
+    """Learning rate of the head, as a multiple ("10x") or a number."""
+    layer_decay: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Factor on the learning rate from one stage to the one before it."""
+    decay_norms: bool | Literal["auto"] = "auto"
+    """Weight decay on normalisations and biases too; "auto": not with weights from elsewhere."""
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of every target that is spread over all classes."""
     device: str = "auto"
     """"auto": cuda where there is one, else cpu."""
     threads: Annotated[int, Field(ge=1)] | None = None

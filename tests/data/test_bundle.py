@@ -93,6 +93,7 @@ def test_only_training_is_augmented():
     assert data.description["augment"] == "flip"
     given = Augment(crop=1)
     assert load((X, Y), augment=given).train.augment == given
+    assert load((X, Y), augment=None).description["augment"] == load((X, Y), augment="none").description["augment"]
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -224,6 +225,7 @@ def test_too_few_in_a_class_says_which():
         ({"on_bad": "ignore"}, "on_bad"),
         ({"image_size": 0}, "image_size"),
         ({"augment": "crop:9"}, "too large"),
+        ({"augment": 4}, "augment=4: give a text"),
     ],
 )
 def test_settings_that_cannot_be(options, says):

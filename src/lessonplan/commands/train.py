@@ -17,7 +17,8 @@ class Train:
     out: Path
     """folder of the run; the same command again resumes it"""
     model: str = "tiny"
-    """network, for example wrn-16-1, wrn-16-1:norm=group, timm:NAME, or your own: module:Class, FILE.py:Class"""
+    """network, for example wrn-16-1, wrn-16-1:norm=group, timm:NAME, hf-hub:ORG/NAME, transformers:NAME, or your
+    own: module:Class, FILE.py:Class"""
     mix: str = "none"
     """how samples are mixed: mixup, cascade:k=4, sum:k=2,until=80%, mixup|cutmix, mixup >> cutout, FILE.py:Mine"""
     select: str = "none"
@@ -41,9 +42,12 @@ class Train:
         from lessonplan.report import write_run
         from lessonplan.train import fit
         from lessonplan.train.loggers import loggers
+        from lessonplan.train.origin import origin_of
 
         device = resolve_device(self.settings.device)
-        data = load(self.source.data, seed=self.seed, device=device, **self.source.loading())
+        weights = self.settings.weights
+        needs = origin_of(self.model, weights).needs if weights is not None else None
+        data = load(self.source.data, seed=self.seed, device=device, input=needs, **self.source.loading())
         run = fit(
             self.model,
             data,

@@ -140,7 +140,7 @@ def _images(dataset: Any, options: Options) -> Parts:
     shape = (options.channels or (1 if all(h.grey for h in headers) else 3), *size)
     ranges = [look.range for look in looks if look.range is not None]
     shown = [look.visible for look in looks if look.visible is not None]
-    decoding = options.decoding or decoding_of(ranges, background_of(shown))
+    decoding = options.decoding or options.decided(decoding_of(ranges, background_of(shown)))
     fits = total * int(np.prod(shape)) <= options.memory_limit
     data = np.empty((total if fits else 0, *shape), dtype=np.uint8)
     given: list[Any] = [None] * total
@@ -240,7 +240,7 @@ def _pixels(item: Any, shape: tuple[int, ...], decoding: Decoding) -> Pixels:
     if isinstance(image, Image.Image):
         return from_pil(image, shape[0], size, decoding)
     leading = True if isinstance(image, Tensor) and image.ndim == 3 else None
-    return fit(from_array(np.asarray(image), channels_first=leading, decoding=decoding), shape[0], size)
+    return fit(from_array(np.asarray(image), channels_first=leading, decoding=decoding), shape[0], size, decoding)
 
 
 def labels_of(dataset: Any) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 import torch
@@ -64,7 +64,10 @@ class Options:
         memory_limit: decoded sets of at most this many bytes are kept in memory.
         clip_seconds: length of recordings.
         audio: how recordings become images; None: at their own rate, ``image_size`` (32 x 32), ``clip_seconds``.
-        decoding: how deep and transparent pixels become bytes; None: what the set calls for.
+        decoding: how deep and transparent pixels become bytes, and how images are resized; None: what the set
+            calls for.
+        interpolation: how images are resized; None is bilinear. See ``Decoding``.
+        crop: share of a resized image that is kept; None is all.
     """
 
     image_size: tuple[int, int] | None = None
@@ -75,6 +78,12 @@ class Options:
     clip_seconds: float = 1.0
     audio: Spectrogram | None = None
     decoding: Decoding | None = None
+    interpolation: str | None = None
+    crop: float | None = None
+
+    def decided(self, found: Decoding) -> Decoding:
+        """What a set's pixels call for, with how they are to be resized."""
+        return replace(found, interpolation=self.interpolation, crop=self.crop)
 
 
 @dataclass

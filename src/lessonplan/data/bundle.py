@@ -14,7 +14,8 @@ from lessonplan.data.base import Options, Parts, Source, digest
 from lessonplan.data.corrupt import NoisyLabels, check_noise, corrupt
 from lessonplan.data.cut import Sizes, cut
 from lessonplan.data.join import aligned
-from lessonplan.data.normalise import measure
+from lessonplan.data.needs import InputNeeds
+from lessonplan.data.normalise import Normalise, measure, scale_of
 from lessonplan.data.preprocess import Preprocessing
 from lessonplan.data.resized import resized
 from lessonplan.data.sources import describe, open_parts
@@ -67,6 +68,21 @@ class Data:
         }
         return replace(self, **views)
 
+    def as_asked(self, needs: InputNeeds) -> Data:
+        """The same data normalised as a network's weights ask for; their size stays as it is."""
+        known = needs.statistics(self.shape[0]) if len(self.shape) == 3 else None
+        if known is None or known == (self.preprocessing.mean, self.preprocessing.std):
+            return self
+        mean, std = (torch.tensor(values) for values in known)
+        normalise = Normalise(mean, std, scale_of(self.shape))
+        views = {
+            name: view.normalised(normalise)
+            for name in ("train", "val", "test")
+            if (view := getattr(self, name)) is not None
+        }
+        prepared = replace(self.preprocessing, mean=tuple(mean.tolist()), std=tuple(std.tolist()))
+        return replace(self, **views, mean=mean, std=std, preprocessing=prepared)
+
     def close(self) -> None:
         """End all worker processes."""
         for view in (self.train, self.val, self.test):
@@ -82,7 +98,7 @@ def load(
     val_per_class: int | None = None,
     val_fraction: float | None = None,
     test_fraction: float = 0.5,
-    augment: str | Augment = "auto",
+    augment: str | Augment | None = "auto",
     seed: int = 0,
     device: str | torch.device | None = None,
     image_size: int | tuple[int, int] | None = None,
@@ -92,6 +108,7 @@ def load(
     memory_limit: int = 2 * 2**30,
     label_noise: float = 0.0,
     clip_seconds: float = 1.0,
+    input: InputNeeds | None = None,
 ) -> Data:
     """Open, split and measure data.
 
@@ -107,7 +124,7 @@ def load(
         val_fraction: fraction of the labelled samples of each class that goes to validation, in [0, 1). A set with
             a validation part of its own gives that part whole (0 leaves it out); without one, None is 0.
         test_fraction: fraction of each class set aside for testing, in [0, 1); 0 is no test set.
-        augment: ``"auto"``, ``"none"``, ``"flip,crop:4"`` or an :class:`Augment`; for the training view alone.
+        augment: ``"auto"``, ``"none"`` or None, ``"flip,crop:4"`` or an :class:`Augment`; for training alone.
         seed: key of the splits and of the augmentation.
         device: where batches go; None is the CPU, until ``fit`` puts them where the network is.
         image_size: pixels, or (height, width), of the images. None: their own size if all agree, otherwise
@@ -121,6 +138,8 @@ def load(
             (:func:`lessonplan.data.corrupt.corrupt`, keyed by the seed), in [0, 1]. Validation and test labels
             stay true; ``train.clean_labels`` and ``train.corrupted`` tell what was done.
         clip_seconds: length that recordings are brought to.
+        input: what a network's weights ask of the images: size (``image_size`` overrides it), resizing, mean and
+            deviation.
 
     Returns:
         Views of the parts. Samples of the same content are never in two parts: copies of test samples leave
@@ -139,7 +158,12 @@ def load(
         raise ConfigError(f"on_bad={on_bad!r}: use 'error' or 'skip'")
     check_noise(label_noise)
     check_seconds(clip_seconds)
-    options = Options(_pair(image_size), None, on_bad, workers, memory_limit, clip_seconds)
+    needs = input or InputNeeds()
+    options = Options(_pair(image_size) or needs.size, None, on_bad, workers, memory_limit, clip_seconds)
+    if input is not None:
+        plain = needs.interpolation == "bilinear"
+        crop = needs.crop if needs.crop < 1 else None
+        options = replace(options, interpolation=None if plain else needs.interpolation, crop=crop)
     parts = resized(open_parts(spec, options), options)
     if test is not None:
         parts = _with_test(parts, test, options)
@@ -149,9 +173,19 @@ def load(
         raise DataError(_one_class(parts.train.class_names[0], spec))
     rows = cut(parts, sizes, seed)
     source, shape = parts.train, parts.train.shape
-    normalise = measure(source, rows.train, seed=seed, at_most=None if source.in_memory else MEASURED_ROWS)
+    known = needs.statistics(shape[0]) if len(shape) == 3 else None
+    if known is not None:
+        mean, std = (torch.tensor(values) for values in known)
+        normalise = Normalise(mean, std, scale_of(shape))
+    else:
+        normalise = measure(source, rows.train, seed=seed, at_most=None if source.in_memory else MEASURED_ROWS)
     audio = parts.audio
+    augment = "none" if augment is None else augment
     chosen = Augment.parse(augment, shape, audio=audio is not None) if isinstance(augment, str) else augment
+    if not isinstance(chosen, Augment):
+        raise ConfigError(
+            f"augment={chosen!r}: give a text such as 'auto', 'none' or 'flip,crop:4', or an Augment"
+        )
     chosen.check(shape)
     noise, fingerprint, notes = None, rows.fingerprint(parts), dict(parts.notes)
     if label_noise:
@@ -198,6 +232,7 @@ def load(
             "augment": str(chosen),
             "seed": seed,
             "in_memory": source.in_memory,
+            **({"normalised_as": "the weights ask for"} if known is not None else {}),
             "duplicates": {"checked": rows.checked, "left_out": rows.left_out},
             **notes,
         },

@@ -294,7 +294,7 @@ def build(train: Labelled, test: Labelled | None, options: Options, validation: 
     size, resized = choose_size(found, options.image_size)
     channels = options.channels or (1 if all(h.grey for h in found) else 3)
     shape = (channels, *size)
-    decoding = options.decoding or decide(parts, headers)
+    decoding = options.decoding or options.decided(decide(parts, headers))
     fits = len(found) * int(np.prod(shape)) <= options.memory_limit
     pixels = sum(h.size[0] * h.size[1] for h in found) / max(1, len(found))
     threads = options.workers if pixels >= _SMALL else 1
@@ -395,16 +395,19 @@ def _source(
         good = [p for p, result in enumerate(results) if result is None]
     report_bad([(images.name(i), reasons[i]) for i in sorted(reasons)], len(images), options.on_bad)
     keep = torch.tensor([rows[p] for p in good], dtype=torch.int64)
-    boxes = _placed(part, headers, keep, (shape[1], shape[2]))
+    boxes = _placed(part, headers, keep, (shape[1], shape[2]), decoding.crop or 1.0)
     if not fits:
         return ImageSource(images, keep, part.labels[keep], part.class_names, shape, boxes, decoding)
     decoded = torch.from_numpy(data if len(good) == len(data) else data[good])
     return TensorSource(decoded, part.labels[keep], part.class_names, boxes)
 
 
-def _placed(part: Labelled, headers: Sequence[Header | str], keep: Tensor, size: tuple[int, int]) -> Tensor | None:
+def _placed(
+    part: Labelled, headers: Sequence[Header | str], keep: Tensor, size: tuple[int, int], crop: float
+) -> Tensor | None:
     """Boxes in the pixels of the resized and cropped images."""
     if part.boxes is None:
         return None
     kept = [(box, headers[i]) for box, i in zip(part.boxes[keep].tolist(), keep.tolist(), strict=True)]
-    return torch.tensor([place_box(box, h.size, size) for box, h in kept if isinstance(h, Header)]).view(-1, 4)
+    placed = [place_box(box, h.size, size, crop) for box, h in kept if isinstance(h, Header)]
+    return torch.tensor(placed).view(-1, 4)

@@ -40,11 +40,15 @@ class Decoding:
         scale: what floating-point pixels are multiplied by: 255 where the set lies in 0..1, 1 in 0..255.
         background: grey level behind transparent pixels: 255 behind dark drawings, 0 behind light ones. None: what
             the file has there.
+        interpolation: how images of another size are resized: bilinear (None), bicubic, lanczos or nearest.
+        crop: share of such an image's sides that is kept around its centre, in (0, 1]; None is all of what covers.
     """
 
     bits: int | None = None
     scale: float | None = None
     background: int | None = None
+    interpolation: str | None = None
+    crop: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """What was decided, as plain values."""
@@ -140,16 +144,17 @@ def from_pil(
     if image.mode != mode:
         image = image.convert(mode)
     if size is not None:
-        image = cover(image, size)
+        image = cover(image, size, decoding)
     pixels = np.asarray(image)
     return pixels[None] if channels == 1 else np.ascontiguousarray(pixels.transpose(2, 0, 1))
 
 
-def fit(pixels: Pixels, channels: int, size: tuple[int, int] | None) -> Pixels:
+def fit(pixels: Pixels, channels: int, size: tuple[int, int] | None, decoding: Decoding = Decoding()) -> Pixels:
     """Bring ``(C, H, W)`` uint8 pixels to a number of channels and a size; those that fit pass untouched."""
     if pixels.shape[0] == channels and size in (None, pixels.shape[1:]):
         return pixels
-    return from_pil(Image.fromarray(pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0)), channels, size)
+    image = Image.fromarray(pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0))
+    return from_pil(image, channels, size, decoding)
 
 
 def _upper_bits(array: npt.NDArray[Any], decoding: Decoding) -> Pixels:
@@ -162,36 +167,47 @@ def _upper_bits(array: npt.NDArray[Any], decoding: Decoding) -> Pixels:
     return (array.astype(np.int64) >> max(0, bits - 8)).clip(0, 255).astype(np.uint8)
 
 
-def cover(image: Image.Image, size: tuple[int, int]) -> Image.Image:
-    """Resize (bilinear, antialiased) so that the image just covers ``(H, W)``, then crop its centre."""
+def cover(image: Image.Image, size: tuple[int, int], decoding: Decoding = Decoding()) -> Image.Image:
+    """Resize (antialiased) so that the image just covers ``(H, W)``, then crop its centre.
+
+    With ``decoding.crop`` it is resized to cover more than that, of which the centre is this share. An image that
+    has the size already stays as it is.
+    """
     h, w = size
     if image.size == (w, h):
         return image
-    tall, wide, top, left = covering((image.height, image.width), size)
+    how = Image.Resampling[(decoding.interpolation or "bilinear").upper()]
+    tall, wide, top, left = covering((image.height, image.width), size, decoding.crop or 1.0)
     if tall * wide > max(_LARGE, 16 * h * w):  # very long and thin
         across, down = image.width / wide, image.height / tall
         seen = (left * across, top * down, (left + w) * across, (top + h) * down)
-        return image.resize((w, h), Image.Resampling.BILINEAR, box=seen)
+        return image.resize((w, h), how, box=seen)
     if image.size != (wide, tall):
-        image = image.resize((wide, tall), Image.Resampling.BILINEAR)
+        image = image.resize((wide, tall), how)
     return image.crop((left, top, left + w, top + h)) if (wide, tall) != (w, h) else image
 
 
-def covering(own: tuple[int, int], size: tuple[int, int]) -> tuple[int, int, int, int]:
+def covering(own: tuple[int, int], size: tuple[int, int], crop: float = 1.0) -> tuple[int, int, int, int]:
     """How an image of its own (H, W) covers ``size``: height and width it is resized to, top and left of the crop.
+
+    ``crop`` is the share of the covering image's shorter side that is kept.
 
     >>> covering((10, 40), (20, 20))
     (20, 80, 0, 30)
+    >>> covering((10, 10), (14, 14), crop=0.875)
+    (16, 16, 1, 1)
     """
     (height, width), (h, w) = own, size
-    ratio = max(w / width, h / height)
+    ratio = max(w / width, h / height) / crop
     tall, wide = max(h, round(height * ratio)), max(w, round(width * ratio))
     return tall, wide, (tall - h) // 2, (wide - w) // 2
 
 
-def place_box(box: Sequence[float], own: tuple[int, int], size: tuple[int, int]) -> tuple[float, ...]:
+def place_box(
+    box: Sequence[float], own: tuple[int, int], size: tuple[int, int], crop: float = 1.0
+) -> tuple[float, ...]:
     """A box (left, top, right, bottom) of an image in the pixels it has after :func:`cover`, cut at the border."""
-    tall, wide, top, left = covering(own, size)
+    tall, wide, top, left = covering(own, size, crop if own != size else 1.0)
     x0, x1 = (min(max(x * wide / own[1] - left, 0.0), float(size[1])) for x in (box[0], box[2]))
     y0, y1 = (min(max(y * tall / own[0] - top, 0.0), float(size[0])) for y in (box[1], box[3]))
     return x0, y0, x1, y1

@@ -106,7 +106,7 @@ class Preprocessing:
                 raise DataError(f"{image} cannot be read as an image ({e})") from e
         if isinstance(image, Image.Image):
             return from_pil(image, channels, size, self.decoding)
-        return fit(from_array(np.asarray(image), decoding=self.decoding), channels, size)
+        return fit(from_array(np.asarray(image), decoding=self.decoding), channels, size, self.decoding)
 
 
 def is_one(images: Any) -> bool:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from lessonplan.data.base import Options, Parts, Source, content_keys, row_keys
-from lessonplan.data.pixels import fit, place_box
+from lessonplan.data.pixels import Decoding, fit, place_box
 from lessonplan.errors import ConfigError
 
 
@@ -19,19 +19,24 @@ class Resized:
     Args:
         source: images ``(C, H, W)``.
         shape: what they become.
+        decoding: how they are resized.
         memory_limit: sets that then take at most this many bytes are resized once and kept in memory.
 
     What is the same and what differs (``content_keys``) is decided by the images as they were.
     """
 
-    def __init__(self, source: Source, shape: tuple[int, int, int], memory_limit: int) -> None:
-        self._source, self.shape = source, shape
+    def __init__(self, source: Source, shape: tuple[int, int, int], memory_limit: int, decoding: Decoding) -> None:
+        self._source, self.shape, self._decoding = source, shape, decoding
         self.labels, self.class_names = source.labels, source.class_names
         self.fingerprint = f"{source.fingerprint} at {'x'.join(map(str, shape))}"
         self._keys = content_keys(source)
         boxes = getattr(source, "boxes", None)
         own, size = (source.shape[1], source.shape[2]), (shape[1], shape[2])
-        self.boxes = None if boxes is None else torch.tensor([place_box(box.tolist(), own, size) for box in boxes])
+        self.boxes = (
+            None
+            if boxes is None
+            else torch.tensor([place_box(box.tolist(), own, size, decoding.crop or 1.0) for box in boxes])
+        )
         self.in_memory = source.in_memory and len(source) * int(np.prod(shape)) <= memory_limit
         self._held = self._resized(torch.arange(len(source))) if self.in_memory else None
 
@@ -51,7 +56,7 @@ class Resized:
         images = self._source.read(rows).cpu().numpy()
         out = np.empty((len(rows), *self.shape), dtype=np.uint8)
         for place, image in enumerate(images):
-            out[place] = fit(image, channels, size)
+            out[place] = fit(image, channels, size, self._decoding)
         return torch.from_numpy(out)
 
 
@@ -71,8 +76,10 @@ def resized(parts: Parts, options: Options) -> Parts:
         )
     wanted = (options.channels or shape[0], *(options.image_size or shape[1:]))
 
+    parts.decoding = options.decided(parts.decoding)
+
     def change(source: Any) -> Any:
-        return Resized(source, wanted, options.memory_limit) if source.shape != wanted else source
+        return Resized(source, wanted, options.memory_limit, parts.decoding) if source.shape != wanted else source
 
     parts.train, parts.test = change(parts.train), change(parts.test) if parts.test is not None else None
     return parts

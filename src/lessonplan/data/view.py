@@ -176,6 +176,12 @@ class View:
         other._place(device)
         return other
 
+    def normalised(self, normalise: Normalise) -> View:
+        """The same rows under another normalisation."""
+        other = copy.copy(self)
+        other._normalise, other._here = normalise, normalise.to(self.device)
+        return other
+
     def close(self) -> None:
         """End the worker processes; the view can be used again and starts new ones."""
         self._stream.close()

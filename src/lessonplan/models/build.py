@@ -16,25 +16,33 @@ from lessonplan.models.sizes import at_least_one
 from lessonplan.models.spec import ModelSpec, check_shape, parse
 from lessonplan.models.table import FAMILIES
 from lessonplan.models.timm_adapter import build_timm
+from lessonplan.models.transformers_adapter import build_transformers
 from lessonplan.parts.own import load_own
 from lessonplan.text_options import convert, read_pairs
 
+_BUILDERS = {"timm": build_timm, "transformers": build_transformers}
 _TOLD = ("in_channels", "num_classes", "image_size")
 
 
-def build_model(spec: str, *, shape: tuple[int, ...], num_classes: int, seed: int | None = None) -> nn.Module:
+def build_model(
+    spec: str, *, shape: tuple[int, ...], num_classes: int, seed: int | None = None, pretrained: bool = False
+) -> nn.Module:
     """Build a network from its spelling.
 
     Args:
         spec: one of `lessonplan.models.model_names` (the numbers may be changed: ``"fcnet-N"``,
             ``"wrn-DEPTH-WIDEN"``, ``"preact-resnet-DEPTH"``, ``"densenet-bc-DEPTH-GROWTH"``; options after a
-            colon: ``"wrn-16-1:norm=group,dropout=0.3"``), ``"timm:NAME"`` for any model of timm (extra
-            ``lessonplan[timm]``, no pretrained weights), or a class or function of your own, ``"module:Class"``
-            or ``"FILE.py:Class"``, options after another colon.
+            colon: ``"wrn-16-1:norm=group,dropout=0.3"``), ``"timm:NAME"`` or ``"hf-hub:ORG/NAME"`` for any model
+            of timm (extra ``lessonplan[timm]``), ``"transformers:NAME"`` for an image classifier of transformers,
+            or a class or function of your own, ``"module:Class"`` or ``"FILE.py:Class"``, options after another
+            colon.
         shape: shape of one input, ``(C, H, W)``; ``fcnet`` also takes ``(F,)``.
         num_classes: number of outputs, 1 or more.
         seed: the same seed gives the same weights; None draws a fresh one from the operating system. The
             global generators are left as they were.
+
+        pretrained: with the weights that timm or transformers have for it, and a new head; what is not loaded is
+            drawn by the seed.
 
     Returns:
         The network in training mode, float32, on the CPU whatever the default device is, so that a seed
@@ -62,7 +70,7 @@ def build_model(spec: str, *, shape: tuple[int, ...], num_classes: int, seed: in
             torch.default_generator.seed()
         else:
             torch.default_generator.manual_seed(seed)
-        return _construct(model, shape, num_classes)
+        return _construct(model, shape, num_classes, pretrained)
 
 
 def count_parameters(model: nn.Module) -> int:
@@ -74,10 +82,11 @@ def count_parameters(model: nn.Module) -> int:
     return sum(p.numel() for p in model.parameters() if p.requires_grad)
 
 
-def _construct(model: ModelSpec, shape: tuple[int, ...], classes: int) -> nn.Module:
+def _construct(model: ModelSpec, shape: tuple[int, ...], classes: int, pretrained: bool) -> nn.Module:
     size = (shape[1], shape[2]) if len(shape) == 3 else (1, 1)
-    if model.family == "timm":
-        return build_timm(model.name, in_channels=shape[0], num_classes=classes, image_size=size)
+    if model.family in _BUILDERS:
+        build = _BUILDERS[model.family]
+        return build(model.name, in_channels=shape[0], num_classes=classes, image_size=size, pretrained=pretrained)
     if model.family == "own":
         return build_own(model.name, shape, classes)
     module, _, name = FAMILIES[model.family].home.partition(":")

@@ -16,8 +16,12 @@ class ModelSpec:
 
     family: str
     numbers: tuple[int, ...] = ()
-    name: str = ""  # what stands behind "timm:", or an address of the user's own
+    name: str = ""  # what stands behind "timm:" or "transformers:", or an address of the user's own
     options: str = ""
+
+
+_LIBRARIES = {"timm": "timm:resnet18", "transformers": "transformers:microsoft/resnet-18"}
+"""Whose models are spelled ``LIBRARY:NAME``, with an example."""
 
 
 def model_names() -> list[str]:
@@ -41,11 +45,14 @@ def parse(spec: str) -> ModelSpec:
     'norm=group'
     """
     text = spec.strip()
-    if text.lower().startswith("timm:"):
-        name = text[len("timm:") :].strip()
-        if not name:
-            raise ConfigError("model 'timm:' lacks a name: write one behind it, for example 'timm:resnet18'")
-        return ModelSpec("timm", name=name)
+    if text.lower().startswith("hf-hub:"):
+        return ModelSpec("timm", name=text)
+    for library, example in _LIBRARIES.items():
+        if text.lower().startswith(f"{library}:"):
+            name = text[len(library) + 1 :].strip()
+            if not name:
+                raise ConfigError(f"model '{library}:' lacks a name: write one behind it, for example '{example}'")
+            return ModelSpec(library, name=name)
     head, _, options = (piece.strip() for piece in text.partition(":"))
     for name, family in FAMILIES.items():
         if match := re.fullmatch(family.pattern, head.lower(), flags=re.ASCII):
@@ -54,7 +61,8 @@ def parse(spec: str) -> ModelSpec:
             return ModelSpec(name, numbers, options=options)
     if is_own(text):
         return ModelSpec("own", name=text)
-    raise unknown("model", spec, [*model_names(), "timm:NAME", "module:Class", "FILE.py:Class"])
+    others = ["timm:NAME", "transformers:NAME", "hf-hub:ORG/NAME", "module:Class", "FILE.py:Class"]
+    raise unknown("model", spec, [*model_names(), *others])
 
 
 def model_identity(spec: str) -> dict[str, str]:
@@ -97,12 +105,12 @@ def check_shape(model: ModelSpec, shape: tuple[int, ...]) -> None:
     if model.family == "own":
         return
     if len(shape) == 1:
-        if model.family == "timm" or not FAMILIES[model.family].flat:
+        if model.family in _LIBRARIES or not FAMILIES[model.family].flat:
             name = model.name or model.family
             raise ConfigError(
                 f"{name} takes images (channels, height, width), got shape {shape}: use fcnet-N for flat features"
             )
-    elif model.family != "timm":
+    elif model.family not in _LIBRARIES:
         image_sides(model.family, (shape[1], shape[2]))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -34,6 +35,7 @@ from lessonplan.train.identity import run_config
 from lessonplan.train.lock import sole_user
 from lessonplan.train.metrics import predict_view
 from lessonplan.train.optimizer import OptimizerFactory
+from lessonplan.train.origin import Origin, origin_of
 from lessonplan.train.progress import ProgressLine
 from lessonplan.train.run_folder import RunFolder, read_metrics
 from lessonplan.train.selection_note import SelectionNote
@@ -114,9 +116,23 @@ def fit(
     plan = Plan(copy.deepcopy(plan.select), copy.deepcopy(plan.order), plan.mix)
     budget = Budget.parse(budget)
     device = _place(chosen.device, model, data)
-    data = load_data(data, seed=seed, device=device) if isinstance(data, str) else data.on(device)
-    config = run_config(model, data, plan, budget, chosen, seed, loss=own_loss, optimizer=own_optimizer)
-    network = _network(model, data, seed)
+    origin = origin_of(model, chosen.weights) if chosen.weights is not None else None
+    if isinstance(data, str):
+        data = load_data(data, seed=seed, device=device, input=origin.needs if origin is not None else None)
+    else:
+        data = data.on(device) if origin is None else data.on(device).as_asked(origin.needs)
+    model = model if origin is None else origin.plain
+    config = run_config(
+        model,
+        data,
+        plan,
+        budget,
+        chosen,
+        seed,
+        loss=own_loss,
+        optimizer=own_optimizer,
+        weights=origin.identity if origin is not None else None,
+    )
     folder = RunFolder(Path(out), config) if out is not None else None
     finished = folder.result() if folder is not None and folder.spent is None else None
     if folder is not None and folder.spent is not None:
@@ -129,9 +145,11 @@ def fit(
             stacklevel=2,
         )
     if folder is not None and finished is not None:
+        network = _network(model, data, seed)
         _load_weights(network, folder.path)
         network.to(device)
         return Run(network.eval(), finished, read_metrics(folder.path), folder.path)
+    network = _network(model, data, seed) if origin is None else _begun(origin, data, seed, chosen.head)
     _check_new(network, folder)
     give_holdouts(plan, data)
     threads = torch.get_num_threads()
@@ -231,6 +249,14 @@ def _network(model: str | nn.Module, data: Data, seed: int) -> nn.Module:
     if isinstance(model, nn.Module):
         return model
     return build_model(model, shape=data.shape, num_classes=data.num_classes, seed=fold_seed(seed, "weights"))
+
+
+def _begun(origin: Origin, data: Data, seed: int, head: str | None) -> nn.Module:
+    """A network with weights from elsewhere; what became of them is said."""
+    drawn = fold_seed(seed, "weights")
+    network, match = origin.network(shape=data.shape, num_classes=data.num_classes, seed=drawn, head=head)
+    print(f"lessonplan: weights of {origin.where}: {match or 'loaded, with a new head'}", file=sys.stderr)
+    return network
 
 
 def _unless_text(given: Any) -> Any:

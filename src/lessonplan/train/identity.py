@@ -23,8 +23,8 @@ RUN_FORMAT = 2
 Format 2: the look-ahead keeps its winner's update, and functions of the user's own are told apart by what they do.
 """
 
-_NOT_IDENTITY = {"checkpoint_every", "threads"}
-"""Settings that do not change a run's outcome."""
+_NOT_IDENTITY = {"checkpoint_every", "threads", "weights"}
+"""Settings that do not change a run's outcome; where weights lie does not, what they are is told apart."""
 
 
 def run_config(
@@ -37,8 +37,12 @@ def run_config(
     *,
     loss: LossFunction | None = None,
     optimizer: OptimizerFactory | None = None,
+    weights: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """A run's identity as plain data: two runs with the same one have the same outcome."""
+    """A run's identity as plain data: two runs with the same one have the same outcome.
+
+    ``weights`` are those that the network begins with, as ``Origin.identity`` tells them.
+    """
     config: dict[str, Any] = {
         "format": RUN_FORMAT,
         "model": model if isinstance(model, str) else _describe_module(model),
@@ -55,6 +59,8 @@ def run_config(
     }
     if isinstance(model, str):
         config |= model_identity(model)
+    if weights is not None:
+        config["weights"] = weights
     config["settings"]["device"] = data.train.device.type
     for name, function in (("loss", loss), ("optimizer", optimizer)):
         if function is not None:
@@ -62,10 +68,16 @@ def run_config(
     return config
 
 
+_ADDED = {name: Settings.model_fields[name].default for name in (
+    "evaluate_train", "head", "tune", "head_lr", "layer_decay", "decay_norms", "label_smoothing",
+)}  # fmt: skip
+"""Settings that came later, with what they do where a run does not name them."""
+
+
 def identity_settings(settings: Settings) -> dict[str, Any]:
     """The settings that decide a run's outcome, and what more it measures where it does."""
-    measured = {"evaluate_train"} if not settings.evaluate_train else set()
-    return settings.model_dump(mode="json", exclude=_NOT_IDENTITY | measured)
+    found = settings.model_dump(mode="json", exclude=_NOT_IDENTITY)
+    return {name: value for name, value in found.items() if name not in _ADDED or value != _ADDED[name]}
 
 
 def without_conduct(settings: dict[str, Any]) -> dict[str, Any]:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import torch
 from torch import nn
 from torch.optim import Optimizer
 
+from lessonplan.errors import ConfigError
 from lessonplan.network.learner import restart
+from lessonplan.pretrained.head import find_head
 from lessonplan.settings import Settings
+from lessonplan.train.tuning import stages
 
 OptimizerFactory = Callable[[Iterable[nn.Parameter]], Optimizer]
 """Given the parameters, makes any PyTorch optimizer."""
@@ -18,14 +22,18 @@ _LEARNING_RATES = {"sgd": 0.05, "adam": 1e-3, "adamw": 1e-3}
 
 
 def build_optimizer(
-    parameters: Iterable[nn.Parameter], settings: Settings, factory: OptimizerFactory | None = None
+    parameters: Iterable[nn.Parameter] | list[dict[str, Any]],
+    settings: Settings,
+    factory: OptimizerFactory | None = None,
 ) -> Optimizer:
     """The optimizer that the settings name, or the factory's.
+
+    Groups with a ``factor`` get so many times the learning rate.
 
     Every parameter group remembers its own learning rate as ``base_lr``, which the schedule multiplies.
     """
     if factory is not None:
-        optimizer = factory(parameters)
+        optimizer = factory(parameters)  # type: ignore[arg-type]
     else:
         lr = settings.lr or _LEARNING_RATES[settings.optimizer]
         decay = settings.weight_decay
@@ -44,9 +52,58 @@ def build_optimizer(
         else:
             optimizer = torch.optim.AdamW(parameters, lr=lr, weight_decay=decay)
     for group in optimizer.param_groups:
+        group["lr"] = group["lr"] * group.pop("factor", 1.0)
         group["base_lr"] = float(group["lr"])
     restart(optimizer)
     return optimizer
+
+
+def parameter_groups(network: nn.Module, trained: list[nn.Parameter], settings: Settings) -> Any:
+    """The parameters that train, in groups where learning rate or weight decay differ.
+
+    Args:
+        network: whose stages are told apart.
+        trained: parameters that train at some time.
+        settings: ``head_lr``, ``layer_decay``, ``decay_norms``.
+
+    Raises:
+        ConfigError: ``head_lr`` is neither a multiple nor a number.
+    """
+    base = settings.lr or _LEARNING_RATES[settings.optimizer]
+    head_factor = read_head_lr(settings.head_lr, base)
+    decay_all = settings.decay_norms is True or (settings.decay_norms == "auto" and settings.weights is None)
+    if head_factor == 1.0 and settings.layer_decay == 1.0 and decay_all:
+        return trained
+    factors = {}
+    if head_factor != 1.0 or settings.layer_decay != 1.0:
+        parts = stages(network, find_head(network, settings.head))
+        for depth, stage in enumerate(reversed(parts)):
+            factor = head_factor if depth == 0 else settings.layer_decay**depth
+            factors.update({id(p): factor for p in stage})
+    groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
+    for parameter in trained:
+        decays = decay_all or parameter.ndim > 1  # norms' weights and biases are vectors
+        groups.setdefault((factors.get(id(parameter), 1.0), decays), []).append(parameter)
+    return [
+        {"params": members, "factor": factor, **({} if decays else {"weight_decay": 0.0})}
+        for (factor, decays), members in groups.items()
+    ]
+
+
+def read_head_lr(text: str, base: float) -> float:
+    """The head's learning rate as a multiple of the others'.
+
+    >>> read_head_lr("10x", 0.01), read_head_lr("0.05", 0.01)
+    (10.0, 5.0)
+    """
+    number = text.strip().lower()
+    try:
+        value = float(number.removesuffix("x"))
+    except ValueError:
+        value = -1.0
+    if not 0 < value < float("inf"):
+        raise ConfigError(f"head_lr={text!r}: give a multiple of the learning rate (10x), or a number above 0")
+    return value if number.endswith("x") else value / base
 
 
 def scale_learning_rate(optimizer: Optimizer, factor: float) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import torch
+import torch.nn.functional as F
 
 from lessonplan.data import Data
 from lessonplan.errors import ConfigError
@@ -19,14 +21,21 @@ from lessonplan.train.cadence import Cadence
 from lessonplan.train.schedule import Schedule
 
 
-def resolve_batch_size(given: int | str, samples: int) -> int:
+def resolve_batch_size(given: int | str, samples: int, *, pretrained: bool = False) -> int:
     """The batch size that a setting means for a training set.
+
+    A network that has been trained before needs many small steps more than steady ones: an epoch of a small set is
+    then twelve updates or more, of up to 32 samples.
 
     >>> resolve_batch_size("auto", 80), resolve_batch_size("all", 80), resolve_batch_size("auto", 50_000)
     (40, 80, 100)
+    >>> [resolve_batch_size("auto", n, pretrained=True) for n in (20, 160, 3000)]
+    [8, 13, 32]
     """
     if given == "all":
         return samples
+    if given == "auto" and pretrained:
+        return max(1, min(32, max(8, samples // 12), samples))
     if given == "auto":
         return max(1, min(100, samples // 2))
     if int(given) > samples:
@@ -39,7 +48,11 @@ def resolve_batch_size(given: int | str, samples: int) -> int:
 def named_loss(settings: Settings, plan: Plan) -> LossFunction:
     """The loss that the settings name, one value a sample."""
     if settings.loss == "sum-bce":
+        if settings.label_smoothing:
+            raise ConfigError("label_smoothing is for loss=ce: leave it out, or take that loss")
         return SumBCE(plan.mix if plan.mix is not None else 1, reduction="none")
+    if settings.label_smoothing:
+        return partial(F.cross_entropy, reduction="none", label_smoothing=settings.label_smoothing)
     return soft_cross_entropy
 
 
@@ -53,7 +66,8 @@ def prepare(plan: Plan, data: Data, settings: Settings, seed: int, *, linear: bo
     Raises:
         ConfigError: plan, data and settings do not go together.
     """
-    batch_size = resolve_batch_size(settings.batch_size, len(data.train))
+    pretrained = settings.weights is not None
+    batch_size = resolve_batch_size(settings.batch_size, len(data.train), pretrained=pretrained)
     _check_decisions(plan, data, settings)
     if settings.channels_last and getattr(plan.order, "method", "") == "stacked":
         raise ConfigError(

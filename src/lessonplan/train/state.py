@@ -6,7 +6,7 @@ import copy
 from typing import Any, ClassVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from lessonplan.network.accelerator import is_accelerator, random_state, set_random_state
 from lessonplan.network.counters import Counters
@@ -15,8 +15,9 @@ from lessonplan.plan import Plan
 from lessonplan.settings import Settings
 from lessonplan.train.average import Average
 from lessonplan.train.metrics import LossMeter
-from lessonplan.train.optimizer import OptimizerFactory, build_optimizer
+from lessonplan.train.optimizer import OptimizerFactory, build_optimizer, parameter_groups
 from lessonplan.train.schedule import Schedule
+from lessonplan.train.tuning import Tune, Tuning
 
 
 class TrainingState(Stateful):
@@ -25,6 +26,7 @@ class TrainingState(Stateful):
     Attributes:
         model: the network.
         average: its exponential moving average, or None.
+        tuning: which of its parts train.
         optimizer, scaler, schedule, plan, counters, meter: as their classes say.
         in_epoch: whether an epoch has begun and is not over.
         lr: learning rate of the last update.
@@ -41,6 +43,7 @@ class TrainingState(Stateful):
         settings: Settings,
         device: torch.device,
         optimizer: OptimizerFactory | None = None,
+        example: Tensor | None = None,
     ) -> None:
         self.device = device
         self.model = model.to(device)
@@ -49,7 +52,9 @@ class TrainingState(Stateful):
         self.average: Average | None = None
         if settings.ema is not None:
             self.average = Average(self.model, settings.ema)
-        self.optimizer = build_optimizer(self.model.parameters(), settings, optimizer)
+        self.tuning = Tuning(self.model, Tune.parse(settings.tune), settings.head, example)
+        trained = parameter_groups(self.model, self.tuning.will_train(), settings)
+        self.optimizer = build_optimizer(trained, settings, optimizer)
         self.scaler = torch.amp.GradScaler(device.type, enabled=settings.precision == "fp16")
         self.schedule = Schedule(settings.schedule)
         self.plan = plan

@@ -20,7 +20,6 @@ from lessonplan.network.accelerator import accelerators_of, is_accelerator, sync
 from lessonplan.network.counters import Counters
 from lessonplan.network.learner import Learner, Step, restart, soft
 from lessonplan.network.network import LossFunction, as_logits
-from lessonplan.network.passes import Passes
 from lessonplan.network.untouched import seeded, train_mode
 from lessonplan.plan import Plan
 from lessonplan.seeds import fold_seed
@@ -72,7 +71,8 @@ class Trainer:
         self.batch_size, self.supply = prepare(
             plan, data, settings, seed, linear=loss is None and settings.loss == "ce"
         )
-        self.state = TrainingState(model, plan, settings, self.device, optimizer)
+        example = torch.zeros(1, *data.shape, device=self.device)
+        self.state = TrainingState(model, plan, settings, self.device, optimizer, example)
         self.forward: Callable[[Tensor], Tensor] = torch.compile(model) if settings.compile else model
         self.loss = loss or named_loss(settings, plan)
         self.network = Network(model, self.loss, run=self._logits, scale=self.state.scaler.scale)
@@ -191,6 +191,7 @@ class Trainer:
         """What depends on how far the run is: learning rate, a mix' coefficients, a selection's schedules."""
         progress = self.progress
         self.supply.advance(progress)
+        self.state.tuning.advance(progress)
         scale_learning_rate(self.state.optimizer, self.state.schedule.factor(progress))
 
     def _update(self, batch: Batch) -> None:
@@ -221,7 +222,7 @@ class Trainer:
         if batch.weights is not None:
             target = target / target.sum(1, keepdim=True).clamp(min=1e-12)
         state.meter.add(step.losses, step.logits, target)
-        state.counters.trained(batch.passes or Passes.both(len(mixed.x)))
+        state.counters.trained(batch.passes or state.tuning.passes(len(mixed.x)))
         supply.observe(batch, step)
 
     def _count_supply(self) -> None:

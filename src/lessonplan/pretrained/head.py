@@ -1,0 +1,60 @@
+"""Where a network decides: its last layer, which is new for new classes."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from lessonplan.errors import ConfigError
+
+_NEAR_THE_END = 3  # a normalisation or a scale may come behind the last linear layer, but no further stage
+
+
+def find_head(network: nn.Module, name: str | None = None) -> str:
+    """The name of the module that gives the logits.
+
+    Args:
+        network: of timm or transformers, which know, or any other: its last linear layer.
+        name: of the module; None finds out.
+
+    Raises:
+        ConfigError: there is no such module, or nothing that looks like a head.
+    """
+    modules: dict[str, nn.Module] = dict(network.named_modules())
+    names: list[str] = [known for known, module in modules.items() if known and len(list(module.parameters()))]
+    if name is not None:
+        if name not in names:
+            raise ConfigError(f"head={name!r}: the network has no such module: its last ones are {_last(names)}")
+        return name
+    ask = getattr(network, "get_classifier", None)
+    told = ask() if callable(ask) else None
+    for known in names:
+        if modules[known] is told:
+            return known
+    linear = [known for known in names if isinstance(modules[known], nn.Linear)]
+    if not linear or names.index(linear[-1]) < len(names) - _NEAR_THE_END:
+        raise ConfigError(
+            "no head was recognised in the network: give head=NAME, the module that gives the logits; its last"
+            f" ones are {_last(names)}"
+        )
+    return linear[-1]
+
+
+@torch.no_grad()
+def begin_head(network: nn.Module, head: str) -> None:
+    """Set a new head to zeros, so that it disturbs nothing behind it before it has learnt.
+
+    Random logits would send large gradients into weights that are already good (Kolesnikov et al. 2020, Big
+    Transfer, begin at zeros for that; timm draws the head of an EfficientNet uniformly within ``classes ** -.5``).
+
+    Args:
+        network: changed in place.
+        head: name of the module; where it has several layers, its last linear one is meant.
+    """
+    layers = [m for m in network.get_submodule(head).modules() if isinstance(m, nn.Linear | nn.Conv2d)]
+    for parameter in layers[-1].parameters() if layers else ():
+        parameter.zero_()
+
+
+def _last(names: list[str]) -> str:
+    return ", ".join(names[-4:]) or "none"

@@ -1,0 +1,161 @@
+"""Stored weights into a network: by name, or by the order of what it is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from lessonplan.errors import ConfigError
+
+_PREFIXES = ("", "module.", "_orig_mod.", "model.", "backbone.", "net.", "encoder.", "network.")
+_COUNT = "num_batches_tracked"
+
+
+@dataclass(frozen=True)
+class Match:
+    """What became of stored weights.
+
+    Attributes:
+        loaded: tensors that were taken over.
+        renamed: how many of them were found by their order instead of their names.
+        fresh: names of the network's tensors that begin anew: its head.
+        unused: how many stored tensors had no place.
+        adapted: what was changed to fit, in words.
+    """
+
+    loaded: int
+    renamed: int
+    fresh: tuple[str, ...]
+    unused: int
+    adapted: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        parts = [f"{self.loaded} tensors loaded"]
+        if self.renamed:
+            parts[0] += f" ({self.renamed} of other names, by their order)"
+        parts += self.adapted
+        if self.unused:
+            parts.append(f"{self.unused} left out")
+        if self.fresh:
+            parts.append(f"new: {', '.join(self.fresh)}")
+        return "; ".join(parts)
+
+
+class NoMatch(ConfigError):
+    """Weights of another architecture; ``fitting`` is how many tensors would have had a place."""
+
+    def __init__(self, text: str, fitting: int) -> None:
+        super().__init__(text)
+        self.fitting = fitting
+
+
+@torch.no_grad()
+def put_weights(network: nn.Module, state: Mapping[str, Tensor], head: str) -> Match:
+    """Load stored weights into a network, all but a head of another size.
+
+    Names are tried first (also behind prefixes such as ``module.``); where they are of another library, tensors
+    are told by their order, if kinds and shapes agree from the first to the last. The first layer takes images of
+    another number of channels: colours are summed for grey ones, and grey weights are shared out among colours.
+    Position embeddings of another grid are resampled.
+
+    Args:
+        network: changed in place.
+        state: stored tensors by name.
+        head: name of the module that may begin anew.
+
+    Raises:
+        NoMatch: they are of another architecture.
+    """
+    own = {name: value for name, value in network.state_dict().items() if isinstance(value, Tensor)}
+    body = [name for name in own if not _within(name, head) and not name.endswith(_COUNT)]
+    state, origin = _by_names(state, own)
+    renamed = 0
+    if any(name not in state for name in body):
+        found = _by_order(state, own, body, head)
+        if found is None:
+            fitting = sum(name in state and state[name].shape == own[name].shape for name in body)
+            missing = [name for name in body if name not in state]
+            raise NoMatch(
+                f"{fitting} of {len(body)} tensors fit: {missing[0]} and {len(missing) - 1} more are not among the"
+                f" {len(state)} stored ones ({', '.join(list(state)[:2])}, ...)",
+                fitting,
+            )
+        renamed, state = len(body), found
+        origin = len(found)
+    adapted: list[str] = []
+    ready: dict[str, Tensor] = {}
+    first = next((name for name in body if own[name].ndim == 4), None)
+    for name, value in own.items():
+        if name not in state:
+            continue
+        stored = state[name]
+        if stored.shape != value.shape and not _within(name, head):
+            stored = _fitted(network, name, stored, value, name == first, adapted)
+        if stored.shape == value.shape:
+            ready[name] = stored
+    for name, stored in ready.items():
+        own[name].copy_(stored)
+    fresh = tuple(name for name in own if name not in ready and not name.endswith(_COUNT))
+    return Match(len(ready), renamed, fresh, origin - len(ready), tuple(adapted))
+
+
+def _within(name: str, module: str) -> bool:
+    return name == module or name.startswith(f"{module}.")
+
+
+def _by_names(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], int]:
+    """The stored tensors under the names that fit best, without a prefix; and how many there are."""
+
+    def without(prefix: str) -> dict[str, Tensor]:
+        return {name.removeprefix(prefix): value for name, value in state.items()}
+
+    best = max((without(prefix) for prefix in _PREFIXES), key=lambda named: sum(name in own for name in named))
+    return best, len(state)
+
+
+def _by_order(
+    state: Mapping[str, Tensor], own: Mapping[str, Tensor], body: list[str], head: str
+) -> dict[str, Tensor] | None:
+    """Stored tensors under the network's names, one after the other; None where kinds or shapes differ."""
+    stored = [name for name in state if not name.endswith(_COUNT)]
+    heads = [name for name in own if _within(name, head) and not name.endswith(_COUNT)]
+    if len(stored) < len(body):
+        return None
+    pairs = list(zip(body, stored, strict=False))
+    for place, (mine, theirs) in enumerate(pairs):
+        a, b = own[mine].shape, state[theirs].shape
+        channels = place == 0 and len(a) == len(b) == 4 and (a[0], a[2:]) == (b[0], b[2:])
+        if mine.rpartition(".")[2] != theirs.rpartition(".")[2] or not (a == b or channels):
+            return None
+    pairs += list(zip(heads, stored[len(body) :], strict=False))
+    found = {mine: state[theirs] for mine, theirs in pairs}
+    for mine, theirs in pairs:  # how many batches a normalisation has seen
+        count = f"{theirs.rpartition('.')[0]}.{_COUNT}"
+        if count in state:
+            found[f"{mine.rpartition('.')[0]}.{_COUNT}"] = state[count]
+    return {name: value for name, value in found.items() if name in own}
+
+
+def _fitted(
+    network: nn.Module, name: str, stored: Tensor, value: Tensor, is_first: bool, adapted: list[str]
+) -> Tensor:
+    """A tensor of another shape made to fit, where that means something."""
+    if is_first and stored.ndim == 4 and stored.shape[0] == value.shape[0] and stored.shape[2:] == value.shape[2:]:
+        adapted.append(f"{name} from {stored.shape[1]} to {value.shape[1]} channels")
+        summed = stored.float().sum(1, keepdim=True)
+        return summed.expand(-1, value.shape[1], -1, -1) / value.shape[1]
+    if "pos_embed" in name and stored.ndim == value.ndim == 3 and stored.shape[2] == value.shape[2]:
+        from timm.layers.pos_embed import resample_abs_pos_embed
+
+        grid = getattr(getattr(network, "patch_embed", None), "grid_size", None)
+        if grid is not None:
+            adapted.append(f"{name} to {grid[0]} x {grid[1]} patches")
+            prefix = int(getattr(network, "num_prefix_tokens", 1))
+            resampled: Tensor = resample_abs_pos_embed(stored, list(grid), num_prefix_tokens=prefix)
+            return resampled
+    raise NoMatch(
+        f"{name} has the shape {tuple(stored.shape)} in the file and {tuple(value.shape)} in the network", 0
+    )

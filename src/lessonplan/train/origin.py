@@ -1,0 +1,176 @@
+"""Where a network's weights come from: a library's own, a file, or a run."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lessonplan.data.needs import InputNeeds
+from lessonplan.data.preprocess import Preprocessing
+from lessonplan.errors import ConfigError
+from lessonplan.models import build_model
+from lessonplan.models.spec import parse
+from lessonplan.models.timm_adapter import timm_input, timm_names
+from lessonplan.models.transformers_adapter import transformers_input
+from lessonplan.pretrained import Match, NoMatch, begin_head, find_head, put_weights, read_weights
+from lessonplan.train.run_folder import load_config
+
+PRETRAINED = "pretrained"
+_LIKELY = 6  # models of similar names that are tried where weights do not fit
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Weights for a network, before it is built.
+
+    Attributes:
+        model: the network's spelling, or the network itself.
+        plain: the spelling without a tag that names weights, for later.
+        needs: what they ask of the input.
+        identity: what tells them from others, as plain data.
+        state: the tensors, or None where the library that builds the network loads them.
+        where: for messages.
+        classes: how many a library's weights have a head for, where that is known.
+    """
+
+    model: str | nn.Module
+    plain: str | nn.Module
+    needs: InputNeeds
+    identity: dict[str, Any]
+    state: dict[str, Tensor] | None
+    where: str
+    classes: int | None = None
+
+    def network(
+        self, *, shape: tuple[int, ...], num_classes: int, seed: int, head: str | None = None
+    ) -> tuple[nn.Module, Match | None]:
+        """The network with these weights and a head for the classes.
+
+        Args:
+            shape: of one input.
+            num_classes: of the data.
+            seed: of what begins anew.
+            head: name of the module that gives the logits; None finds out.
+
+        Raises:
+            ConfigError: the weights are of another architecture, or there is no head.
+        """
+        if isinstance(self.model, nn.Module):
+            network = self.model
+        else:
+            library = self.state is None
+            network = build_model(
+                str(self.model if library else self.plain),
+                shape=shape,
+                num_classes=num_classes,
+                seed=seed,
+                pretrained=library,
+            )
+        name = find_head(network, head)
+        if self.state is None:
+            if self.classes != num_classes:
+                begin_head(network, name)
+            return network, None
+        try:
+            match = put_weights(network, self.state, name)
+            if match.fresh:
+                begin_head(network, name)
+            return network, match
+        except NoMatch as error:
+            raise ConfigError(
+                f"the weights in {self.where} are not those of {_called(self.model)}: {error}"
+                f"{self._nearest(shape)}"
+            ) from None
+
+    def _nearest(self, shape: tuple[int, ...]) -> str:
+        """A model that the weights would fit, looked for among those of similar names."""
+        if not isinstance(self.model, str) or not self.model.startswith("timm:") or self.state is None:
+            return ""
+        names = timm_names()
+        stem = Path(self.where).stem.replace("-", "_")
+        likely = difflib.get_close_matches(stem, names, n=_LIKELY, cutoff=0.3)
+        likely += [name for name in names if name in stem][-_LIKELY:]
+        best, most = "", 0
+        for name in dict.fromkeys(likely):
+            try:
+                with torch.device("meta"):
+                    network = build_model(f"timm:{name}", shape=shape, num_classes=2)
+                match = put_weights(network, {k: v.to("meta") for k, v in self.state.items()}, find_head(network))
+            except (ConfigError, NotImplementedError, RuntimeError):
+                continue
+            if match.loaded > most:
+                best, most = name, match.loaded
+        return f"; they fit timm:{best}" if best else "; timm.list_models() lists other networks"
+
+
+def origin_of(model: str | nn.Module, weights: str) -> Origin:
+    """Find weights for a network.
+
+    Args:
+        model: a spelling, or a module of the user's own.
+        weights: ``"pretrained"`` for those that timm or transformers have for it; a file; or the folder of a
+            finished run.
+
+    Raises:
+        ConfigError: there are none, or they cannot be read.
+    """
+    if weights == PRETRAINED:
+        return _library(model)
+    path = Path(weights).expanduser()
+    stored = path / "weights.safetensors" if path.is_dir() else path
+    if path.is_dir() and not (path / "config.yaml").exists():
+        inside = sorted(entry.name for entry in path.iterdir())[:3]
+        raise ConfigError(
+            f"weights={weights!r} is a folder ({', '.join(inside) or 'empty'}) and no run: give a file of weights"
+            " (safetensors, or a saved state dict), or the folder of a finished run"
+        )
+    state = read_weights(stored)
+    if path.is_dir():
+        prepared = Preprocessing.from_dict(load_config(path)["input"]["preprocessing"])
+        needs = InputNeeds.of_run(prepared)
+    else:
+        known = parse(model) if isinstance(model, str) else None
+        needs = InputNeeds()
+        if known is not None and known.family == "timm":
+            needs = InputNeeds.of_timm(timm_input(known.name))
+    identity = {"weights": stored.name, "digest": _digest(state)}
+    return Origin(model, _plain(model), needs, identity, state, str(path))
+
+
+def _library(model: str | nn.Module) -> Origin:
+    if isinstance(model, str) and (known := parse(model)).family in ("timm", "transformers"):
+        ask = timm_input if known.family == "timm" else transformers_input
+        told = ask(known.name)
+        identity = {"weights": f"pretrained {model}"}
+        return Origin(
+            model, _plain(model), InputNeeds.of_timm(told), identity, None, model, told.get("num_classes")
+        )
+    raise ConfigError(
+        f"weights='pretrained' of {_called(model)}: timm:NAME and transformers:NAME have some; give a file of"
+        " weights, or the folder of a run"
+    )
+
+
+def _plain(model: str | nn.Module) -> str | nn.Module:
+    """``timm:NAME`` of ``timm:NAME.TAG``."""
+    tagged = isinstance(model, str) and model.lower().startswith("timm:")
+    return model.partition(".")[0] if isinstance(model, str) and tagged else model
+
+
+def _called(model: str | nn.Module) -> str:
+    return model if isinstance(model, str) else type(model).__name__
+
+
+def _digest(state: dict[str, Tensor]) -> str:
+    content = hashlib.sha256()
+    for name in sorted(state):
+        tensor = state[name].contiguous()
+        content.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        content.update(tensor.flatten().view(torch.uint8).numpy().tobytes() if tensor.numel() else b"")
+    return content.hexdigest()[:16]

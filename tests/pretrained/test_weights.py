@@ -1,0 +1,209 @@
+"""Weights from files: what is loaded, renamed, adapted, and refused."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import pytest
+import safetensors.torch
+import torch
+from torch import nn
+
+import lessonplan as lp
+from lessonplan.errors import ConfigError
+from lessonplan.models import build_model
+from lessonplan.pretrained import find_head, put_weights, read_weights
+from lessonplan.train.origin import origin_of
+
+LITE0 = "timm:tf_efficientnet_lite0"
+
+
+def test_renamed_weights_give_the_same_logits_in_both_libraries(timm: Any, lite0: Path) -> None:
+    """The file is of efficientnet_lite_pytorch, whose names are others than timm's."""
+    library = pytest.importorskip("efficientnet_lite_pytorch")
+    theirs = library.EfficientNet.from_name("efficientnet-lite0")
+    theirs.load_state_dict(torch.load(lite0, weights_only=True))
+    ours = build_model(LITE0, shape=(3, 96, 96), num_classes=1000).eval()
+    match = put_weights(ours, read_weights(lite0), find_head(ours))
+    assert (match.fresh, match.unused, match.renamed > 200) == ((), 0, True)
+    x = torch.randn(2, 3, 96, 96, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        assert torch.equal(theirs.eval()(x), ours(x))
+
+
+def test_a_head_for_other_classes_begins_at_zeros(timm: Any, lite0: Path) -> None:
+    state = read_weights(lite0)
+    origin = origin_of(LITE0, str(lite0))
+    network, match = origin.network(shape=(3, 64, 64), num_classes=5, seed=1)
+    assert network.classifier.weight.shape == (5, 1280)
+    assert torch.equal(network.conv_stem.weight, state["_conv_stem.weight"])
+    assert not network(torch.randn(2, 3, 64, 64)).any(), "random logits would disturb what is good"
+    assert match is not None
+    assert str(match).endswith("2 left out; new: classifier.weight, classifier.bias")
+    kept, _ = origin.network(shape=(3, 64, 64), num_classes=1000, seed=1)
+    assert torch.equal(kept.classifier.weight, state["_fc.weight"])
+
+
+def test_grey_images_see_the_sum_of_the_colours(timm: Any, lite0: Path) -> None:
+    """A grey picture in three equal channels and the summed first layer give the same."""
+    state = read_weights(lite0)
+    nets = []
+    for channels in (1, 3):
+        net = build_model(LITE0, shape=(channels, 64, 64), num_classes=1000).eval()
+        put_weights(net, state, find_head(net))
+        nets.append(net)
+    grey = torch.randn(2, 1, 64, 64, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        torch.testing.assert_close(nets[0](grey), nets[1](grey.expand(-1, 3, -1, -1)), atol=1e-3, rtol=1e-4)
+
+
+def test_weights_of_grey_images_for_colours() -> None:
+    grey = build_model("tiny", shape=(1, 8, 8), num_classes=3, seed=0).eval()
+    colour = build_model("tiny", shape=(3, 8, 8), num_classes=3, seed=1).eval()
+    match = put_weights(colour, grey.state_dict(), find_head(colour))
+    assert match.adapted
+    x = torch.randn(2, 1, 8, 8)
+    with torch.no_grad():
+        torch.testing.assert_close(colour(x.expand(-1, 3, -1, -1)), grey(x), atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("prefix", ["", "module.", "_orig_mod.", "model."])
+@pytest.mark.parametrize("inside", [None, "state_dict", "model"])
+def test_prefixes_and_wrappers_are_seen_through(prefix: str, inside: str | None, tmp_path: Path) -> None:
+    net = build_model("tiny", shape=(1, 8, 8), num_classes=3, seed=0)
+    state = {f"{prefix}{name}": value for name, value in net.state_dict().items()}
+    torch.save(state if inside is None else {inside: state, "epoch": 3}, tmp_path / "w.pth")
+    other = build_model("tiny", shape=(1, 8, 8), num_classes=3, seed=1)
+    match = put_weights(other, read_weights(tmp_path / "w.pth"), find_head(other))
+    assert match.renamed == 0
+    assert all(torch.equal(a, b) for a, b in zip(net.parameters(), other.parameters(), strict=True))
+
+
+def test_position_embeddings_are_resampled(timm: Any, tmp_path: Path) -> None:
+    name = "timm:vit_tiny_patch16_224"
+    small, large = (build_model(name, shape=(3, side, side), num_classes=2, seed=0) for side in (32, 64))
+    safetensors.torch.save_file(small.state_dict(), tmp_path / "vit.safetensors")
+    match = put_weights(large, read_weights(tmp_path / "vit.safetensors"), "head")
+    assert match.adapted == ("pos_embed to 4 x 4 patches",)
+    prefix = small.num_prefix_tokens
+    grid = small.pos_embed[:, prefix:].detach().reshape(1, 2, 2, -1).permute(0, 3, 1, 2)
+    expected = nn.functional.interpolate(grid, (4, 4), mode="bicubic", antialias=True).flatten(2).mT
+    torch.testing.assert_close(large.pos_embed[:, prefix:], expected, atol=1e-5, rtol=1e-4)
+
+
+class Evil:
+    def __reduce__(self) -> Any:
+        return (print, ("run!",))
+
+
+def test_a_pickle_with_code_is_never_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name, write in (("a.pth", lambda f: torch.save({"w": Evil()}, f)), ("b.pkl", lambda f: _pickle(f))):
+        write(tmp_path / name)
+        with pytest.raises(ConfigError, match=r"would run code|cannot be read as weights"):
+            read_weights(tmp_path / name)
+    assert "run!" not in capsys.readouterr().out
+
+
+def _pickle(file: Path) -> None:
+    file.write_bytes(pickle.dumps(Evil()))
+
+
+def test_what_is_no_weights(tmp_path: Path, photos: Path) -> None:
+    (tmp_path / "text.safetensors").write_text("hello")
+    (tmp_path / "text.pth").write_text("hello")
+    torch.save([1, 2], tmp_path / "list.pth")
+    for name, said in (
+        ("text.safetensors", "cannot be read as weights"),
+        ("text.pth", "cannot be read as weights"),
+        ("list.pth", "holds a list without tensors"),
+        ("none.pth", "is not there"),
+    ):
+        with pytest.raises(ConfigError, match=said):
+            origin_of("tiny", str(tmp_path / name))
+    with pytest.raises(ConfigError, match=r"is a folder \(kind0, kind1, kind2\) and no run"):
+        origin_of("tiny", str(photos))
+    with pytest.raises(ConfigError, match="timm:NAME and transformers:NAME have some"):
+        origin_of("tiny", "pretrained")
+
+
+def test_weights_of_another_architecture_name_the_model_that_they_fit(timm: Any, tmp_path: Path) -> None:
+    net = build_model("timm:resnet10t", shape=(3, 32, 32), num_classes=2)
+    torch.save(net.state_dict(), tmp_path / "resnet10t_mine.pth")
+    origin = origin_of("timm:resnet18", str(tmp_path / "resnet10t_mine.pth"))
+    with pytest.raises(
+        ConfigError, match=r"not those of timm:resnet18: .* tensors fit.*; they fit timm:resnet10t"
+    ):
+        origin.network(shape=(3, 32, 32), num_classes=2, seed=0)
+
+
+def test_heads() -> None:
+    net = nn.Sequential(nn.Flatten(), nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
+    assert find_head(net) == "3"
+    assert find_head(net, "1") == "1"
+    with pytest.raises(ConfigError, match="no such module: its last ones are 1, 3"):
+        find_head(net, "fc")
+    without = nn.Sequential(nn.Linear(4, 4), nn.Conv2d(1, 2, 3), nn.Conv2d(2, 2, 3), nn.Conv2d(2, 2, 3))
+    with pytest.raises(ConfigError, match="no head was recognised"):
+        find_head(without)
+
+
+def test_timm_fetches_or_says_what_to_bring(timm: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The real download, from a file beside the cache, and without a net."""
+    net = timm.create_model("resnet10t", num_classes=7)
+    safetensors.torch.save_file(net.state_dict(), tmp_path / "model.safetensors")
+    cfg = timm.get_pretrained_cfg("resnet10t")
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+
+    def fetched(repo_id: str, filename: str, **_: Any) -> str:
+        assert (repo_id, "safetensors" in filename) == (cfg.hf_hub_id, True)
+        return str(tmp_path / "model.safetensors")
+
+    hub = __import__("timm.models._hub", fromlist=["hf_hub_download"])
+    with monkeypatch.context() as patched:
+        patched.setattr(hub, "hf_hub_download", fetched)
+        cfg7 = {"num_classes": 7}
+        origin = origin_of("timm:resnet10t", "pretrained")
+        assert origin.state is None
+        loaded = timm.create_model("resnet10t", pretrained=True, num_classes=7, pretrained_cfg_overlay=cfg7)
+        assert torch.equal(loaded.fc.weight, net.fc.weight)
+
+    def offline(*_: Any, **__: Any) -> str:
+        raise OSError("no route to the hub")
+
+    monkeypatch.setattr(hub, "hf_hub_download", offline)
+    with pytest.raises(ConfigError, match=r"bring model.safetensors from https://huggingface.co/timm/resnet10t"):
+        origin_of("timm:resnet10t", "pretrained").network(shape=(3, 32, 32), num_classes=2, seed=0)
+
+
+def test_a_tag_wants_to_be_asked_for(timm: Any) -> None:
+    with pytest.raises(ConfigError, match="give weights='pretrained'"):
+        build_model("timm:resnet10t.c3_in1k", shape=(3, 32, 32), num_classes=2)
+    origin = origin_of("timm:resnet10t.c3_in1k", "pretrained")
+    assert origin.plain == "timm:resnet10t"
+    assert origin.needs.mean == (0.485, 0.456, 0.406)
+
+
+def test_an_image_classifier_of_transformers(tmp_path: Path, photos: Path) -> None:
+    library = pytest.importorskip("transformers")
+    config = library.ViTConfig(
+        hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32, image_size=32,
+        patch_size=8, num_labels=3,
+    )  # fmt: skip
+    model = library.ViTForImageClassification(config)
+    model.save_pretrained(tmp_path / "vit")
+    (tmp_path / "vit" / "preprocessor_config.json").write_text(
+        '{"image_processor_type": "ViTImageProcessor", "size": {"height": 32, "width": 32}, "resample": 3,'
+        ' "image_mean": [0.5, 0.4, 0.3], "image_std": [0.2, 0.2, 0.2]}'
+    )
+    run = lp.fit(
+        f"transformers:{tmp_path / 'vit'}", f"folder:{photos}", None, "2 steps", weights="pretrained", lr=1e-4,
+        out=tmp_path / "run", threads=1,
+    )  # fmt: skip
+    assert run.model.model.config.num_labels == 3
+    prepared = lp.load(tmp_path / "run").preprocessing
+    assert (prepared.shape, prepared.decoding.interpolation) == ((3, 32, 32), "bicubic")
+    assert prepared.mean == pytest.approx((0.5, 0.4, 0.3))
+    with pytest.raises(ConfigError, match="cannot make an image classifier"):
+        build_model(f"transformers:{tmp_path / 'none'}", shape=(3, 32, 32), num_classes=3)
