@@ -13,7 +13,8 @@ class Settings(Strict):
     """How a network is trained; every field can be given to ``fit`` by name.
 
     The defaults are the thesis' (batch 100, lr .05, Nesterov momentum .9), but for the schedule, which ends
-    with the budget, and a stronger weight decay, as is usual for small data.
+    with the budget, and a stronger weight decay, as is usual for small data. From pretrained weights they are
+    adamw with lr .001 and small batches.
 
     >>> Settings.make(lr=-1)
     Traceback (most recent call last):
@@ -26,8 +27,8 @@ class Settings(Strict):
 
     batch_size: Annotated[int, Field(ge=1)] | Literal["auto", "all"] = "auto"
     """Samples drawn for an update; "auto": 100, or half of a smaller training set; "all": the whole set."""
-    optimizer: Literal["sgd", "adam", "adamw"] = "sgd"
-    """Update rule."""
+    optimizer: Literal["auto", "sgd", "adam", "adamw"] = "auto"
+    """Update rule; "auto": adamw from weights that are good already, else sgd."""
     lr: Annotated[float, Field(gt=0)] | None = None
     """Learning rate; None: .05 for sgd, .001 for adam and adamw."""
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
@@ -73,9 +74,26 @@ class Settings(Strict):
     """Factor on the learning rate from one stage to the one before it."""
     decay_norms: bool | Literal["auto"] = "auto"
     """Weight decay on normalisations and biases too; "auto": not with weights from elsewhere."""
+    fit_head: Literal["train", "logreg", "ncm"] = "train"
+    """How a head that alone is tuned is found: trained, or without training by logistic regression on features
+    (its regularisation chosen on validation data) or from the nearest class mean."""
+    features: Literal["auto", "cached", "off"] = "auto"
+    """With tune=head, what comes before the head is computed once a picture and kept, unless something happens to
+    pixels at every step; "cached" insists, "off" computes it every time. Mixes then mix features."""
+    feature_views: Annotated[int, Field(ge=1)] = 1
+    """Views of each training picture that are kept: the picture as it is, and augmented ones behind it."""
+    feature_cache: str | None = None
+    """Folder of kept features; None: lessonplan/features in the user's cache folder."""
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Share of every target that is spread over all classes."""
     device: str = "auto"
     """"auto": cuda where there is one, else cpu."""
     threads: Annotated[int, Field(ge=1)] | None = None
     """CPU threads; None leaves PyTorch's setting."""
+
+    @property
+    def update_rule(self) -> str:
+        """The optimizer that is meant."""
+        if self.optimizer != "auto":
+            return self.optimizer
+        return "sgd" if self.weights is None else "adamw"

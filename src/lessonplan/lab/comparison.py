@@ -30,8 +30,16 @@ from lessonplan.parts.identity import describe_function
 from lessonplan.plan import Plan
 from lessonplan.report import write_comparison, write_run
 from lessonplan.settings import Settings
-from lessonplan.train.identity import RUN_FORMAT, as_format_1, dotted_name, identity_settings, without_conduct
+from lessonplan.train.identity import (
+    RUN_FORMAT,
+    as_format_1,
+    dotted_name,
+    identity_settings,
+    settings_of_format_1,
+    without_conduct,
+)
 from lessonplan.train.lock import sole_user
+from lessonplan.train.origin import origin_of
 from lessonplan.train.run_folder import describe_differences
 
 _MAY_CHANGE = ("seeds", "level")
@@ -105,12 +113,16 @@ def compare(
         level=level,
     )
     reference = _reference(reference, chosen)
-    place = str(Settings.make(**comparison.settings).device)
-    sample = load_job_data(data, data_options, comparison.seeds[0], place)
+    Settings.make(**comparison.settings)
+    every = [Settings.make(**{**comparison.settings, **method.settings}).weights for method in chosen]
+    needed = {weights for weights in (comparison.settings.get("weights"), *every) if weights is not None}
+    network: Any = model if isinstance(model, str) or not needed else model()
+    told = {weights: origin_of(network, weights).identity for weights in needed}
+    sample = load_job_data(data, data_options, comparison.seeds[0], comparison.settings, network)
     if isinstance(model, str):
         check_model(model, sample.shape)
     work = [
-        _job(m, s, comparison, sample, root, data, model, evaluation, threads)
+        _job(m, s, comparison, sample, root, data, model, evaluation, threads, told)
         for s in comparison.seeds
         for m in chosen
     ]
@@ -207,6 +219,7 @@ def _job(
     model: str | Callable[[], nn.Module],
     evaluation: Evaluation | None,
     threads: int | None,
+    weights: Mapping[str, dict[str, Any]],
 ) -> Job:
     chosen = Settings.make(**{**comparison.settings, **method.settings})
     identity: dict[str, Any] = {
@@ -219,6 +232,7 @@ def _job(
         "data_options": comparison.data_options,
         "settings": identity_settings(chosen),
         **(model_identity(model) if isinstance(model, str) else {}),
+        **({"weights": weights[chosen.weights]} if chosen.weights is not None else {}),
     }
     stem = re.sub(r"[^A-Za-z0-9._-]+", "_", method.name)[:40]
     folder = root / "runs" / f"{stem}-seed{seed}-{content_hash(identity)}"
@@ -235,8 +249,7 @@ def _as_format_1(identity: dict[str, Any], settings: Settings) -> dict[str, Any]
     older = as_format_1(identity)
     if older is None:
         return None
-    measured = set() if settings.evaluate_train else {"evaluate_train"}
-    every = settings.model_dump(mode="json", exclude=measured)
+    every = settings_of_format_1(settings)
     return {**older, "format": 1, "model": _plain_name(identity["model"]), "settings": every}
 
 

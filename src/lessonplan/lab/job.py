@@ -21,6 +21,7 @@ from lessonplan.report import write_run
 from lessonplan.seeds import fold_seed
 from lessonplan.settings import Settings
 from lessonplan.train.fitting import fit
+from lessonplan.train.origin import origin_of
 from lessonplan.train.preparation import check_run
 
 EVALUATED = "evaluation"
@@ -68,7 +69,7 @@ class Job:
         """Train and evaluate; what the run found is in its folder afterwards."""
         model = self.model if isinstance(self.model, str) else _made(self.model, self.seed)
         settings = {**self.settings, **self.method.settings}
-        data = load_job_data(self.data, self.data_options, self.seed, settings.get("device", "auto"))
+        data = load_job_data(self.data, self.data_options, self.seed, settings, model)
         try:
             plan = self.method.fresh_plan()
             run = fit(model, data, plan, self.budget, seed=self.seed, out=self.folder, **settings)
@@ -114,9 +115,12 @@ def evaluation_row(job: Job) -> dict[str, float]:
     return measures
 
 
-def load_job_data(spec: Any, options: dict[str, Any], seed: int, device: str) -> Data:
-    """The split of a seed, on the device that the settings mean."""
-    return load_data(spec, seed=seed, device=resolve_device(device), **options)
+def load_job_data(spec: Any, options: dict[str, Any], seed: int, settings: dict[str, Any], model: Any) -> Data:
+    """The split of a seed as the settings' weights ask for it, on the device that the settings mean."""
+    device = resolve_device(settings.get("device", "auto"))
+    weights = settings.get("weights")
+    needs = origin_of(model, weights).needs if weights is not None else None
+    return load_data(spec, seed=seed, device=device, input=needs, **options)
 
 
 def _made(factory: Callable[[], nn.Module], seed: int) -> nn.Module:

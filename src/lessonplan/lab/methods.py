@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ from lessonplan.plan import Plan
 from lessonplan.settings import Settings
 
 _PARTS = ("select", "order", "mix", "settings")
+SOLVED = ("logreg", "ncm")
+"""Heads on frozen features that are found without training, as methods."""
 
 
 @dataclass
@@ -54,8 +57,10 @@ def read_methods(given: str | Path | Sequence[str | Method] | Mapping[str, Any])
 
     Args:
         given: ``"erm,mixup,sum:k=4"``, with ``label=spec`` to name one (``best=cascade:k=8``,
-            ``filter=select:accuracy``); a path that ends in .yaml or .yml, with a mapping in it; or a mapping
-            whose values are a plan, its text, or a mapping with ``select``, ``order``, ``mix`` and ``settings``.
+            ``filter=select:accuracy``) and settings of its own (``ft=tune:all + lr:3e-4 + cascade:k=4``;
+            ``probe=tune:head``, ``logreg`` and ``ncm`` put a head on frozen features); a path that ends in .yaml
+            or .yml, with a mapping in it; or a mapping whose values are a plan, its text, or a mapping with
+            ``select``, ``order``, ``mix`` and ``settings``.
 
     Raises:
         ConfigError: a name is unknown or used twice, or nothing is given.
@@ -95,14 +100,34 @@ def _is_option(item: str) -> bool:
     """Whether ``key=value`` belongs to the method before it; ``label=mixup`` is a method of its own."""
     key, equals, value = item.partition("=")
     head = re.split(r">>|\||\s\+\s", value)[0].strip().lstrip("(")
-    return bool(equals) and ":" not in key + head and head not in (*MIXES, *NO_MIX)
+    return bool(equals) and ":" not in key + head and head not in (*MIXES, *NO_MIX, *SOLVED)
 
 
 def _from_text(text: str) -> Method:
     label, equals, spec = text.partition("=")
-    if equals and ":" not in label:
-        return Method(label.strip(), Plan.parse(spec.strip()))
-    return Method(text, Plan.parse(text))
+    if not equals or ":" in label:
+        label = spec = text
+    settings: dict[str, Any] = {}
+    parts: list[str] = []
+    for piece in re.split(r"\s\+\s", spec.strip()):
+        name, colon, value = piece.strip().partition(":")
+        field = name.strip().replace("-", "_")
+        if piece.strip() in SOLVED:
+            settings |= {"tune": "head", "fit_head": piece.strip()}
+        elif colon and field in Settings.model_fields and field not in _PARTS:
+            settings[field] = _value(value.strip())
+        else:
+            parts.append(piece)
+    Settings.make(**settings)
+    return Method(label.strip(), Plan.parse(" + ".join(parts) or "none"), settings)
+
+
+def _value(text: str) -> Any:
+    """A setting's value from its text."""
+    for kind in (int, float):
+        with suppress(ValueError):
+            return kind(text)
+    return {"true": True, "false": False, "none": None}.get(text.lower(), text)
 
 
 def _from_value(name: str, value: Any) -> Method:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import pickle
 from collections.abc import Mapping
 from pathlib import Path
@@ -53,6 +54,16 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     if not state:
         raise ConfigError(f"{path} holds a {type(found).__name__} without tensors: give a saved state dict")
     return state
+
+
+def digest_of(state: Mapping[str, Tensor]) -> str:
+    """Tells weights from others: names, types, shapes and content."""
+    content = hashlib.sha256()
+    for name in sorted(state):
+        tensor = state[name].detach().cpu().contiguous()
+        content.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        content.update(tensor.flatten().view(torch.uint8).numpy().tobytes() if tensor.numel() else b"")
+    return content.hexdigest()[:16]
 
 
 def _unwrapped(found: Any) -> dict[str, Tensor]:

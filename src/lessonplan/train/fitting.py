@@ -30,6 +30,7 @@ from lessonplan.seeds import fold_seed
 from lessonplan.settings import Settings
 from lessonplan.train.budget import Budget
 from lessonplan.train.callbacks import Callback
+from lessonplan.train.frozen import on_features
 from lessonplan.train.holdout import give_holdouts
 from lessonplan.train.identity import run_config
 from lessonplan.train.lock import sole_user
@@ -39,6 +40,7 @@ from lessonplan.train.origin import Origin, origin_of
 from lessonplan.train.progress import ProgressLine
 from lessonplan.train.run_folder import RunFolder, read_metrics
 from lessonplan.train.selection_note import SelectionNote
+from lessonplan.train.solved import solve_head
 from lessonplan.train.trainer import Trainer
 from lessonplan.train.usage import environment
 
@@ -69,7 +71,7 @@ def fit(
     seed: int = 0,
     out: str | Path | None = None,
     loss: str | LossFunction = "ce",
-    optimizer: str | OptimizerFactory = "sgd",
+    optimizer: str | OptimizerFactory = "auto",
     callbacks: Sequence[Callback] = (),
     **settings: Any,
 ) -> Run:
@@ -151,30 +153,37 @@ def fit(
         return Run(network.eval(), finished, read_metrics(folder.path), folder.path)
     network = _network(model, data, seed) if origin is None else _begun(origin, data, seed, chosen.head)
     _check_new(network, folder)
-    give_holdouts(plan, data)
     threads = torch.get_num_threads()
     torch.set_num_threads(chosen.threads or threads)
     try:
+        features = on_features(network, data, plan, chosen)
+        give_holdouts(plan, data if features is None else features.data)
         with _lent(plan):
             trainer = Trainer(
-                network,
-                data,
+                network if features is None else features.head,
+                data if features is None else features.data,
                 plan,
                 budget,
-                chosen,
+                chosen if features is None else features.settings,
                 seed=seed,
                 folder=folder,
                 loss=own_loss,
                 optimizer=own_optimizer,
                 callbacks=[*callbacks, ProgressLine(), SelectionNote()],
+                priced=features.priced if features is not None else None,
             )
+            if features is not None:
+                trainer.counters.passed(features.spent)
             with sole_user(folder.path) if folder is not None else nullcontext():
                 try:
-                    trainer.train()
+                    if chosen.fit_head == "train":
+                        trainer.train()
+                    else:
+                        solve_head(trainer, chosen.fit_head)
                 finally:
                     if trainer.counters.steps:
                         _trained.add(network)
-                return _finish(trainer)
+                return _finish(trainer, network if features is not None else None)
     finally:
         torch.set_num_threads(threads)
         data.close()
@@ -271,9 +280,14 @@ def _load_weights(network: nn.Module, folder: Path) -> None:
     network.load_state_dict(safetensors.torch.load_file(weights))
 
 
-def _finish(trainer: Trainer) -> Run:
-    """Judge the network on validation and test data, and write weights and result."""
+def _finish(trainer: Trainer, whole: nn.Module | None = None) -> Run:
+    """Judge the network on validation and test data, and write weights and result.
+
+    Where a head was trained by itself, on features, it is what is judged, and the ``whole`` is what is kept.
+    """
     network, data, counters = trainer.state.evaluated_model.eval(), trainer.data, trainer.counters
+    if network is not trainer.model and whole is not None:
+        trainer.model.load_state_dict(network.state_dict())
     result: dict[str, Any] = {
         "status": "finished",
         "stopped": trainer.state.stop_reason or "budget",
@@ -281,6 +295,7 @@ def _finish(trainer: Trainer) -> Run:
         "epochs": counters.epochs,
         "param_norm": parameter_norm(network),
         "parameters": count_parameters(network),
+        **({"at": "features"} if whole is not None else {}),
         "class_names": list(data.class_names),
         "environment": environment(str(trainer.device)),
     }
@@ -293,9 +308,10 @@ def _finish(trainer: Trainer) -> Run:
         if view is not None:
             logits, labels = predict_view(network, view, channels_last=trainer.settings.channels_last)
             result[name] = detailed_metrics(logits, labels)
+    kept = network if whole is None else whole.eval()
     if trainer.folder is not None:
         # Copies, because the format refuses weights that share memory.
-        state = {name: tensor.cpu().contiguous().clone() for name, tensor in network.state_dict().items()}
+        state = {name: tensor.cpu().contiguous().clone() for name, tensor in kept.state_dict().items()}
         write_atomically(trainer.folder.path / "weights.safetensors", safetensors.torch.save(state))
         trainer.folder.finish(result)
-    return Run(network, result, trainer.history, trainer.folder.path if trainer.folder is not None else None)
+    return Run(kept, result, trainer.history, trainer.folder.path if trainer.folder is not None else None)

@@ -23,7 +23,7 @@ RUN_FORMAT = 2
 Format 2: the look-ahead keeps its winner's update, and functions of the user's own are told apart by what they do.
 """
 
-_NOT_IDENTITY = {"checkpoint_every", "threads", "weights"}
+_NOT_IDENTITY = {"checkpoint_every", "threads", "weights", "feature_cache"}
 """Settings that do not change a run's outcome; where weights lie does not, what they are is told apart."""
 
 
@@ -70,14 +70,21 @@ def run_config(
 
 _ADDED = {name: Settings.model_fields[name].default for name in (
     "evaluate_train", "head", "tune", "head_lr", "layer_decay", "decay_norms", "label_smoothing",
+    "fit_head", "features", "feature_views",
 )}  # fmt: skip
 """Settings that came later, with what they do where a run does not name them."""
 
 
 def identity_settings(settings: Settings) -> dict[str, Any]:
     """The settings that decide a run's outcome, and what more it measures where it does."""
-    found = settings.model_dump(mode="json", exclude=_NOT_IDENTITY)
+    found = settings.model_dump(mode="json", exclude=_NOT_IDENTITY) | {"optimizer": settings.update_rule}
     return {name: value for name, value in found.items() if name not in _ADDED or value != _ADDED[name]}
+
+
+def settings_of_format_1(settings: Settings) -> dict[str, Any]:
+    """All settings, as format 1 wrote them into the names of a comparison's runs."""
+    later = {"weights", "feature_cache", *(name for name in _ADDED if getattr(settings, name) == _ADDED[name])}
+    return settings.model_dump(mode="json", exclude=later) | {"optimizer": settings.update_rule}
 
 
 def without_conduct(settings: dict[str, Any]) -> dict[str, Any]:

@@ -21,6 +21,11 @@ OptimizerFactory = Callable[[Iterable[nn.Parameter]], Optimizer]
 _LEARNING_RATES = {"sgd": 0.05, "adam": 1e-3, "adamw": 1e-3}
 
 
+def learning_rate(settings: Settings) -> float:
+    """The learning rate that the settings mean."""
+    return settings.lr or _LEARNING_RATES[settings.update_rule]
+
+
 def build_optimizer(
     parameters: Iterable[nn.Parameter] | list[dict[str, Any]],
     settings: Settings,
@@ -35,9 +40,9 @@ def build_optimizer(
     if factory is not None:
         optimizer = factory(parameters)  # type: ignore[arg-type]
     else:
-        lr = settings.lr or _LEARNING_RATES[settings.optimizer]
+        lr = learning_rate(settings)
         decay = settings.weight_decay
-        if settings.optimizer == "sgd":
+        if settings.update_rule == "sgd":
             nesterov = settings.nesterov and settings.momentum > 0
             optimizer = torch.optim.SGD(
                 parameters,
@@ -47,7 +52,7 @@ def build_optimizer(
                 weight_decay=decay,
                 fused=True,  # one kernel an update: small networks on a CPU spend a tenth less time
             )
-        elif settings.optimizer == "adam":
+        elif settings.update_rule == "adam":
             optimizer = torch.optim.Adam(parameters, lr=lr, weight_decay=decay)
         else:
             optimizer = torch.optim.AdamW(parameters, lr=lr, weight_decay=decay)
@@ -69,7 +74,7 @@ def parameter_groups(network: nn.Module, trained: list[nn.Parameter], settings: 
     Raises:
         ConfigError: ``head_lr`` is neither a multiple nor a number.
     """
-    base = settings.lr or _LEARNING_RATES[settings.optimizer]
+    base = learning_rate(settings)
     head_factor = read_head_lr(settings.head_lr, base)
     decay_all = settings.decay_norms is True or (settings.decay_norms == "auto" and settings.weights is None)
     if head_factor == 1.0 and settings.layer_decay == 1.0 and decay_all:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from lessonplan.models.spec import parse
 from lessonplan.models.timm_adapter import timm_input, timm_names
 from lessonplan.models.transformers_adapter import transformers_input
 from lessonplan.pretrained import Match, NoMatch, begin_head, find_head, put_weights, read_weights
+from lessonplan.pretrained.files import digest_of
 from lessonplan.train.run_folder import load_config
 
 PRETRAINED = "pretrained"
@@ -139,7 +139,7 @@ def origin_of(model: str | nn.Module, weights: str) -> Origin:
         needs = InputNeeds()
         if known is not None and known.family == "timm":
             needs = InputNeeds.of_timm(timm_input(known.name))
-    identity = {"weights": stored.name, "digest": _digest(state)}
+    identity = {"weights": stored.name, "digest": digest_of(state)}
     return Origin(model, _plain(model), needs, identity, state, str(path))
 
 
@@ -165,12 +165,3 @@ def _plain(model: str | nn.Module) -> str | nn.Module:
 
 def _called(model: str | nn.Module) -> str:
     return model if isinstance(model, str) else type(model).__name__
-
-
-def _digest(state: dict[str, Tensor]) -> str:
-    content = hashlib.sha256()
-    for name in sorted(state):
-        tensor = state[name].contiguous()
-        content.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        content.update(tensor.flatten().view(torch.uint8).numpy().tobytes() if tensor.numel() else b"")
-    return content.hexdigest()[:16]

@@ -20,6 +20,7 @@ from lessonplan.network.accelerator import accelerators_of, is_accelerator, sync
 from lessonplan.network.counters import Counters
 from lessonplan.network.learner import Learner, Step, restart, soft
 from lessonplan.network.network import LossFunction, as_logits
+from lessonplan.network.passes import Passes
 from lessonplan.network.untouched import seeded, train_mode
 from lessonplan.plan import Plan
 from lessonplan.seeds import fold_seed
@@ -47,7 +48,8 @@ class NotFinite(LessonplanError):
 class Trainer:
     """One run: a network, its data, a plan and a budget.
 
-    ``fit`` is the way in; callbacks see this object. Public attributes: ``data``, ``plan``, ``budget``,
+    ``fit`` is the way in; callbacks see this object. ``priced`` says what passes through the model cost where it
+    is a part of a larger network. Public attributes: ``data``, ``plan``, ``budget``,
     ``settings``, ``state`` (everything that changes, see ``TrainingState``) and ``history`` (a record an epoch).
     """
 
@@ -64,9 +66,11 @@ class Trainer:
         loss: LossFunction | None = None,
         optimizer: OptimizerFactory | None = None,
         callbacks: Sequence[Callback] = (),
+        priced: Callable[[Passes], Passes] | None = None,
     ) -> None:
         self.data, self.plan, self.budget, self.settings, self.seed = data, plan, budget, settings, seed
         self.folder, self.callbacks = folder, callbacks
+        self._priced = priced or (lambda passes: passes)
         self.device = data.train.device
         self.batch_size, self.supply = prepare(
             plan, data, settings, seed, linear=loss is None and settings.loss == "ce"
@@ -222,14 +226,14 @@ class Trainer:
         if batch.weights is not None:
             target = target / target.sum(1, keepdim=True).clamp(min=1e-12)
         state.meter.add(step.losses, step.logits, target)
-        state.counters.trained(batch.passes or state.tuning.passes(len(mixed.x)))
+        state.counters.trained(self._priced(batch.passes or state.tuning.passes(len(mixed.x))))
         supply.observe(batch, step)
 
     def _count_supply(self) -> None:
         """Count what it took to come by a batch."""
         raw, passes = self.supply.spent()
         self.counters.raw_samples += raw
-        self.counters.passed(passes)
+        self.counters.passed(self._priced(passes))
         self.counters.count_epochs(len(self.data.train))
 
     def _logits(self, x: Tensor) -> Tensor:

@@ -139,7 +139,7 @@ class Tuning:
                 f"tune=last:{tune.last}: the network has {before} stages before its head: give at most that many"
             )
         if example is not None:
-            self._shares = _forward_shares(network, self._stages, example)
+            self._shares = forward_shares(network, self._stages, example)
         self.advance(0.0)
 
     def advance(self, progress: float) -> None:
@@ -198,8 +198,8 @@ class Tuning:
         return Passes(samples, round(samples * (1.0 + back)), samples, samples)
 
 
-def _forward_shares(network: nn.Module, parts: list[list[nn.Parameter]], example: Tensor) -> list[float]:
-    """The share of a forward pass that each stage takes, by multiplications."""
+def forward_shares(network: nn.Module, parts: list[list[nn.Parameter]], example: Tensor) -> list[float]:
+    """The share of a forward pass of ``example`` ``(1, ...)`` that each stage takes, by multiplications."""
     names = {id(p): name for name, p in network.named_parameters()}
     with asked(network), FlopCounterMode(display=False) as counter:
         network(example)

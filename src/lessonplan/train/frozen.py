@@ -1,0 +1,211 @@
+"""A head that trains alone sees features instead of pixels: the network before it is asked once a picture."""
+
+from __future__ import annotations
+
+import copy
+import math
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lessonplan.data import Data
+from lessonplan.data.augment import Augment
+from lessonplan.data.normalise import Normalise
+from lessonplan.data.view import View
+from lessonplan.errors import ConfigError
+from lessonplan.mix import Mix
+from lessonplan.network.passes import Passes
+from lessonplan.plan import Plan
+from lessonplan.pretrained import find_head
+from lessonplan.pretrained.features import Backbone, FeatureCache, FeatureKey, NoFeatures, cache_folder
+from lessonplan.pretrained.files import digest_of
+from lessonplan.settings import Settings
+from lessonplan.train.optimizer import learning_rate, read_head_lr
+from lessonplan.train.tuning import Tune, forward_shares, stages
+
+
+class FeatureSource:
+    """Features of a view's samples, as a source (:class:`lessonplan.data.Source`).
+
+    Args:
+        table: ``(n, F)`` of 16-bit floats.
+        of: the view whose labels they have.
+    """
+
+    in_memory = True
+
+    def __init__(self, table: Tensor, of: View) -> None:
+        self.table, self.labels = table, of.clean_labels
+        self.class_names = of.source.class_names
+        self.shape: tuple[int, ...] = (table.shape[1],)
+        self.fingerprint = of.source.fingerprint
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def read(self, rows: Tensor) -> Tensor:
+        """Features ``(B, F)`` float32."""
+        return self.table[rows].float()
+
+
+class FeatureView(View):
+    """Features in place of a view's inputs; with several, another augmented view of a sample every epoch.
+
+    Args:
+        features: ``(views, n, F)`` of 16-bit floats; the first are of inputs as they are.
+        of: the view that they were made from.
+    """
+
+    def __init__(self, features: Tensor, of: View) -> None:
+        self._features, self._changes = features, len(features) > 1
+        self._sample_rows = of.rows
+        length = features.shape[2]
+        super().__init__(
+            FeatureSource(features[0], of),
+            torch.arange(len(of)),
+            normalise=Normalise(torch.zeros(length), torch.ones(length), 1.0),
+            seed=of.seed,
+            device=of.device,
+            workers=0,
+            noise=of.noise,
+        )
+
+    def _place(self, device: torch.device) -> None:
+        super()._place(device)
+        self._store = None
+        self._table = self._features.to(device)
+        self._turn = self._sample_rows.to(device)
+
+    def fetch(self, indices: Tensor, epoch: int = 0) -> tuple[Tensor, Tensor]:
+        """Features ``(B, F)`` float32 and labels by position; see ``View``."""
+        at = indices.to(self.device, non_blocking=True)
+        views = len(self._table)
+        x = self._table[(epoch + self._turn[at]) % views, at] if self._changes else self._table[0, at]
+        return x.float(), self._places[1][at]
+
+    def batches(self, index_batches: Iterable[Tensor], epoch: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+        """The same as :meth:`fetch` for each batch of indices."""
+        return (self.fetch(indices, epoch) for indices in index_batches)
+
+    def with_augment(self, augment: Augment | None) -> View:
+        """The same features; without augmentation, those of inputs as they are."""
+        other = copy.copy(self)
+        other._changes = self._changes and augment is not None
+        return other
+
+
+@dataclass
+class OnFeatures:
+    """What trains in place of a network whose head alone trains.
+
+    Attributes:
+        head: of the network; trained in place.
+        data: features of the data.
+        settings: those that a head by itself has.
+        share: of the network's forward pass that the head takes.
+        spent: passes through the network that the training features took.
+    """
+
+    head: nn.Module
+    data: Data
+    settings: Settings
+    share: float
+    spent: Passes
+
+    def priced(self, passes: Passes) -> Passes:
+        """What passes through the head alone cost, rounded up."""
+        return passes._replace(cost=math.ceil(passes.cost * self.share))
+
+
+def on_features(network: nn.Module, data: Data, plan: Plan, settings: Settings) -> OnFeatures | None:
+    """Features in place of pixels, where the head alone trains and nothing happens to pixels; else None.
+
+    Every sample is seen once (``feature_views``: several times, augmented behind the first), whatever the plan and
+    the budget; features of other runs with the same weights and pictures are taken from the cache. Mixing is then
+    mixing of features: manifold mixup at the last layer (Verma et al. 2019).
+
+    Args:
+        network: on any device; is moved to the data's.
+        data, plan, settings: of the run.
+
+    Raises:
+        ConfigError: features are asked for (``features="cached"``, ``fit_head``), and cannot be had.
+    """
+    asked_for = settings.features == "cached" or settings.fit_head != "train"
+    if Tune.parse(settings.tune).kind != "head":
+        if asked_for:
+            raise ConfigError(
+                f"tune={settings.tune} changes what features come from: give tune=head, or features='auto' and"
+                " fit_head='train'"
+            )
+        return None
+    if settings.features == "off":
+        if asked_for:
+            raise ConfigError("fit_head needs features: give features='auto', or fit_head='train'")
+        return None
+    try:
+        _check_plan(plan)
+        head = find_head(network, settings.head)
+        backbone = Backbone(network.to(data.train.device), head)
+        length = backbone.length(data.train.fetch(torch.arange(min(2, len(data.train))))[0])
+        _check_mix(plan.mix, length, data)
+    except NoFeatures as reason:
+        if asked_for:
+            raise ConfigError(f"features cannot be computed once and kept: {reason}") from None
+        print(f"lessonplan: features are not cached: {reason}", file=sys.stderr)
+        return None
+    views = settings.feature_views
+    parts = {name: view for name in ("train", "val", "test") if (view := getattr(data, name)) is not None}
+    weights = digest_of({k: v for k, v in network.state_dict().items() if not k.startswith(f"{head}.")})
+    made: dict[str, Any] = {}
+    for name, view in parts.items():
+        several = views if name == "train" else 1
+        key = FeatureKey(
+            f"{weights} {type(network).__qualname__} {view.device.type}",
+            data.preprocessing.to_dict(),
+            f"{view.augment} {view.seed}" if several > 1 else None,
+        )
+        folder = cache_folder(settings.feature_cache) / key.name(view.source.fingerprint)
+        made[name] = FeatureView(
+            FeatureCache(folder, len(view.source), length, several).read(view, backbone), view
+        )
+    example = data.train.fetch(torch.zeros(1, dtype=torch.int64))[0]
+    share = forward_shares(network, stages(network, head), example)[-1]
+    for parameter in network.parameters():
+        parameter.requires_grad_(False)
+    for parameter in backbone.head.parameters():
+        parameter.requires_grad_(True)
+    base = learning_rate(settings)
+    alone = settings.model_copy(
+        update={
+            "tune": "all",
+            "head": None,
+            "lr": base * read_head_lr(settings.head_lr, base),
+            "head_lr": "1x",
+            "layer_decay": 1.0,
+            "channels_last": False,
+        }
+    )
+    seen = views * len(data.train)
+    return OnFeatures(
+        backbone.head, replace(data, **made, shape=(length,)), alone, share, Passes(0, seen, seen, 0)
+    )
+
+
+def _check_plan(plan: Plan) -> None:
+    """Raise NoFeatures where pixels are needed at every step."""
+    if plan.mix is not None and plan.mix.needs_network():
+        raise NoFeatures(f"{plan.mix} mixes pixels or hidden stages")
+
+
+def _check_mix(mix: Mix | None, length: int, data: Data) -> None:
+    if mix is None:
+        return
+    try:
+        copy.deepcopy(mix).rehearse(torch.zeros(8, length), data.train.labels[:1].expand(8))
+    except ConfigError:
+        raise NoFeatures(f"{mix} mixes pixels") from None
