@@ -171,6 +171,8 @@ MISTAKES = [
     ("preview --out {new}.jpeg2", ".png"),
     ("predict {new} {file}", "no folder of a run"),
     ("predict {new}", "FILE_OR_FOLDER"),
+    ("export {new}", "no folder of a run"),
+    ("export {new} --opset new", "'new'"),
     ("reproduce thesis31 --out {new}", "did you mean 'thesis-3.1'"),
     ("reproduce thesis-3.1 --scale huge --out {new}", "'smoke'"),
     ("reproduce thesis-3.1 --scale paper --out {new}", "CIFAR-10"),

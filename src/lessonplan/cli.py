@@ -19,6 +19,7 @@ COMMANDS = {
     "preview": "Draw mixed images with their labels.",
     "order": "Search the best order of a few batches: every permutation, epoch after epoch.",
     "predict": "Classify images or recordings with a trained network.",
+    "export": "Write a trained network as an ONNX file.",
     "evaluate": "Judge a trained network: attacks, test-time sums, out-of-distribution, localisation.",
     "recipes": "List the experiments that can be reproduced.",
     "reproduce": "Run an experiment of the sources, beside the sources' numbers.",

@@ -9,6 +9,7 @@ from typing import Any, get_type_hints
 from lessonplan.commands.check import Check
 from lessonplan.commands.compare import Compare
 from lessonplan.commands.evaluate import Evaluate
+from lessonplan.commands.export import Export
 from lessonplan.commands.order import Order
 from lessonplan.commands.predict import Predict
 from lessonplan.commands.preview import Preview
@@ -29,6 +30,7 @@ COMMAND_TYPES: dict[str, Any] = {
     "evaluate": Evaluate,
     "order": Order,
     "predict": Predict,
+    "export": Export,
     "recipes": Recipes,
     "reproduce": Reproduce,
     "report": Report,

@@ -61,6 +61,46 @@ class Classifier:
         """The most probable class of each image, by name."""
         return [self.class_names[i] for i in self.predict(images).argmax(1).tolist()]
 
+    def export(
+        self, path: str | Path, *, preprocessing: bool = False, opset: int | None = None, force: bool = False
+    ) -> str:
+        """Write an ONNX file (extra ``lessonplan[onnx]``) for batches of any size N.
+
+        Its input is ``input``, ``(N, *shape)``; its outputs are ``logits`` and ``probabilities``, float32
+        ``(N, C)``. ``metadata_props["lessonplan"]`` is JSON: ``version``, ``takes``, ``preprocessing_inside``,
+        ``class_names`` and what ``Preprocessing.from_dict`` reads (``shape``, ``mean``, ``std``, ...). Nothing is
+        written unless ONNX Runtime computes the network's logits from it.
+
+        Args:
+            path: the file; its folder is made.
+            preprocessing: the graph takes uint8 pixels 0 to 255 of the run's size (raw float32 features, for a
+                network of features) and normalises them, as ``predict`` does behind decoding and resizing;
+                without it, it takes float32 as ``self.preprocessing`` gives it. Recordings come as spectrograms
+                in both.
+            opset: version of ONNX's operators; None: PyTorch's default. 18 and higher will do, lower ones for a
+                few simple networks.
+            force: replace a file that is there.
+
+        Returns:
+            What the file takes, in words.
+
+        Raises:
+            ConfigError: a file that is there, missing packages, an opset that will not do, a network with an
+                operator that ONNX lacks, or one whose ONNX file would give other logits.
+            DataError: the disk refuses the file.
+        """
+        from lessonplan.train.onnx_file import write_onnx
+
+        return write_onnx(
+            Path(path),
+            self.model,
+            self.preprocessing,
+            self.class_names,
+            inside=preprocessing,
+            opset=opset,
+            force=force,
+        )
+
 
 def load(run: str | Path, model: nn.Module | None = None, device: str = "cpu") -> Classifier:
     """A finished run as a classifier.

@@ -1,0 +1,36 @@
+"""``lessonplan export``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+
+@dataclass(frozen=True)
+class Export:
+    """Options of ``lessonplan export``."""
+
+    trained: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
+    """folder of a finished run"""
+    out: Path = Path("model.onnx")
+    """ONNX file to write; takes batches of any size, gives logits and probabilities; needs lessonplan[onnx]"""
+    preprocessing: bool = False
+    """the file takes uint8 pixels of the run's size and normalises them; normalised float32 if not given"""
+    opset: int | None = None
+    """version of ONNX's operators; PyTorch's default if not given"""
+    force: bool = False
+    """replace a file that is there"""
+
+    def run(self) -> int:
+        """Write the file, say what it takes."""
+        from lessonplan.train import load
+
+        classifier = load(self.trained)
+        takes = classifier.export(self.out, preprocessing=self.preprocessing, opset=self.opset, force=self.force)
+        print(
+            f"{self.out}: takes {takes}; gives logits and probabilities of {len(classifier.class_names)} classes"
+        )
+        return 0
