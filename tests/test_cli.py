@@ -134,6 +134,9 @@ MISTAKES = [
     ("compare --out {new} --methods plans.yaml", "plans.yaml does not exist"),
     ("compare --out {new} --model tyni", "did you mean 'tiny'"),
     ("compare --out {new} --model lenet", "16 x 16"),
+    ("lr --from 10 --to 1 --out {new}", "from 10 to 1 is none"),
+    ("lr --steps 3 --out {new}", "at least 10"),
+    ("lr --form 1", "did you mean '--from'"),
     ("compare --out {new} --budget 20", "'20ep'"),
     ("compare --out {new} --seeds some", "--seeds 'some'"),
     ("compare --out {new} --seeds 0", "at least one seed"),
@@ -210,6 +213,21 @@ def test_a_mistake_reads_the_same_where_the_terminal_has_no_frames(tmp_path: Pat
         "lessonplan: Error parsing --level: could not convert string to float: 'high'"
         " (lessonplan compare --help shows what can be given)\n"
     )
+
+
+def test_lr(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "lr"
+    line = f"lr --model fcnet-16 --mix mixup --from 1e-5 --to 1 --steps 60 --keep best --threads 1 --out {out}"
+    assert run_main(line) == 0
+    said = capsys.readouterr().out.splitlines()
+    found = json.loads((out / "lr.json").read_text())
+    assert said[0].startswith(f"Suggested learning rate: {found['suggested']:.2g}")
+    assert said[-1] == f"page: {out / 'index.html'}"
+    assert {path.name for path in out.iterdir()} == {"index.html", "lr.json", "lr.png"}
+    assert found["config"]["data"]["sizes"]["val"] > 0
+    assert run_main(f"report {out}") == 0
+    assert run_main("lr --model fcnet-16 --steps 10 --to 1e-5 --threads 1") == 0
+    assert "No learning rate can be suggested: the loss never falls" in capsys.readouterr().out
 
 
 def test_compare(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

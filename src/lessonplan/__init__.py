@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from lessonplan.lab import compare, reproduce
     from lessonplan.plan import Plan
     from lessonplan.supply.loops import batches
-    from lessonplan.train import Budget, Callback, Classifier, Run, fit, load
+    from lessonplan.train import Budget, Callback, Classifier, Run, find_lr, fit, load
 
 __all__ = [
     "Budget",
@@ -28,6 +28,7 @@ __all__ = [
     "compare",
     "data",
     "evaluate",
+    "find_lr",
     "fit",
     "ideas",
     "load",
@@ -47,6 +48,7 @@ _HOMES = {
     "Run": "lessonplan.train",
     "batches": "lessonplan.supply.loops",
     "compare": "lessonplan.lab",
+    "find_lr": "lessonplan.train",
     "fit": "lessonplan.train",
     "load": "lessonplan.train",
     "reproduce": "lessonplan.lab",

@@ -15,6 +15,7 @@ from lessonplan.errors import ConfigError, LessonplanError, unknown
 COMMANDS = {
     "compare": "Compare training procedures over several seeds, paired and at equal compute.",
     "train": "Train one network; run again to resume.",
+    "lr": "Find a learning rate: train a few steps while it rises, and see where the loss falls.",
     "check": "Try a mix, filter, selector, order or network of your own.",
     "preview": "Draw mixed images with their labels.",
     "order": "Search the best order of a few batches: every permutation, epoch after epoch.",

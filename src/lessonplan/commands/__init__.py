@@ -10,6 +10,7 @@ from lessonplan.commands.check import Check
 from lessonplan.commands.compare import Compare
 from lessonplan.commands.evaluate import Evaluate
 from lessonplan.commands.export import Export
+from lessonplan.commands.lr import Lr
 from lessonplan.commands.order import Order
 from lessonplan.commands.predict import Predict
 from lessonplan.commands.preview import Preview
@@ -20,11 +21,13 @@ from lessonplan.settings import Settings
 
 __all__ = ["COMMAND_TYPES", "option_names"]
 
-_SPELLED_OTHERWISE = {"network": "run"}  # fields whose option could not be a field beside the method run
+# Fields whose option could not be a field: beside the method run, or a word of Python.
+_SPELLED_OTHERWISE = {"network": "run", "lowest": "from", "highest": "to"}
 
 COMMAND_TYPES: dict[str, Any] = {
     "compare": Compare,
     "train": Train,
+    "lr": Lr,
     "check": Check,
     "preview": Preview,
     "evaluate": Evaluate,

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
 from lessonplan.data.kinds import spellings
 from lessonplan.errors import ConfigError
 from lessonplan.settings import Settings
+
+if TYPE_CHECKING:
+    from lessonplan.data import Data
 
 Flat = tyro.conf.arg(name="")
 DEFAULTS = Settings()
@@ -54,6 +57,17 @@ class DataOptions:
 
 
 DATA_DEFAULTS = DataOptions()
+
+
+def load_for(model: str, source: DataOptions, settings: Settings, seed: int) -> Data:
+    """The data that the options name, as the network's weights ask for them, where it will train."""
+    from lessonplan.data import load
+    from lessonplan.network.accelerator import resolve_device
+    from lessonplan.train.origin import origin_of
+
+    device = resolve_device(settings.device)
+    needs = origin_of(model, settings.weights).needs if settings.weights is not None else None
+    return load(source.data, seed=seed, device=device, input=needs, **source.loading())
 
 
 def given_settings(settings: Settings) -> dict[str, Any]:

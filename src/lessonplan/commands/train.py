@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from lessonplan.commands.common import DATA_DEFAULTS, DEFAULTS, DataOptions, Flat
+from lessonplan.commands.common import DATA_DEFAULTS, DEFAULTS, DataOptions, Flat, load_for
 from lessonplan.settings import Settings
 
 
@@ -36,21 +36,14 @@ class Train:
 
     def run(self) -> int:
         """Train, write the run's page, say how well it went."""
-        from lessonplan.data import load
-        from lessonplan.network.accelerator import resolve_device
         from lessonplan.plan import Plan
         from lessonplan.report import write_run
         from lessonplan.train import fit
         from lessonplan.train.loggers import loggers
-        from lessonplan.train.origin import origin_of
 
-        device = resolve_device(self.settings.device)
-        weights = self.settings.weights
-        needs = origin_of(self.model, weights).needs if weights is not None else None
-        data = load(self.source.data, seed=self.seed, device=device, input=needs, **self.source.loading())
         run = fit(
             self.model,
-            data,
+            load_for(self.model, self.source, self.settings, self.seed),
             Plan.from_texts(select=self.select, order=self.order, mix=self.mix),
             self.budget,
             seed=self.seed,

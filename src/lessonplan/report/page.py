@@ -8,6 +8,7 @@ from urllib.parse import quote
 from lessonplan.errors import DataError
 from lessonplan.report.comparison import comparison_context
 from lessonplan.report.evaluation import write_evaluation
+from lessonplan.report.lr import write_lr
 from lessonplan.report.ordering import write_ordering
 from lessonplan.report.reading import read_json, read_results, read_run
 from lessonplan.report.render import write_page
@@ -76,7 +77,7 @@ def write_overview(folder: Path) -> Path:
 
 def write_pages(folder: Path) -> Path:
     """Write the pages of any folder of ours again: of several comparisons, of one, of a run,
-    of a search, or of an evaluation.
+    of a search, of an evaluation, or of a range test.
 
     Returns:
         The page to begin with.
@@ -87,6 +88,8 @@ def write_pages(folder: Path) -> Path:
     folder = Path(folder)
     if (folder / "evaluation.json").exists():
         return write_evaluation(folder)
+    if (folder / "lr.json").exists():
+        return write_lr(folder)
     if (folder / "ordering.json").exists():
         return write_ordering(folder)
     if (folder / "overview.json").exists():

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import copy
-import sys
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,26 +15,20 @@ import torch
 from torch import Tensor, nn
 
 from lessonplan.data import Data
-from lessonplan.data import load as load_data
 from lessonplan.errors import ConfigError, LessonplanWarning
 from lessonplan.evaluate.classification import classification_metrics, detailed_metrics, parameter_norm
 from lessonplan.files import write_atomically
-from lessonplan.mix import Mix
-from lessonplan.models import build_model, count_parameters
-from lessonplan.network.accelerator import device_of, is_accelerator, resolve_device, same_device
+from lessonplan.models import count_parameters
 from lessonplan.network.network import LossFunction
 from lessonplan.plan import Plan
-from lessonplan.seeds import fold_seed
-from lessonplan.settings import Settings
+from lessonplan.train.beginning import begin, lent
 from lessonplan.train.budget import Budget
 from lessonplan.train.callbacks import Callback
-from lessonplan.train.frozen import on_features
+from lessonplan.train.frozen import trainee
 from lessonplan.train.holdout import give_holdouts
-from lessonplan.train.identity import run_config
 from lessonplan.train.lock import sole_user
 from lessonplan.train.metrics import predict_view
 from lessonplan.train.optimizer import OptimizerFactory
-from lessonplan.train.origin import Origin, origin_of
 from lessonplan.train.progress import ProgressLine
 from lessonplan.train.run_folder import RunFolder, read_metrics
 from lessonplan.train.selection_note import SelectionNote
@@ -107,34 +99,10 @@ def fit(
     >>> 0.0 <= run.result["test"]["accuracy"] <= 1.0
     True
     """
-    own_loss, own_optimizer = _unless_text(loss), _unless_text(optimizer)
-    if own_loss is None:
-        settings["loss"] = loss
-    if own_optimizer is None:
-        settings["optimizer"] = optimizer
-    chosen = Settings.make(**settings)
-    plan = Plan.parse(plan) if isinstance(plan, str) else plan or Plan()
-    # A mix is given back as it was (it may be attached to other things); the others are copied.
-    plan = Plan(copy.deepcopy(plan.select), copy.deepcopy(plan.order), plan.mix)
     budget = Budget.parse(budget)
-    device = _place(chosen.device, model, data)
-    origin = origin_of(model, chosen.weights) if chosen.weights is not None else None
-    if isinstance(data, str):
-        data = load_data(data, seed=seed, device=device, input=origin.needs if origin is not None else None)
-    else:
-        data = data.on(device) if origin is None else data.on(device).as_asked(origin.needs)
-    model = model if origin is None else origin.plain
-    config = run_config(
-        model,
-        data,
-        plan,
-        budget,
-        chosen,
-        seed,
-        loss=own_loss,
-        optimizer=own_optimizer,
-        weights=origin.identity if origin is not None else None,
-    )
+    begun = begin(model, data, plan, seed=seed, loss=loss, optimizer=optimizer, settings=settings)
+    chosen, plan, data = begun.settings, begun.plan, begun.data
+    config = begun.config(budget)
     folder = RunFolder(Path(out), config) if out is not None else None
     finished = folder.result() if folder is not None and folder.spent is None else None
     if folder is not None and folder.spent is not None:
@@ -147,33 +115,32 @@ def fit(
             stacklevel=2,
         )
     if folder is not None and finished is not None:
-        network = _network(model, data, seed)
+        network = begun.plain_network()
         _load_weights(network, folder.path)
-        network.to(device)
+        network.to(begun.device)
         return Run(network.eval(), finished, read_metrics(folder.path), folder.path)
-    network = _network(model, data, seed) if origin is None else _begun(origin, data, seed, chosen.head)
+    network = begun.network()
     _check_new(network, folder)
     threads = torch.get_num_threads()
     torch.set_num_threads(chosen.threads or threads)
     try:
-        features = on_features(network, data, plan, chosen)
-        give_holdouts(plan, data if features is None else features.data)
-        with _lent(plan):
+        trained = trainee(network, data, plan, chosen)
+        give_holdouts(plan, trained.data)
+        with lent(plan):
             trainer = Trainer(
-                network if features is None else features.head,
-                data if features is None else features.data,
+                trained.network,
+                trained.data,
                 plan,
                 budget,
-                chosen if features is None else features.settings,
+                trained.settings,
                 seed=seed,
                 folder=folder,
-                loss=own_loss,
-                optimizer=own_optimizer,
+                loss=begun.loss,
+                optimizer=begun.optimizer,
                 callbacks=[*callbacks, ProgressLine(), SelectionNote()],
-                priced=features.priced if features is not None else None,
+                priced=trained.priced,
             )
-            if features is not None:
-                trainer.counters.passed(features.spent)
+            trainer.counters.passed(trained.spent)
             with sole_user(folder.path) if folder is not None else nullcontext():
                 try:
                     if chosen.fit_head == "train":
@@ -183,7 +150,7 @@ def fit(
                 finally:
                     if trainer.counters.steps:
                         _trained.add(network)
-                return _finish(trainer, network if features is not None else None)
+                return _finish(trainer, trained.whole)
     finally:
         torch.set_num_threads(threads)
         data.close()
@@ -213,64 +180,6 @@ def _check_new(network: nn.Module, folder: RunFolder | None) -> None:
                 f"the network's state_dict holds more than tensors ({', '.join(odd[:3])}), which"
                 " weights.safetensors cannot: leave out out=..., or take it from get_extra_state"
             )
-
-
-@contextmanager
-def _lent(plan: Plan) -> Iterator[None]:
-    """Give a plan back as it was, so that it can be used again: stages at their start, classes unset."""
-    mixes = list(_with_children(plan.mix)) if plan.mix is not None else []
-    before = [(mix, mix.num_classes, mix.state_dict()) for mix in mixes]
-    try:
-        yield
-    finally:
-        for mix, num_classes, state in before:
-            mix.num_classes = num_classes
-            mix.load_state_dict(state)
-
-
-def _with_children(mix: Mix) -> Iterator[Mix]:
-    yield mix
-    for child in mix.children():
-        yield from _with_children(child)
-
-
-def _place(setting: str, model: str | nn.Module, data: str | Data) -> torch.device:
-    """Where a run works: where the setting says, else where the network is, or where its data were put.
-
-    Data that were loaded without a device follow.
-
-    Raises:
-        ConfigError: the data were put somewhere else.
-    """
-    put = data.train.device if isinstance(data, Data) and data.placed else None
-    if setting == "auto":
-        given = device_of(model) if isinstance(model, nn.Module) else None
-        if given is not None and is_accelerator(given):
-            return given
-        return put if put is not None else resolve_device("auto")
-    device = resolve_device(setting)
-    if put is not None and not same_device(put, device):
-        raise ConfigError(f"the data are on {put} and the setting device is {setting!r}: load them there")
-    return device
-
-
-def _network(model: str | nn.Module, data: Data, seed: int) -> nn.Module:
-    if isinstance(model, nn.Module):
-        return model
-    return build_model(model, shape=data.shape, num_classes=data.num_classes, seed=fold_seed(seed, "weights"))
-
-
-def _begun(origin: Origin, data: Data, seed: int, head: str | None) -> nn.Module:
-    """A network with weights from elsewhere; what became of them is said."""
-    drawn = fold_seed(seed, "weights")
-    network, match = origin.network(shape=data.shape, num_classes=data.num_classes, seed=drawn, head=head)
-    print(f"lessonplan: weights of {origin.where}: {match or 'loaded, with a new head'}", file=sys.stderr)
-    return network
-
-
-def _unless_text(given: Any) -> Any:
-    """A function that the user gave, or None for the name of one of ours."""
-    return None if isinstance(given, str) else given
 
 
 def _load_weights(network: nn.Module, folder: Path) -> None:

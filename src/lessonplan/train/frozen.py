@@ -6,7 +6,7 @@ import copy
 import math
 import sys
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -99,30 +99,32 @@ class FeatureView(View):
 
 
 @dataclass
-class OnFeatures:
-    """What trains in place of a network whose head alone trains.
+class Trainee:
+    """What is trained, and on what: a network on its data, or its head on features.
 
     Attributes:
-        head: of the network; trained in place.
-        data: features of the data.
-        settings: those that a head by itself has.
-        share: of the network's forward pass that the head takes.
-        spent: passes through the network that the training features took.
+        network: the module that trains, in place.
+        data: what it sees.
+        settings: those that it has.
+        whole: the network that it is the head of, or None.
+        spent: passes through the whole that the training features took.
+        share: of the whole's forward pass that it takes.
     """
 
-    head: nn.Module
+    network: nn.Module
     data: Data
     settings: Settings
-    share: float
-    spent: Passes
+    whole: nn.Module | None = None
+    spent: Passes = field(default_factory=Passes)
+    share: float = 1.0
 
     def priced(self, passes: Passes) -> Passes:
-        """What passes through the head alone cost, rounded up."""
-        return passes._replace(cost=math.ceil(passes.cost * self.share))
+        """What passes through it cost, rounded up."""
+        return passes if self.whole is None else passes._replace(cost=math.ceil(passes.cost * self.share))
 
 
-def on_features(network: nn.Module, data: Data, plan: Plan, settings: Settings) -> OnFeatures | None:
-    """Features in place of pixels, where the head alone trains and nothing happens to pixels; else None.
+def trainee(network: nn.Module, data: Data, plan: Plan, settings: Settings) -> Trainee:
+    """The head on features, where it alone trains and nothing happens to pixels; else the network on its data.
 
     Every sample is seen once (``feature_views``: several times, augmented behind the first), whatever the plan and
     the budget; features of other runs with the same weights and pictures are taken from the cache. Mixing is then
@@ -142,11 +144,11 @@ def on_features(network: nn.Module, data: Data, plan: Plan, settings: Settings) 
                 f"tune={settings.tune} changes what features come from: give tune=head, or features='auto' and"
                 " fit_head='train'"
             )
-        return None
+        return Trainee(network, data, settings)
     if settings.features == "off":
         if asked_for:
             raise ConfigError("fit_head needs features: give features='auto', or fit_head='train'")
-        return None
+        return Trainee(network, data, settings)
     try:
         _check_plan(plan)
         head = find_head(network, settings.head)
@@ -157,7 +159,7 @@ def on_features(network: nn.Module, data: Data, plan: Plan, settings: Settings) 
         if asked_for:
             raise ConfigError(f"features cannot be computed once and kept: {reason}") from None
         print(f"lessonplan: features are not cached: {reason}", file=sys.stderr)
-        return None
+        return Trainee(network, data, settings)
     views = settings.feature_views
     parts = {name: view for name in ("train", "val", "test") if (view := getattr(data, name)) is not None}
     weights = digest_of({k: v for k, v in network.state_dict().items() if not k.startswith(f"{head}.")})
@@ -191,9 +193,8 @@ def on_features(network: nn.Module, data: Data, plan: Plan, settings: Settings) 
         }
     )
     seen = views * len(data.train)
-    return OnFeatures(
-        backbone.head, replace(data, **made, shape=(length,)), alone, share, Passes(0, seen, seen, 0)
-    )
+    on = replace(data, **made, shape=(length,))
+    return Trainee(backbone.head, on, alone, network, Passes(0, seen, seen, 0), share)
 
 
 def _check_plan(plan: Plan) -> None:

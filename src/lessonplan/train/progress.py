@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -14,9 +15,14 @@ if TYPE_CHECKING:
 
 
 class ProgressLine(Callback):
-    """Share of the budget, time left, loss and accuracy; silent unless standard error is a terminal."""
+    """Share of the budget, time left, loss and accuracy; silent unless standard error is a terminal.
 
-    def __init__(self) -> None:
+    Args:
+        share: what is done of all, in [0, 1], where that is not the budget's affair.
+    """
+
+    def __init__(self, share: Callable[[Trainer], float] | None = None) -> None:
+        self._share = share or (lambda trainer: trainer.progress)
         self._console = Console(stderr=True)
         self._progress: Progress | None = None
 
@@ -31,7 +37,7 @@ class ProgressLine(Callback):
     def on_batch_end(self, trainer: Trainer) -> None:
         """Move the line."""
         if self._progress is not None:
-            self._progress.update(self._task, completed=min(trainer.progress, 1.0))
+            self._progress.update(self._task, completed=min(self._share(trainer), 1.0))
 
     def on_epoch_end(self, trainer: Trainer) -> None:
         """Say how training goes."""
