@@ -32,6 +32,7 @@ from lessonplan.train.budget import Budget
 from lessonplan.train.callbacks import Callback
 from lessonplan.train.holdout import give_holdouts
 from lessonplan.train.identity import run_config
+from lessonplan.train.judged import Judged
 from lessonplan.train.lock import sole_user
 from lessonplan.train.metrics import predict_view
 from lessonplan.train.optimizer import OptimizerFactory
@@ -272,7 +273,7 @@ def _load_weights(network: nn.Module, folder: Path) -> None:
 
 
 def _finish(trainer: Trainer) -> Run:
-    """Judge the network on validation and test data, and write weights and result."""
+    """Judge the network on validation and test data, and write weights, predictions and result."""
     network, data, counters = trainer.state.evaluated_model.eval(), trainer.data, trainer.counters
     result: dict[str, Any] = {
         "status": "finished",
@@ -289,13 +290,17 @@ def _finish(trainer: Trainer) -> Run:
             network, data.train.with_augment(None), channels_last=trainer.settings.channels_last
         )
         result["train_set"] = classification_metrics(logits, labels)
+    judged: Judged | None = None  # the test part, or without one the validation part
     for name, view in (("val", data.val), ("test", data.test)):
         if view is not None:
             logits, labels = predict_view(network, view, channels_last=trainer.settings.channels_last)
             result[name] = detailed_metrics(logits, labels)
+            judged = Judged(name, view, logits, labels, data.class_names)
     if trainer.folder is not None:
         # Copies, because the format refuses weights that share memory.
         state = {name: tensor.cpu().contiguous().clone() for name, tensor in network.state_dict().items()}
         write_atomically(trainer.folder.path / "weights.safetensors", safetensors.torch.save(state))
+        if judged is not None:
+            judged.write(trainer.folder.path)
         trainer.folder.finish(result)
     return Run(network, result, trainer.history, trainer.folder.path if trainer.folder is not None else None)
