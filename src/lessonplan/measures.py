@@ -14,24 +14,27 @@ JUDGED = {
 """What is measured of the test set and of the whole training set; ``loss_q90`` is the .9 quantile of the samples'
 losses."""
 OF_TEST, OF_TRAINING = ([f"{part}_{name}" for name in JUDGED] for part in ("test", "train"))
+BALANCED = {"test_balanced_accuracy": "Balanced accuracy %", "test_macro_f1": "Macro F1 %"}
+"""What is measured of the test set alone: the means of the classes' accuracies and of their F1."""
 COUNTERS = (
     "steps", "epochs", "samples", "raw_samples", "cost", "forwarded", "backpropagated", "seconds", "param_norm",
 )  # fmt: skip
 """What a run has used, and the norm of its weights."""
-RUN_COLUMNS = (*OF_TEST, "val_accuracy", "fluctuation", *OF_TRAINING, *COUNTERS)
+RUN_COLUMNS = (*OF_TEST, *BALANCED, "val_accuracy", "fluctuation", *OF_TRAINING, *COUNTERS)
 """What ``results.json`` holds of a run; ``fluctuation`` is the mean absolute change of the validation accuracy
 from one validation to the next."""
 
 _EVALUATED = {name for part in PARTS for name in (*part.shares, *part.numbers)}
 _SHARES = {
     *("test_accuracy", "val_accuracy", "train_accuracy", "fluctuation"),
+    *BALANCED,
     *(name for part in PARTS for name in part.shares),
 }
 _DERIVED = {f"{name}_{kind}" for name in JUDGED for kind in ("ratio", "gap")}
 _WORDS = {
     "fgsm": "FGSM", "bim": "BIM", "mim": "MIM", "pgd": "PGD", "autoattack": "AutoAttack", "ttsa": "test-time sums",
     "mi": "Mixup Inference", "ood": "other data", "tnr": "TNR", "tpr95": "TPR 95%", "auroc": "AUROC",
-    "top5": "top-5", "val": "validation", "train": "training",
+    "top5": "top-5", "f1": "F1", "val": "validation", "train": "training",
 }  # fmt: skip
 
 

@@ -53,8 +53,9 @@ class Settings(Strict):
     """Largest norm of the gradient."""
     keep: Literal["last", "best"] = "last"
     """Which weights a run ends with: the last ones or the best on validation data."""
-    watch: Literal["accuracy", "loss"] = "accuracy"
-    """The validation metric that decides (cascades, keep=best)."""
+    watch: Literal["accuracy", "loss", "balanced-accuracy", "macro-f1"] = "accuracy"
+    """The validation metric that decides (cascades, keep=best): accuracy, loss, balanced-accuracy or macro-f1
+    (the means of the classes' accuracies and of their F1: a rare class counts as much as a common one)."""
     evaluate_every: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
     """Epochs between validations; "auto": after as many sample passes as there are training samples."""
     evaluate_train: bool = False

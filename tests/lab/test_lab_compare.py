@@ -65,9 +65,14 @@ def test_the_folder_of_a_comparison(tmp_path: Path, small: Small) -> None:
     for row in rows:
         result = json.loads((tmp_path / row["folder"] / "result.json").read_text())
         assert float(row["test_accuracy"]) == result["test"]["accuracy"]
+        assert float(row["test_balanced_accuracy"]) == result["test"]["balanced_accuracy"]
+        assert float(row["test_macro_f1"]) == result["test"]["macro_f1"]
         assert int(row["samples"]) == result["samples"] == 200
     page = (tmp_path / "index.html").read_text()
     assert all(method["finding"].split(" is ")[0] in page for method in results["methods"])
+    for method in results["methods"]:
+        of_method = [float(row["test_macro_f1"]) for row in rows if row["method"] == method["name"]]
+        assert f"{100 * sum(of_method) / 2:.2f}</td>" in page
 
 
 def test_the_table_is_the_paired_statistics_of_the_runs(tmp_path: Path, small: Small, no_pages: None) -> None:

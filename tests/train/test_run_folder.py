@@ -18,7 +18,8 @@ def test_what_a_run_leaves(quick, outcome, tmp_path) -> None:
     folder = tmp_path / "a" / "run"
     assert run.folder == folder
     assert {f.name for f in folder.iterdir()} == {
-        "config.yaml", "metrics.jsonl", "checkpoints", "weights.safetensors", "result.json", ".lock"
+        "config.yaml", "metrics.jsonl", "checkpoints", "weights.safetensors", "result.json", ".lock",
+        "predictions.csv", "mistakes.json",
     }  # fmt: skip
     config = yaml.safe_load((folder / "config.yaml").read_text())
     assert (config["model"], config["budget"], config["seed"]) == ("fcnet-8", "12 steps", 7)

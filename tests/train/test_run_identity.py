@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import shutil
 from pathlib import Path
@@ -80,6 +81,16 @@ def test_settings_that_decide_nothing_are_no_part_of_a_comparison(tmp_path: Path
         lp.compare(methods, out=tmp_path / "c", settings={"lr": 0.3}, **options)
 
 
+def _measured_then(run: lp.Run) -> lp.Run:
+    """The run without what the code of format 1 did not measure, which its lines lack."""
+
+    def then(value):
+        later = ("balanced_accuracy", "macro_f1")
+        return {k: then(v) for k, v in value.items() if k not in later} if isinstance(value, dict) else value
+
+    return dataclasses.replace(run, history=[then(record) for record in run.history])
+
+
 @pytest.mark.parametrize("name", PLANS)
 def test_runs_of_format_1_go_on(quick, same_run, tmp_path, name) -> None:
     """Stopped halfway by the code before run formats were written into runs."""
@@ -87,7 +98,7 @@ def test_runs_of_format_1_go_on(quick, same_run, tmp_path, name) -> None:
     assert "format" not in (read_config(tmp_path / "run") or {})
     went_on = quick(PLANS[name], out=tmp_path / "run")
     anew = quick(PLANS[name], out=tmp_path / "anew")
-    same_run(went_on, anew)
+    same_run(_measured_then(went_on), _measured_then(anew))
     assert (read_config(tmp_path / "anew") or {})["format"] == RUN_FORMAT
 
 

@@ -7,6 +7,7 @@ import dataclasses
 
 import pytest
 import torch
+from sklearn import metrics
 
 import lessonplan as lp
 
@@ -94,6 +95,50 @@ def test_keep_best_restores_the_best(quick, hook, watch: str, lr: float) -> None
     assert 0 < best < 9, "the test needs a run that gets worse"
     assert _equal(run.model.state_dict(), kept[best])
     assert run.result["val"][watch] == pytest.approx(values[best])
+
+
+@pytest.fixture(scope="module")
+def uneven(arrays) -> lp.data.Data:
+    """One class is common, two are rare."""
+    (x, y), (x_test, y_test) = arrays(60, 3), arrays(10, 4)
+    kept = torch.cat([(y == 0).nonzero()[:, 0], (y == 1).nonzero()[:14, 0], (y == 2).nonzero()[:12, 0]])
+    return lp.data.load((x[kept], y[kept]), test=(x_test, y_test), val_fraction=0.5, augment="none")
+
+
+@pytest.mark.parametrize("watch", ["balanced-accuracy", "macro-f1"])
+def test_rare_classes_decide(quick, hook, uneven, watch: str) -> None:
+    """By scikit-learn's measure of what the network says after each epoch, not by the accuracy."""
+    score = {
+        "balanced-accuracy": metrics.balanced_accuracy_score,
+        "macro-f1": lambda true, said: metrics.f1_score(true, said, average="macro", zero_division=0),
+    }[watch]
+    kept, values = [], []
+
+    def judge(trainer) -> None:
+        kept.append(_weights(trainer))
+        trainer.model.eval()
+        with torch.no_grad():
+            said = trainer.model(uneven.val.fetch(torch.arange(len(uneven.val)))[0]).argmax(1)
+        trainer.model.train()
+        values.append(score(uneven.val.labels, said))
+
+    options = {"data": uneven, "keep": "best", "lr": 0.3, "schedule": "constant", "evaluate_every": 1}
+    run = quick(None, "10ep", watch=watch, callbacks=[hook(on_epoch_end=judge)], **options)
+    best = values.index(max(values))
+    accuracies = [record["val"]["accuracy"] for record in run.history]
+    assert best != accuracies.index(max(accuracies)), "the test needs a run where the accuracy decides otherwise"
+    assert _equal(run.model.state_dict(), kept[best])
+    stored = [record["val"][watch.replace("-", "_")] for record in run.history]
+    assert stored == pytest.approx(values)
+
+
+def test_a_cascade_hears_what_is_watched(quick, uneven, monkeypatch) -> None:
+    heard: list[float] = []
+    step = lp.mix.Cascade.step
+    monkeypatch.setattr(lp.mix.Cascade, "step", lambda self, value: (heard.append(value), step(self, value))[1])
+    run = quick("cascade:k=4,patience=2", "8ep", data=uneven, watch="macro-f1", evaluate_every=1)
+    assert heard == [record["val"]["macro_f1"] for record in run.history]
+    assert heard != [record["val"]["accuracy"] for record in run.history]
 
 
 def test_evaluation_cadence(quick) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import sys
-from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,6 +37,7 @@ class Predict:
         import torch
 
         from lessonplan.train import load
+        from lessonplan.train.judged import predicted_cells
 
         classifier = load(self.trained)
         sound = classifier.preprocessing.audio is not None
@@ -58,7 +58,8 @@ class Predict:
                     writer.writerow(["file", "class", "probability", *classifier.class_names])
                 rows = classifier.probabilities(torch.cat([x for _, x in read])).tolist()
                 for (path, _), row in zip(read, rows, strict=True):
-                    writer.writerow(_line(path, row, classifier.class_names))
+                    name, probability, each = predicted_cells(row, classifier.class_names)
+                    writer.writerow([printable(str(path)), name, probability, *each])
                 file.flush()  # what is done stays, whatever comes
                 classified += len(read)
         if not classified:
@@ -79,11 +80,6 @@ def _read(path: Path, classifier: Classifier) -> Tensor | None:
             f"lessonplan: {printable(str(path))} is left out: {str(error).partition(chr(10))[0]}", file=sys.stderr
         )
         return None
-
-
-def _line(path: Path, row: list[float], names: Sequence[str]) -> list[str]:
-    best = max(range(len(row)), key=row.__getitem__)
-    return [printable(str(path)), names[best], f"{row[best]:.6f}", *(f"{p:.6f}" for p in row)]
 
 
 def _files(path: Path, kind: str, endings: frozenset[str]) -> list[Path]:

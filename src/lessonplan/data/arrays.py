@@ -28,6 +28,7 @@ class TensorSource:
         labels: ``(N,)`` int64.
         class_names: one name per class.
         boxes: ``(N, 4)`` float32, where the object is: left, top, right, bottom in pixels. None: unknown.
+        files: what the files are called that the samples come from. None: they come from none.
 
     Raises:
         DataError: different lengths, no samples, or labels without a class name.
@@ -36,7 +37,12 @@ class TensorSource:
     in_memory = True
 
     def __init__(
-        self, data: Tensor, labels: Tensor, class_names: Sequence[str], boxes: Tensor | None = None
+        self,
+        data: Tensor,
+        labels: Tensor,
+        class_names: Sequence[str],
+        boxes: Tensor | None = None,
+        files: Sequence[str] | None = None,
     ) -> None:
         if len(data) != len(labels):
             raise DataError(f"{len(data)} samples but {len(labels)} labels: there must be one label per sample")
@@ -48,7 +54,7 @@ class TensorSource:
                 f"but there are {len(class_names)} class names"
             )
         self.data, self.labels, self.class_names = data, labels.to(torch.int64), tuple(class_names)
-        self.shape, self.boxes = tuple(data.shape[1:]), boxes
+        self.shape, self.boxes, self.files = tuple(data.shape[1:]), boxes, files
         self._keys = row_keys(data)
         self.fingerprint = fingerprint_of(self._keys, self.labels, self.class_names)
 
@@ -58,6 +64,10 @@ class TensorSource:
     def read(self, rows: Tensor) -> Tensor:
         """Samples of rows ``(B,)``: a copy."""
         return self.data.index_select(0, rows)
+
+    def file_names(self, rows: Tensor) -> list[str] | None:
+        """What the files of rows ``(B,)`` are called."""
+        return None if self.files is None else [self.files[i] for i in rows.tolist()]
 
     def content_keys(self) -> list[bytes]:
         """One key per sample, from its pixels."""

@@ -141,6 +141,13 @@ def content_keys(source: Source, chunk: int = 4096) -> list[bytes] | None:
     return [key for part in rows.split(chunk) for key in row_keys(source.read(part).cpu())]
 
 
+def file_names(source: Source, rows: Tensor) -> list[str] | None:
+    """What the files of rows ``(B,)`` are called, as paths below their folder; None where a source has none."""
+    known = getattr(source, "file_names", None)
+    names: list[str] | None = known(rows) if known is not None else None
+    return names
+
+
 def groups_of(keys: Sequence[bytes]) -> Tensor:
     """Number keys so that equal keys share a number (the first row that has it).
 

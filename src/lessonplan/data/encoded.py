@@ -193,6 +193,10 @@ class ImageSource:
                 raise bad_images([(self.images.name(i), why(e))], len(self)) from e
         return torch.from_numpy(out)
 
+    def file_names(self, rows: Tensor) -> list[str]:
+        """The names of the images of rows ``(B,)``."""
+        return [self.images.name(i) for i in self.keep[rows].tolist()]
+
     def content_keys(self) -> list[bytes]:
         """One key per image, from its file (:func:`file_key`)."""
         return self._keys
@@ -399,7 +403,8 @@ def _source(
     if not fits:
         return ImageSource(images, keep, part.labels[keep], part.class_names, shape, boxes, decoding)
     decoded = torch.from_numpy(data if len(good) == len(data) else data[good])
-    return TensorSource(decoded, part.labels[keep], part.class_names, boxes)
+    files = [images.name(i) for i in keep.tolist()]
+    return TensorSource(decoded, part.labels[keep], part.class_names, boxes, files)
 
 
 def _placed(

@@ -85,7 +85,7 @@ class _Layout:
 
     def take(self, part: Path, classes: list[Path]) -> Labelled:
         """Read class folders."""
-        found, others = _class_folders(part, classes)
+        found, others = _class_folders(part, classes, self.root)
         self.others += others
         self.read["classes" if part == self.root else part.name.lower()] = found
         return found
@@ -165,10 +165,11 @@ def class_folders(root: Path) -> Labelled:
     Raises:
         DataError: there are no subfolders, or one has no images.
     """
-    return _class_folders(root, subfolders(root))[0]
+    return _class_folders(root, subfolders(root), root)[0]
 
 
-def _class_folders(root: Path, classes: list[Path]) -> tuple[Labelled, Counter[str]]:
+def _class_folders(root: Path, classes: list[Path], above: Path) -> tuple[Labelled, Counter[str]]:
+    """The images of class folders of a part, called by their paths below what is above it."""
     if not classes:
         raise DataError(f"{root} has no subfolders: put the images of each class into a folder named after it")
     paths: list[Path] = []
@@ -185,4 +186,4 @@ def _class_folders(root: Path, classes: list[Path]) -> tuple[Labelled, Counter[s
         number = numbers.setdefault(printable(folder.name), len(numbers))
         paths += found.files
         labels += [number] * len(found.files)
-    return Labelled(Files(root, paths), torch.tensor(labels, dtype=torch.int64), tuple(numbers)), others
+    return Labelled(Files(above, paths), torch.tensor(labels, dtype=torch.int64), tuple(numbers)), others

@@ -46,7 +46,7 @@ def flat_part(part: Path, root: Path, class_names: tuple[str, ...]) -> Labelled 
     if not kept:
         raise DataError(f"the list of {part} names no picture of a class that training has")
     labels = torch.tensor([label for _, label in kept], dtype=torch.int64)
-    return Labelled(Files(part, [path for path, _ in kept]), labels, class_names)
+    return Labelled(Files(root, [path for path, _ in kept]), labels, class_names)
 
 
 def _annotated(root: Path, class_names: tuple[str, ...]) -> Labelled:

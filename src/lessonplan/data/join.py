@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from lessonplan.data.arrays import TensorSource
-from lessonplan.data.base import Parts, Source, content_keys, digest
+from lessonplan.data.base import Parts, Source, content_keys, digest, file_names
 from lessonplan.errors import DataError
 
 VALIDATION = ("validation", "val", "valid", "dev")
@@ -29,6 +29,9 @@ class _Relabelled:
 
     def read(self, rows: Tensor) -> Tensor:
         return self.source.read(rows)
+
+    def file_names(self, rows: Tensor) -> list[str] | None:
+        return file_names(self.source, rows)
 
     def content_keys(self) -> list[bytes] | None:
         return content_keys(self.source)
@@ -56,6 +59,15 @@ class _Joined:
         out[~behind], out[behind] = first, second
         return out
 
+    def file_names(self, rows: Tensor) -> list[str] | None:
+        behind = rows >= len(self.first)
+        first = file_names(self.first, rows[~behind])
+        second = file_names(self.second, rows[behind] - len(self.first))
+        if first is None or second is None:
+            return None
+        ahead, after = iter(first), iter(second)
+        return [next(after) if late else next(ahead) for late in behind.tolist()]
+
     def content_keys(self) -> list[bytes] | None:
         keys = [content_keys(source) for source in (self.first, self.second)]
         return None if keys[0] is None or keys[1] is None else keys[0] + keys[1]
@@ -66,7 +78,8 @@ def joined(first: Source, second: Source) -> Source:
     if isinstance(first, TensorSource) and isinstance(second, TensorSource):
         boxes = None if first.boxes is None or second.boxes is None else torch.cat([first.boxes, second.boxes])
         labels = torch.cat([first.labels, second.labels])
-        return TensorSource(torch.cat([first.data, second.data]), labels, first.class_names, boxes)
+        files = None if first.files is None or second.files is None else [*first.files, *second.files]
+        return TensorSource(torch.cat([first.data, second.data]), labels, first.class_names, boxes, files)
     return _Joined(first, second)
 
 

@@ -237,7 +237,7 @@ def _parts(
 
     def source(rows: Sequence[int]) -> TensorSource:
         labels = torch.tensor([number[layout.class_of(names[i])] for i in rows], dtype=torch.int64)
-        return TensorSource(images[list(rows)], labels, classes)
+        return TensorSource(images[list(rows)], labels, classes, files=[names[i] for i in rows])
 
     training = [i for i in keep if i < first_test]
     testing = [i for i in keep if i >= first_test]

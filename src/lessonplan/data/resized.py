@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lessonplan.data.base import Options, Parts, Source, content_keys, row_keys
+from lessonplan.data.base import Options, Parts, Source, content_keys, file_names, row_keys
 from lessonplan.data.pixels import Decoding, fit, place_box
 from lessonplan.errors import ConfigError
 
@@ -46,6 +46,10 @@ class Resized:
     def read(self, rows: Tensor) -> Tensor:
         """Images ``(B, C, H, W)`` uint8 of rows ``(B,)``."""
         return self._resized(rows) if self._held is None else self._held.index_select(0, rows)
+
+    def file_names(self, rows: Tensor) -> list[str] | None:
+        """What the files of rows ``(B,)`` are called."""
+        return file_names(self._source, rows)
 
     def content_keys(self) -> list[bytes]:
         """A key for every image, of its pixels before they were resized."""

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from lessonplan.data.augment import Augment
-from lessonplan.data.base import Source
+from lessonplan.data.base import Source, file_names
 from lessonplan.data.corrupt import NoisyLabels
 from lessonplan.data.normalise import Normalise
 from lessonplan.data.stream import Job, Stream, read
@@ -160,6 +160,10 @@ class View:
     def raw(self, indices: Tensor) -> Tensor:
         """Untouched samples ``(B, *shape)`` on the CPU: uint8 for images, float32 for features."""
         return self.source.read(self.rows[indices.cpu()])
+
+    def file_names(self, indices: Tensor) -> list[str] | None:
+        """What the files of samples are called, as paths below their folder; None where the source has none."""
+        return file_names(self.source, self.rows[indices.cpu()])
 
     def with_augment(self, augment: Augment | None) -> View:
         """The same rows under another augmentation; what lies on the device is shared."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from lessonplan.confusion import class_scores, scores_of
 
 _QUANTILES = {"loss_q50": 0.5, "loss_q90": 0.9, "loss_q99": 0.99}
 _CALIBRATION_BINS = 15
@@ -51,29 +53,47 @@ def loss_summary(losses: Tensor) -> dict[str, float]:
 
 
 def classification_metrics(logits: Tensor, labels: Tensor) -> dict[str, float]:
-    """Accuracy, cross-entropy losses and top-5 accuracy of logits ``(N, C)`` against labels ``(N,)``."""
+    """Accuracies, macro F1 and cross-entropy losses of logits ``(N, C)`` against labels ``(N,)``.
+
+    Balanced accuracy and macro F1 are scikit-learn's (``lessonplan.confusion.ClassScores``); they are made of
+    counts a class, so that they cost nothing beside the losses however many classes there are.
+    """
     labels = labels.to(logits.device)
     losses = F.cross_entropy(logits.double(), labels, reduction="none")
-    accuracy = (logits.argmax(1) == labels).double().mean().item()
+    predicted, classes = logits.argmax(1), logits.shape[1]
+    correct = predicted == labels
+    counts = [torch.bincount(of, minlength=classes).tolist() for of in (labels[correct], labels, predicted)]
+    scores = class_scores(*counts)
+    accuracy = correct.double().mean().item()
     top = logits.topk(min(5, logits.shape[1]), dim=1).indices
     top5 = (top == labels.unsqueeze(1)).any(1).double().mean().item()
-    return {"accuracy": accuracy, **loss_summary(losses), "top5": top5}
+    return {
+        "accuracy": accuracy,
+        **loss_summary(losses),
+        "top5": top5,
+        "balanced_accuracy": scores.balanced_accuracy,
+        "macro_f1": scores.macro_f1,
+    }
 
 
 def detailed_metrics(logits: Tensor, labels: Tensor) -> dict[str, Any]:
-    """As ``classification_metrics``, with calibration error, confusion matrix and accuracy of each class.
+    """As ``classification_metrics``, with calibration, confusion matrix, and each class' accuracy and scores.
 
-    The confusion matrix has a row for each true class and a column for each predicted one.
+    The confusion matrix has a row for each true class and a column for each predicted one; ``per_class`` holds
+    what ``lessonplan.confusion.ClassScores`` does, ``reliability`` what ``Reliability`` does.
     """
     classes, labels = logits.shape[1], labels.to(logits.device)
     predicted = logits.argmax(1)
     confusion = torch.bincount(labels * classes + predicted, minlength=classes**2).view(classes, classes)
     counts = confusion.sum(1)
     per_class = confusion.diagonal().double() / counts.clamp(min=1)
+    probabilities = logits.double().softmax(1)
     return {
         **classification_metrics(logits, labels),
-        "calibration_error": calibration_error(logits.double().softmax(1), labels),
+        "calibration_error": calibration_error(probabilities, labels),
+        "reliability": asdict(reliability(probabilities, labels)),
         "per_class_accuracy": [v if n else None for v, n in zip(per_class.tolist(), counts.tolist(), strict=True)],
+        "per_class": asdict(scores_of(confusion.tolist())),
         "confusion": confusion.tolist(),
     }
 

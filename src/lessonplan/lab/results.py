@@ -18,7 +18,7 @@ from lessonplan.lab.config import Comparison
 from lessonplan.lab.evaluation.comparing import compare_evaluations, flat
 from lessonplan.lab.job import Job, evaluation_row
 from lessonplan.lab.statistics import Difference, bootstrap_interval, compare_paired, t_interval
-from lessonplan.measures import COUNTERS, JUDGED, OF_TEST, OF_TRAINING, RUN_COLUMNS
+from lessonplan.measures import BALANCED, COUNTERS, JUDGED, OF_TEST, OF_TRAINING, RUN_COLUMNS
 from lessonplan.train.run_folder import read_metrics
 from lessonplan.train.usage import environment
 
@@ -44,6 +44,7 @@ def run_row(job: Job, root: Path, error: str | None) -> dict[str, Any]:
         "status": "failed" if error else "finished",
         **({"evaluation": evaluation_row(job)} if job.evaluation is not None else {}),
         **_judged(result, "test", "test"),
+        **{name: (result.get("test") or {}).get(name.removeprefix("test_")) for name in BALANCED},
         "val_accuracy": result.get("val", {}).get("accuracy"),
         "fluctuation": fluctuation(job.folder),
         **_judged(result, "train_set", "train"),
@@ -133,7 +134,7 @@ def _method(
         "mean": float(np.mean(values)) if values else None,
         "ci_t": t_interval(values, comparison.level),
         "ci_bootstrap": bootstrap_interval(values, comparison.level),
-        **{key: _mean([r[key] for r in finished]) for key in (*OF_TEST[1:], *OF_TRAINING, *COUNTERS)},
+        **{key: _mean([r[key] for r in finished]) for key in (*OF_TEST[1:], *BALANCED, *OF_TRAINING, *COUNTERS)},
         "difference": asdict(difference) if difference is not None else None,
         "finding": finding(name, values, difference, reference, len(rows)),
     }

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from lessonplan.measures import BALANCED
 from lessonplan.report import plots
 from lessonplan.report.axes import COST
 from lessonplan.report.comparison_curves import curve_panels, other_axes_panels
@@ -157,6 +158,11 @@ def comparison_context(folder: Path, results: Json) -> dict[str, Any]:
         }
         if measured(methods)
         else None,
+        "balanced": {
+            key: title
+            for key, title in BALANCED.items()
+            if any(number(method.get(key)) is not None for method in methods)
+        },
         "evaluated": evaluation_rows(methods),
         "backward_differs": backward_differs(methods),
         "scores": _score_panels(methods, reference, looks),

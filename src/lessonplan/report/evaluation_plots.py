@@ -9,7 +9,7 @@ from markupsafe import Markup
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from lessonplan.report.formatting import compact, listing, number
-from lessonplan.report.palette import ACCENT, MUTED, Style
+from lessonplan.report.palette import ACCENT, INK, MUTED, Style
 from lessonplan.report.svg import drawing, new_figure, to_svg
 
 Points = Sequence[Sequence[float]]
@@ -74,7 +74,9 @@ def curve(
 def reliability_diagram(
     counts: Sequence[int], confidences: Sequence[float | None], accuracies: Sequence[float | None]
 ) -> Markup | None:
-    """Accuracy by confidence as bars, beside the diagonal of a calibrated network.
+    """Accuracy by confidence as bars with the number of predictions above, points at their mean confidence.
+
+    The dashed line is the diagonal of a calibrated network.
 
     Args:
         counts: predictions in each equal bin.
@@ -96,13 +98,26 @@ def reliability_diagram(
             left = width * min(int(confidence / width), len(counts) - 1)
             shade = 0.25 + 0.65 * (n / largest) ** 0.5
             axes.bar(left, accuracy, width=0.94 * width, align="edge", color=ACCENT, alpha=shade)
+            axes.annotate(
+                compact(n),
+                (left + 0.47 * width, 101),
+                ha="center",
+                va="bottom",
+                color=MUTED,
+                fontsize=6.5,
+            )
+        points = np.asarray(known)
+        axes.plot(points[:, 0], points[:, 1], color=INK, marker="o", markersize=3.2, linewidth=1.0)
         axes.plot([0, 100], [0, 100], color=MUTED, linewidth=1.2, linestyle=(0, (3, 3)))
         axes.set_xlim(0, 100)
-        axes.set_ylim(0, 100)
+        axes.set_ylim(0, 109)  # room for the numbers
+        axes.set_yticks([0, 20, 40, 60, 80, 100])
         axes.set_xlabel("confidence (%)")
         axes.set_ylabel("accuracy (%)")
-        words = listing([f"{a:.0f} at {c:.0f}" for c, a, _ in known])
-        return to_svg(figure, "reliability", f"Accuracy in percent by confidence in percent: {words}.")
+        words = listing([f"{a:.0f} at {c:.0f} ({n})" for c, a, n in known])
+        return to_svg(
+            figure, "reliability", f"Accuracy in percent by confidence in percent (predictions): {words}."
+        )
 
 
 def confidences(shares: Mapping[str, tuple[Sequence[float], Style]]) -> Markup | None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 from markupsafe import Markup
 
 from lessonplan.report import run_plots
+from lessonplan.report.class_panels import class_panels, class_tables
 from lessonplan.report.formatting import MISSING, compact, count, duration, fixed, number, percent
+from lessonplan.report.mistakes import mistakes
 from lessonplan.report.palette import Style, style
 from lessonplan.report.panels import Panel, legend_entries, panel
 from lessonplan.report.reading import Json, Run, read_json_if_there
@@ -25,6 +26,7 @@ _QUANTILES = (
     ("loss_q50", "median"),
     ("loss_best", "best"),
 )
+_WATCHED = {"balanced_accuracy": "Balanced accuracy", "macro_f1": "Macro F1"}
 Legend = list[tuple[str, Style]]
 Single = tuple[str, str, tuple[str, ...], str]  # title, caption, where in a line, axis label
 _SINGLES: tuple[Single, ...] = (
@@ -53,6 +55,10 @@ def _curve_panels(run: Run) -> list[Panel]:
     ):
         svg, legend = _lines(run, name, ylabel, key, factor)
         panels += panel(title, mixed, svg, legend)
+    watched = str((run.config.get("settings") or {}).get("watch")).replace("-", "_")
+    if watched in _WATCHED:
+        svg, legend = _lines(run, "watched", f"{_WATCHED[watched]} (%)", watched, 100.0)
+        panels += panel(_WATCHED[watched], "Of the validation data, which it decides by.", svg, legend)
     part = "val" if len(run.curve("val", "loss_q50")[0]) else "train"
     where = "validation" if part == "val" else "training"
     series = [((word, *run.curve(part, key)), style(look)) for look, (key, word) in enumerate(_QUANTILES)]
@@ -78,35 +84,21 @@ def _mix_settings(run: Run) -> list[Single]:
     return [(title, text, ("mix", key), ylabel) for key, (title, text, ylabel) in words.items()]
 
 
-def _class_panels(test: Json, names: list[str]) -> list[Panel]:
-    values = test.get("per_class_accuracy") or []
-    names = names if len(names) == len(values) else [str(index) for index in range(len(values))]
-    many = len(values) > run_plots.MOST_BARS
-    panels = panel(
-        "Accuracy per class",
-        f"The {run_plots.MOST_BARS} weakest of {len(values)} classes." if many else "On the test images.",
-        run_plots.class_accuracy(values, names),
-    )
-    confusion = test.get("confusion")
-    if confusion:
-        labels = names if len(names) == len(confusion) else [str(index) for index in range(len(confusion))]
-        svg = run_plots.confusion_matrix(np.asarray(confusion, dtype=np.float64), labels)
-        panels += panel("Confusion matrix", "Shaded by the share of each true class (square root).", svg)
-    return panels
-
-
 def _cards(run: Run) -> list[tuple[str, str]]:
     """The headline numbers; for an unfinished run those of its last epoch."""
     test = run.result.get("test") or {}
     val = run.result.get("val") or {}
     last = run.epochs[-1] if run.epochs else {}
     val = val or last.get("val") or {}
+    judged = _judged(run)[1]
     trained = run.result.get("train_set") or {}
     totals = {**last, **run.result}
     forwarded, backpropagated = totals.get("forwarded"), totals.get("backpropagated")
     differ = forwarded != backpropagated  # otherwise they are the samples again
     cards = [
         ("Test accuracy", f"{percent(test.get('accuracy'))} %"),
+        ("Balanced accuracy", f"{percent(judged.get('balanced_accuracy'))} %"),
+        ("Macro F1", f"{percent(judged.get('macro_f1'))} %"),
         ("Test loss", fixed(test.get("loss"), 3)),
         ("Top-5 accuracy", f"{percent(test.get('top5'))} %"),
         ("Calibration error", fixed(test.get("calibration_error"), 3)),
@@ -125,6 +117,12 @@ def _cards(run: Run) -> list[tuple[str, str]]:
     return [(name, value) for name, value in cards if not value.startswith(MISSING)]
 
 
+def _judged(run: Run) -> tuple[str, Json]:
+    """What a finished run is judged by, in a word, and its numbers: the test part, else the validation part."""
+    test = run.result.get("test") or {}
+    return ("test", test) if test else ("validation", run.result.get("val") or {})
+
+
 def _comparison(run: Run) -> Json:
     """``results.json`` of the comparison this run belongs to, empty for a run on its own."""
     folder = run.folder.resolve()
@@ -134,7 +132,8 @@ def _comparison(run: Run) -> Json:
 def run_context(run: Run) -> dict[str, Any]:
     """Everything the template ``run.html`` shows; parts that a run does not have are empty."""
     comparison = _comparison(run)
-    test = run.result.get("test") or {}
+    part, judged = _judged(run)
+    names = [str(name) for name in run.result.get("class_names") or []]
     config = {key: value for key, value in run.config.items() if key != "environment"}
     environment = (
         run.result.get("environment") or run.config.get("environment") or comparison.get("environment") or {}
@@ -154,7 +153,10 @@ def run_context(run: Run) -> dict[str, Any]:
         "selection_summary": selection_summary(run),
         "order": order_panels(run),
         "order_summary": order_summary(run),
-        "classes": _class_panels(test, [str(name) for name in run.result.get("class_names") or []]),
+        "classes_of": part,
+        "classes": class_panels(judged, names, part),
+        "class_tables": class_tables(judged, names),
+        "mistakes": mistakes(run),
         "config": config,
         "environment": environment if isinstance(environment, dict) else {},
     }

@@ -16,8 +16,8 @@ from lessonplan.report.palette import ACCENT, INK, MUTED, Style
 from lessonplan.report.reading import Floats
 from lessonplan.report.svg import compact_axis, drawing, new_figure, to_svg
 
-MOST_BARS = 30  # classes drawn as bars; of more, the weakest are shown
-_MOST_NUMBERS = 12  # classes up to which a confusion matrix has its counts written in
+MOST_BARS, WEAKEST = 30, 15  # classes up to which all are drawn as bars; of more the weakest are
+MOST_NUMBERS = 12  # classes up to which a confusion matrix has its counts written in
 _CELL_HUE = "#3b86c8"  # readable under dark and under light ink when it is translucent
 
 Curve = tuple[str, Floats, Floats]
@@ -83,17 +83,19 @@ def curves(
         return to_svg(figure, name, f"Curves of {ylabel} against {axis.label}. At the end: {ends}.")
 
 
-def class_accuracy(values: Sequence[float | None], names: Sequence[str]) -> Markup | None:
-    """Test accuracy of each class as a bar; of more than 30 classes the 30 weakest, weakest first."""
+def class_accuracy(
+    values: Sequence[float | None], names: Sequence[str], measure: str = "test accuracy"
+) -> Markup | None:
+    """Accuracy of each class as a bar; of more than 30 classes the 15 weakest, weakest first."""
     known = [
         (name, 100 * value) for name, value in zip(names, map(number, values), strict=True) if value is not None
     ]
     if not known:
         return None
     if len(known) > MOST_BARS:
-        known = sorted(known, key=lambda pair: pair[1])[:MOST_BARS]
+        known = sorted(known, key=lambda pair: pair[1])[:WEAKEST]
     with drawing():
-        figure, axes = new_figure(60 + (31 if len(known) <= _MOST_NUMBERS else 22) * len(known))
+        figure, axes = new_figure(60 + (31 if len(known) <= MOST_NUMBERS else 22) * len(known))
         rows = range(len(known))
         axes.barh(rows, [value for _, value in known], height=0.6, color=ACCENT, alpha=0.85)
         for row, (_, value) in enumerate(known):
@@ -113,42 +115,50 @@ def class_accuracy(values: Sequence[float | None], names: Sequence[str]) -> Mark
         axes.set_xticks([0, 25, 50, 75, 100])
         axes.grid(False, axis="y")
         axes.spines["left"].set_visible(False)
-        axes.set_xlabel("test accuracy (%)")
+        axes.set_xlabel(f"{measure} (%)")
         words = listing([f"{name} {value:.1f}" for name, value in known])
-        return to_svg(figure, "classes", f"Test accuracy per class in percent: {words}.")
+        return to_svg(figure, "classes", f"{measure.capitalize()} per class in percent: {words}.")
 
 
-def confusion_matrix(counts: NDArray[np.float64], names: Sequence[str]) -> Markup | None:
+def confusion_matrix(
+    counts: NDArray[np.float64],
+    names: Sequence[str],
+    name: str = "confusion",
+    totals: NDArray[np.float64] | None = None,
+) -> Markup | None:
     """True class by row, predicted class by column, shaded by the share of the row.
 
     Args:
         counts: ``(C, C)``, C >= 1, entry (t, p) the number of images of class t taken for class p.
         names: C class names.
+        name: the figure's id.
+        totals: ``(C,)``, images of each true class where the matrix is a part of a larger one.
     """
     if counts.ndim != 2 or counts.shape[0] != counts.shape[1] or len(names) != len(counts):
         return None
     classes = len(counts)
-    share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    all_of_class = counts.sum(axis=1) if totals is None else totals
+    share = counts / np.maximum(all_of_class[:, None], 1)
     shades = np.zeros((classes, classes, 4))
     shades[..., :3] = to_rgba(_CELL_HUE)[:3]
     shades[..., 3] = 0.72 * np.sqrt(share)  # the root lets rare mistakes be seen
     with drawing():
         figure, axes = new_figure(370)
         axes.imshow(shades, interpolation="none", aspect="equal")
-        if classes <= _MOST_NUMBERS:
+        if classes <= MOST_NUMBERS:
             for (row, column), value in np.ndenumerate(counts):
                 if value:
                     axes.text(column, row, f"{value:g}", ha="center", va="center", color=INK, fontsize=9)
         axes.grid(False)
         if classes <= MOST_BARS:
-            short = [shorten(name, 14) for name in names]
-            size = 10 if classes <= _MOST_NUMBERS else 7.5
+            short = [shorten(name, 18) for name in names]
+            size = 10 if classes <= MOST_NUMBERS else 7.5
             axes.set_xticks(range(classes), short, rotation=90 if max(map(len, short)) > 2 else 0, fontsize=size)
             axes.set_yticks(range(classes), short, fontsize=size)
         axes.set_xlabel("predicted class", color=MUTED)
         axes.set_ylabel("true class", color=MUTED)
         for spine in axes.spines.values():
             spine.set_visible(True)
-        right = 100 * float(np.trace(counts)) / max(float(counts.sum()), 1.0)
+        right = 100 * float(np.trace(counts)) / max(float(all_of_class.sum()), 1.0)
         label = f"Confusion matrix of {classes} classes, true class by row; {right:.1f} percent on the diagonal."
-        return to_svg(figure, "confusion", label)
+        return to_svg(figure, name, label)

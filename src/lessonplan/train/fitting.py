@@ -26,6 +26,7 @@ from lessonplan.train.budget import Budget
 from lessonplan.train.callbacks import Callback
 from lessonplan.train.frozen import trainee
 from lessonplan.train.holdout import give_holdouts
+from lessonplan.train.judged import Judged
 from lessonplan.train.lock import sole_user
 from lessonplan.train.metrics import predict_view
 from lessonplan.train.optimizer import OptimizerFactory
@@ -150,7 +151,7 @@ def fit(
                 finally:
                     if trainer.counters.steps:
                         _trained.add(network)
-                return _finish(trainer, trained.whole)
+                return _finish(trainer, data, trained.whole)
     finally:
         torch.set_num_threads(threads)
         data.close()
@@ -189,10 +190,11 @@ def _load_weights(network: nn.Module, folder: Path) -> None:
     network.load_state_dict(safetensors.torch.load_file(weights))
 
 
-def _finish(trainer: Trainer, whole: nn.Module | None = None) -> Run:
-    """Judge the network on validation and test data, and write weights and result.
+def _finish(trainer: Trainer, shown: Data, whole: nn.Module | None = None) -> Run:
+    """Judge the network on validation and test data, and write weights, predictions and result.
 
-    Where a head was trained by itself, on features, it is what is judged, and the ``whole`` is what is kept.
+    Where a head was trained by itself, on features, it is what is judged, and the ``whole`` is what is kept;
+    ``shown`` are the data themselves.
     """
     network, data, counters = trainer.state.evaluated_model.eval(), trainer.data, trainer.counters
     if network is not trainer.model and whole is not None:
@@ -213,14 +215,18 @@ def _finish(trainer: Trainer, whole: nn.Module | None = None) -> Run:
             network, data.train.with_augment(None), channels_last=trainer.settings.channels_last
         )
         result["train_set"] = classification_metrics(logits, labels)
+    judged: Judged | None = None  # the test part, or without one the validation part
     for name, view in (("val", data.val), ("test", data.test)):
         if view is not None:
             logits, labels = predict_view(network, view, channels_last=trainer.settings.channels_last)
             result[name] = detailed_metrics(logits, labels)
+            judged = Judged(name, getattr(shown, name), logits, labels, data.class_names)
     kept = network if whole is None else whole.eval()
     if trainer.folder is not None:
         # Copies, because the format refuses weights that share memory.
         state = {name: tensor.cpu().contiguous().clone() for name, tensor in kept.state_dict().items()}
         write_atomically(trainer.folder.path / "weights.safetensors", safetensors.torch.save(state))
+        if judged is not None:
+            judged.write(trainer.folder.path)
         trainer.folder.finish(result)
     return Run(kept, result, trainer.history, trainer.folder.path if trainer.folder is not None else None)

@@ -20,7 +20,8 @@ class RunFolder:
     """Reads and writes what a run leaves on the disk.
 
     ``config.yaml`` says what the run is, ``metrics.jsonl`` has a line an epoch, ``checkpoints/`` what a resume
-    needs; ``weights.safetensors`` and ``result.json`` are written at the end, the latter last.
+    needs; ``weights.safetensors``, ``predictions.csv`` and ``mistakes.json`` (what it says of every sample of the
+    test part, or without one of the validation part) and ``result.json`` are written at the end, the latter last.
 
     Args:
         path: the folder; ``claim`` makes it.

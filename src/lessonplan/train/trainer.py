@@ -304,7 +304,8 @@ class Trainer:
         state = self.state
         state.last_evaluation = self.counters.samples
         metrics = classification_metrics(*self._predict(self.data.val))
-        watched = metrics["accuracy"] if self.settings.watch == "accuracy" else -metrics["loss"]
+        watch = self.settings.watch
+        watched = -metrics["loss"] if watch == "loss" else metrics[watch.replace("-", "_")]
         if not math.isfinite(metrics["loss"]):
             raise self._not_finite()
         if self.settings.keep == "best" and watched > state.best_metric:

@@ -38,14 +38,18 @@ class Rows:
         label: what it holds, for who cannot see it, and above it in a terminal.
         columns, rows: heads, and cells as text.
         title: a heading of its own.
-        caption: what one must know to read it.
+        about: what one must know to read it, in sentences above it.
+        caption: the same in a few words, in its frame.
+        sortable: whether a press on a heading sorts it; its numbers are then plain ones.
     """
 
     label: str
     columns: Sequence[Column]
     rows: Sequence[Sequence[str]]
     title: str = ""
+    about: str = ""
     caption: str = ""
+    sortable: bool = False
 
 
 @dataclass(frozen=True)

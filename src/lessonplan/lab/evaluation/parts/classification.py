@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import Any
 
-from lessonplan.evaluate import detailed_metrics, parameter_norm, reliability
+from lessonplan.evaluate import detailed_metrics, parameter_norm
 from lessonplan.evaluate.network import check_logits
 from lessonplan.lab.evaluation.work import Work
 
@@ -22,10 +21,9 @@ def run(work: Work) -> dict[str, Any]:
     logits = work.predict()
     check_logits(logits, view.labels)
     found = detailed_metrics(logits, view.labels)
-    bins = reliability(logits.double().softmax(1), view.labels)
     norm = parameter_norm(subject.model)
     measures = {
         "top5_accuracy": found["top5"],
         "calibration_error": found["calibration_error"],
     }
-    return {"samples": len(view), **found, "reliability": asdict(bins), "param_norm": norm, "measures": measures}
+    return {"samples": len(view), **found, "param_norm": norm, "measures": measures}
