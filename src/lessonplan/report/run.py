@@ -123,6 +123,15 @@ def _judged(run: Run) -> tuple[str, Json]:
     return ("test", test) if test else ("validation", run.result.get("val") or {})
 
 
+def _trained_on(run: Run) -> str:
+    """What a head that was trained by itself has seen, and what a mix then is."""
+    if run.result.get("at") != "features":
+        return ""
+    text = "The head alone was trained, on features that the frozen network made of every picture once."
+    mixed = (run.config.get("plan") or {}).get("mix") is not None
+    return f"{text} Features were mixed, not pixels: manifold mixup at the last layer." if mixed else text
+
+
 def _comparison(run: Run) -> Json:
     """``results.json`` of the comparison this run belongs to, empty for a run on its own."""
     folder = run.folder.resolve()
@@ -143,6 +152,7 @@ def run_context(run: Run) -> dict[str, Any]:
         "status": str(run.result.get("status") or "unfinished"),
         "stopped": str(run.result.get("stopped") or ""),
         "error": str(run.result.get("error") or ""),
+        "trained_on": _trained_on(run),
         "comparison": str(comparison.get("title") or "the comparison") if comparison else "",
         "evaluated": (run.folder / "evaluation" / "index.html").is_file(),
         "cards": _cards(run),

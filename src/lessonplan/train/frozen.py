@@ -19,6 +19,7 @@ from lessonplan.data.view import View
 from lessonplan.errors import ConfigError
 from lessonplan.mix import Mix
 from lessonplan.network.passes import Passes
+from lessonplan.parts.part import Occasion
 from lessonplan.plan import Plan
 from lessonplan.pretrained import find_head
 from lessonplan.pretrained.features import Backbone, FeatureCache, FeatureKey, NoFeatures, cache_folder
@@ -26,6 +27,8 @@ from lessonplan.pretrained.files import digest_of
 from lessonplan.settings import Settings
 from lessonplan.train.optimizer import learning_rate, read_head_lr
 from lessonplan.train.tuning import Tune, forward_shares, stages
+
+_REHEARSED = 64  # samples: more than any mix takes together
 
 
 class FeatureSource:
@@ -204,9 +207,13 @@ def _check_plan(plan: Plan) -> None:
 
 
 def _check_mix(mix: Mix | None, length: int, data: Data) -> None:
+    """Raise NoFeatures where vectors cannot be mixed so."""
     if mix is None:
         return
     try:
-        copy.deepcopy(mix).rehearse(torch.zeros(8, length), data.train.labels[:1].expand(8))
-    except ConfigError:
-        raise NoFeatures(f"{mix} mixes pixels") from None
+        fresh = copy.deepcopy(mix)
+        fresh.setup(Occasion(0, data.train, data.val, data.num_classes))
+        labels = data.train.labels[:_REHEARSED]
+        fresh.rehearse(torch.zeros(len(labels), length), labels)
+    except ConfigError as error:
+        raise NoFeatures(f"{mix} mixes pixels ({error})") from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import torch
@@ -30,6 +31,7 @@ def solve_head(trainer: Trainer, kind: str) -> None:
     if trainer.folder is not None:
         trainer.folder.claim()
         trainer.folder.rewind_metrics(0)
+    started = time.perf_counter()
     views = [_all(data.train, epoch) for epoch in range(trainer.settings.feature_views)]
     x, y = torch.cat([x for x, _ in views]), torch.cat([y for _, y in views])
     found: dict[str, Any] = {"fit": kind}
@@ -40,6 +42,7 @@ def solve_head(trainer: Trainer, kind: str) -> None:
         weight, bias, found["C"] = logistic_regression(x, y, data.num_classes, val, trainer.seed)
     put_into(trainer.model, weight.to(trainer.device), bias.to(trainer.device))
     trainer.model.eval()
+    trainer.counters.seconds = time.perf_counter() - started
     record: dict[str, Any] = {
         "epoch": 0,
         "step": 0,
@@ -52,7 +55,7 @@ def solve_head(trainer: Trainer, kind: str) -> None:
     }
     if data.val is not None:
         record["val"] = _judged(trainer, data.val)
-    record["system"] = {"seconds": 0.0, "samples_per_second": 0.0}
+    record["system"] = {"seconds": trainer.counters.seconds, "samples_per_second": 0.0}
     trainer.history.append(record)
     trainer.state.stop_reason = f"{kind}: nothing to train"
     if trainer.folder is not None:
