@@ -41,6 +41,21 @@ def test_predicts_as_the_network_does_on_the_test_view(trained, data, tmp_path) 
     assert classifier.predict([]).shape == (0, 3)
 
 
+def test_features_of_many_samples_or_of_one(tmp_path) -> None:
+    data = lp.data.load("table:iris", seed=0)
+    run = lp.fit("fcnet-8", data, budget="2ep", out=tmp_path / "run", threads=1)
+    classifier = lp.load(tmp_path / "run")
+    positions = torch.arange(len(data.test))
+    expected = run.model(data.test.fetch(positions)[0]).softmax(1)
+    raw = data.test.raw(positions)
+    for features in (raw, raw.numpy(), list(raw.numpy()), raw.tolist()):
+        torch.testing.assert_close(classifier.predict(features, batch_size=7), expected)
+    torch.testing.assert_close(classifier.predict(raw[3]), expected[3:4])
+    assert classifier.classify(raw[3].numpy()) == [data.class_names[int(expected[3].argmax())]]
+    with pytest.raises(DataError, match=r"features must have shape \(B, 4\), not \(2, 3\)"):
+        classifier.predict(raw[:2, :3])
+
+
 def test_an_unreadable_image_is_named(trained, tmp_path) -> None:
     (tmp_path / "broken.png").write_bytes(b"no image")
     with pytest.raises(DataError, match=r"broken\.png"):

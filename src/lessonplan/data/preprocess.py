@@ -91,6 +91,10 @@ class Preprocessing:
         stacked = np.stack(samples) if samples else np.empty((0, *self.shape), dtype=np.uint8)
         return normalise(torch.from_numpy(stacked))
 
+    def single(self, given: Any) -> bool:
+        """Whether this is one sample, and no collection of them; of features ``(F,)`` is one."""
+        return np.ndim(given) == 1 if len(self.shape) == 1 else is_one(given)
+
     def pixels(self, image: Image_) -> Pixels:
         """One image or recording as uint8 ``(C, H, W)``, before normalisation."""
         channels, size = self.shape[0], (self.shape[1], self.shape[2])

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor, nn
 
 from lessonplan.data import Preprocessing
-from lessonplan.data.preprocess import is_one
 from lessonplan.errors import ConfigError
 from lessonplan.models import build_model
 from lessonplan.models.spec import model_identity
@@ -44,7 +43,7 @@ class Classifier:
         Returns:
             ``(N, C)`` float32 on the CPU, rows summing to 1.
         """
-        given = [images] if is_one(images) else images
+        given = [images] if self.preprocessing.single(images) else images
         parts = [
             self.probabilities(self.preprocessing(given[i : i + batch_size]))
             for i in range(0, len(given), batch_size)
