@@ -38,7 +38,8 @@ class Settings(Strict):
     weight_decay: Annotated[float, Field(ge=0)] = 5e-4
     """L2 penalty (decoupled for adamw)."""
     schedule: str = "cosine"
-    """Learning-rate schedule: constant, cosine, step, exponential or stagnation, with options after a colon."""
+    """Learning-rate schedule: constant, cosine, step, exponential or stagnation, with options after a colon
+    (cosine:warmup=5%)."""
     loss: Literal["ce", "sum-bce"] = "ce"
     """Soft cross-entropy, or the thesis' binary cross-entropy divided by K."""
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"

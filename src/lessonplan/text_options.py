@@ -94,6 +94,8 @@ def convert(where: str, text: str, hint: Any) -> Any:
         return text.lower() == "true"
     if int in kinds and re.fullmatch(r"[+-]?\d+", text):
         return int(text)
+    if float in kinds and str not in kinds and re.fullmatch(r"\d+(\.\d*)?%", text):
+        return float(text[:-1]) / 100
     for kind, read in _READERS.items():
         if kind in kinds:
             try:

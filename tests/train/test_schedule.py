@@ -139,3 +139,12 @@ def _constant_loss(logits, target):
 def test_steps_in_parts_that_are_no_whole_number_lower_the_rate_at_whole_steps():
     schedule = Schedule("step:gamma=0.5,parts=2.5")
     assert [schedule.factor(share) for share in (0.0, 0.39, 0.41, 0.79, 0.81, 1.0)] == [1, 1, 0.5, 0.5, 0.25, 0.25]
+
+
+def test_a_warmup_in_percent_of_the_budget():
+    share, percent = Schedule("cosine:warmup=0.05,end=0.1"), Schedule("cosine:warmup=5%,end=10%")
+    assert share.options == percent.options
+    with pytest.raises(ConfigError, match="warmup"):
+        Schedule("cosine:warmup=120%")
+    with pytest.raises(ConfigError, match="give a number"):
+        Schedule("cosine:warmup=five%")

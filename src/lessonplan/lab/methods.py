@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import re
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from lessonplan.errors import ConfigError, unknown
 from lessonplan.mix.text import MIXES, NO_MIX
 from lessonplan.plan import Plan
 from lessonplan.settings import Settings
+from lessonplan.text_options import guess
 
 _PARTS = ("select", "order", "mix", "settings")
 SOLVED = ("logreg", "ncm")
@@ -115,19 +115,11 @@ def _from_text(text: str) -> Method:
         if piece.strip() in SOLVED:
             settings |= {"tune": "head", "fit_head": piece.strip()}
         elif colon and field in Settings.model_fields and field not in _PARTS:
-            settings[field] = _value(value.strip())
+            settings[field] = guess(value.strip())
         else:
             parts.append(piece)
     Settings.make(**settings)
     return Method(label.strip(), Plan.parse(" + ".join(parts) or "none"), settings)
-
-
-def _value(text: str) -> Any:
-    """A setting's value from its text."""
-    for kind in (int, float):
-        with suppress(ValueError):
-            return kind(text)
-    return {"true": True, "false": False, "none": None}.get(text.lower(), text)
 
 
 def _from_value(name: str, value: Any) -> Method:

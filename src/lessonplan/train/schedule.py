@@ -32,11 +32,13 @@ class Schedule(Stateful):
       of the training loss (weight ``smoothing`` for the newest) has not fallen for ``patience`` updates
       (thesis section 3.7); the one schedule that does not know where the budget ends
 
-    All take ``warmup=0``, the share of the budget over which the factor rises linearly from 0.
+    All take ``warmup=0``, the share of the budget (``warmup=5%``) over which the factor rises linearly from 0.
 
     >>> cosine = Schedule("cosine")
     >>> cosine.factor(0.0), cosine.factor(0.5), cosine.factor(1.0)
     (1.0, 0.5, 0.0)
+    >>> Schedule("cosine:warmup=5%").factor(0.025)
+    0.5
     """
 
     STATE: ClassVar[tuple[str, ...]] = ("started", "_level", "_mean", "_best", "_waited")
