@@ -15,6 +15,8 @@ from lessonplan.network import accelerator
 from lessonplan.network.snapshot import Snapshot
 
 Mode = Literal["eval", "train"]
+ADAPTER = "lessonplan"
+"""What adapters beside frozen layers are called, in the names of their parameters too."""
 
 
 @contextmanager
@@ -32,15 +34,24 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 def train_mode(model: nn.Module) -> None:
     """Training mode, but for batch normalisation in frozen parts: its statistics belong to the frozen weights.
 
-    A part is frozen where it has parameters and none of them needs a gradient.
+    A part is frozen where it has parameters and none of them needs a gradient; adapters in it do not count.
     """
     model.train()
     for part in model.modules():
-        parameters = list(part.parameters())
+        parameters = [p for name, p in part.named_parameters() if not is_adapters(name)]
         if parameters and not any(p.requires_grad for p in parameters):
             for module in part.modules():
                 if isinstance(module, _BatchNorm):
                     module.eval()
+
+
+def is_adapters(name: str) -> bool:
+    """Whether a parameter of this name belongs to an adapter.
+
+    >>> is_adapters("fc.lora_A.lessonplan.weight"), is_adapters("fc.weight")
+    (True, False)
+    """
+    return f".{ADAPTER}." in name and "lora_" in name
 
 
 @contextmanager

@@ -21,6 +21,7 @@ from lessonplan.files import write_atomically
 from lessonplan.models import count_parameters
 from lessonplan.network.network import LossFunction
 from lessonplan.plan import Plan
+from lessonplan.pretrained.lora import merge
 from lessonplan.train.beginning import begin, lent
 from lessonplan.train.budget import Budget
 from lessonplan.train.callbacks import Callback
@@ -153,6 +154,7 @@ def fit(
                         _trained.add(network)
                 return _finish(trainer, data, trained.whole)
     finally:
+        merge(network)  # of a run that was interrupted
         torch.set_num_threads(threads)
         data.close()
 
@@ -197,6 +199,8 @@ def _finish(trainer: Trainer, shown: Data, whole: nn.Module | None = None) -> Ru
     ``shown`` are the data themselves.
     """
     network, data, counters = trainer.state.evaluated_model.eval(), trainer.data, trainer.counters
+    parameters = count_parameters(trainer.model if trainer.state.tuning.tune.lora is not None else network)
+    trainer.state.merge_adapters()
     if network is not trainer.model and whole is not None:
         trainer.model.load_state_dict(network.state_dict())
     result: dict[str, Any] = {
@@ -205,7 +209,7 @@ def _finish(trainer: Trainer, shown: Data, whole: nn.Module | None = None) -> Ru
         **counters.state_dict(),
         "epochs": counters.epochs,
         "param_norm": parameter_norm(network),
-        "parameters": count_parameters(network),
+        "parameters": parameters,
         **({"at": "features"} if whole is not None else {}),
         "class_names": list(data.class_names),
         "environment": environment(str(trainer.device)),

@@ -8,10 +8,14 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from lessonplan.errors import ConfigError
 from lessonplan.network.accelerator import is_accelerator, random_state, set_random_state
 from lessonplan.network.counters import Counters
 from lessonplan.parts.state import Stateful
 from lessonplan.plan import Plan
+from lessonplan.pretrained.head import find_head
+from lessonplan.pretrained.lora import Lora, adapt, merge
+from lessonplan.seeds import fold_seed
 from lessonplan.settings import Settings
 from lessonplan.train.average import Average
 from lessonplan.train.metrics import LossMeter
@@ -44,15 +48,19 @@ class TrainingState(Stateful):
         device: torch.device,
         optimizer: OptimizerFactory | None = None,
         example: Tensor | None = None,
+        seed: int = 0,
     ) -> None:
         self.device = device
         self.model = model.to(device)
+        tune = Tune.parse(settings.tune)
+        if tune.lora is not None:
+            settings = self._adapt(tune.lora, settings, seed, example)
         if settings.channels_last:
             _to_channels_last(self.model)
         self.average: Average | None = None
         if settings.ema is not None:
             self.average = Average(self.model, settings.ema)
-        self.tuning = Tuning(self.model, Tune.parse(settings.tune), settings.head, example)
+        self.tuning = Tuning(self.model, tune, settings.head, example)
         trained = parameter_groups(self.model, self.tuning.will_train(), settings)
         self.optimizer = build_optimizer(trained, settings, optimizer)
         self.scaler = torch.amp.GradScaler(device.type, enabled=settings.precision == "fp16")
@@ -77,6 +85,20 @@ class TrainingState(Stateful):
     def evaluated_model(self) -> nn.Module:
         """The network that is judged and kept: the average of the weights where there is one."""
         return self.average.module if self.average is not None else self.model
+
+    def _adapt(self, lora: Lora, settings: Settings, seed: int, example: Tensor | None) -> Settings:
+        """Put adapters into the network before anything copies it; the settings name the head from then on."""
+        if example is None:
+            raise ConfigError("tune=lora tries the network with one input: give an example")
+        head = find_head(self.model, settings.head)
+        adapt(self.model, lora, head, seed=fold_seed(seed, "lora"), example=example)
+        return settings.model_copy(update={"head": head})
+
+    def merge_adapters(self) -> None:
+        """Make adapters a part of the weights, and of their average; what was saved before fits no more."""
+        merge(self.model)
+        if self.average is not None:
+            merge(self.average.module)
 
     def weights(self) -> dict[str, Any]:
         """A copy of the network's parameters and buffers, and of their average."""

@@ -76,7 +76,7 @@ class Trainer:
             plan, data, settings, seed, linear=loss is None and settings.loss == "ce"
         )
         example = torch.zeros(1, *data.shape, device=self.device)
-        self.state = TrainingState(model, plan, settings, self.device, optimizer, example)
+        self.state = TrainingState(model, plan, settings, self.device, optimizer, example, seed)
         self.forward: Callable[[Tensor], Tensor] = torch.compile(model) if settings.compile else model
         self.loss = loss or named_loss(settings, plan)
         self.network = Network(model, self.loss, run=self._logits, scale=self.state.scaler.scale)
@@ -226,14 +226,15 @@ class Trainer:
         if batch.weights is not None:
             target = target / target.sum(1, keepdim=True).clamp(min=1e-12)
         state.meter.add(step.losses, step.logits, target)
-        state.counters.trained(self._priced(batch.passes or state.tuning.passes(len(mixed.x))))
+        own = state.tuning.passes(len(mixed.x)) if batch.passes is None else state.tuning.priced(batch.passes)
+        state.counters.trained(self._priced(own))
         supply.observe(batch, step)
 
     def _count_supply(self) -> None:
         """Count what it took to come by a batch."""
         raw, passes = self.supply.spent()
         self.counters.raw_samples += raw
-        self.counters.passed(self._priced(passes))
+        self.counters.passed(self._priced(self.state.tuning.priced(passes)))
         self.counters.count_epochs(len(self.data.train))
 
     def _logits(self, x: Tensor) -> Tensor:

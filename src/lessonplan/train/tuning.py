@@ -1,7 +1,8 @@
-"""Which parts of a network train: all, the head, the last stages, normalisations, or one part after the other."""
+"""Which parts of a network train: all, the head, the last stages, normalisations, part after part, adapters."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -13,9 +14,11 @@ from lessonplan.errors import ConfigError, unknown
 from lessonplan.network.passes import Passes
 from lessonplan.network.untouched import asked, train_mode
 from lessonplan.pretrained.head import find_head
+from lessonplan.pretrained.lora import Lora, adapter_parameters
 from lessonplan.text_options import read_pairs, read_values
+from lessonplan.train.adapters_cost import AdaptersCost, adapters_cost
 
-KINDS = ("all", "head", "last:N", "norm", "gradual")
+KINDS = ("all", "head", "last:N", "norm", "gradual", "lora")
 _NORMS = (nn.modules.batchnorm._BatchNorm, nn.GroupNorm, nn.LayerNorm, nn.modules.instancenorm._InstanceNorm)
 
 
@@ -26,19 +29,21 @@ class Tune:
     Args:
         kind: "all"; "head"; "last", the head and the ``last`` stages before it; "norm", the head and all
             normalisations; "gradual", the head first and then one of ``parts`` of the network after the other, at
-            equal distances until the share ``until`` of the budget.
+            equal distances until the share ``until`` of the budget; "lora", the head, and adapters beside layers.
         last: stages.
         parts: of the network before the head.
         until: in (0, 1].
+        lora: the adapters.
 
-    >>> Tune.parse("last:2"), str(Tune.parse("gradual:parts=3"))
-    (Tune(kind='last', last=2, parts=4, until=0.5), 'gradual:parts=3,until=0.5')
+    >>> Tune.parse("last:2").last, str(Tune.parse("gradual:parts=3")), str(Tune.parse("lora:rank=4"))
+    (2, 'gradual:parts=3,until=0.5', 'lora:rank=4,alpha=8')
     """
 
     kind: str = "all"
     last: int = 0
     parts: int = 4
     until: float = 0.5
+    lora: Lora | None = None
 
     @classmethod
     def parse(cls, text: str) -> Tune:
@@ -60,9 +65,13 @@ class Tune:
             if tune.parts < 1 or not 0 < tune.until <= 1:
                 raise ConfigError(f"tune={text!r}: give parts=1 or more, and until in (0, 1]")
             return tune
+        if kind == "lora":
+            return cls("lora", lora=Lora.parse(options))
         raise unknown("tune", text, KINDS)
 
     def __str__(self) -> str:
+        if self.kind == "lora":
+            return f"lora:{self.lora}"
         if self.kind == "last":
             return f"last:{self.last}"
         return f"gradual:parts={self.parts},until={self.until:g}" if self.kind == "gradual" else self.kind
@@ -114,7 +123,7 @@ class Tuning:
     """Lets parts of a network train, and says what an update then costs.
 
     Args:
-        network: whose parameters' ``requires_grad`` is set.
+        network: whose parameters' ``requires_grad`` is set; it has its adapters already where they train.
         tune: what trains.
         head: name of the module that gives the logits; None finds out.
         example: ``(1, ...)`` one input, by which the cost of the parts is told.
@@ -129,6 +138,7 @@ class Tuning:
         self.network, self.tune = network, tune
         self._wanted = [p for p in network.parameters() if p.requires_grad]
         self._shares: list[float] | None = None
+        self._adapters: AdaptersCost | None = None
         self._open = -1
         if tune.kind == "all":
             return
@@ -138,9 +148,11 @@ class Tuning:
             raise ConfigError(
                 f"tune=last:{tune.last}: the network has {before} stages before its head: give at most that many"
             )
-        if example is not None:
+        if example is not None and tune.kind != "lora":
             self._shares = forward_shares(network, self._stages, example)
         self.advance(0.0)
+        if example is not None and tune.kind == "lora":
+            self._adapters = adapters_cost(network, example)
 
     def advance(self, progress: float) -> None:
         """Thaw what is due at this share of the budget."""
@@ -155,6 +167,8 @@ class Tuning:
             train |= {
                 id(p) for m in self.network.modules() if isinstance(m, _NORMS) for p in m.parameters(recurse=False)
             }
+        if self.tune.kind == "lora":
+            train |= {id(p) for p in adapter_parameters(self.network)}
         wanted = {id(p) for p in self._wanted}
         for parameter in self.network.parameters():
             parameter.requires_grad_(id(parameter) in train and id(parameter) in wanted)
@@ -185,8 +199,10 @@ class Tuning:
 
         A sample's forward pass counts 1; the gradients of weights count by the share of the forward pass that
         their stages take, and those that travel on to earlier stages by the share of what lies behind the first
-        one that trains.
+        one that trains. With adapters all of it is measured, in forward passes of the network without them.
         """
+        if self._adapters is not None:
+            return Passes(samples, round(samples * self._adapters.update), samples, samples)
         if self.tune.kind == "all" or self._shares is None:
             return Passes.both(samples)
         shares = self._shares
@@ -196,6 +212,12 @@ class Tuning:
             open_ = shares[len(shares) - self._open :]
             back = sum(open_) + sum(open_[1:])
         return Passes(samples, round(samples * (1.0 + back)), samples, samples)
+
+    def priced(self, passes: Passes) -> Passes:
+        """What passes of others (a mix, a selection, a look-ahead) cost: adapters make them dearer; rounded up."""
+        if self._adapters is None:
+            return passes
+        return passes._replace(cost=math.ceil(passes.cost * self._adapters.forward))
 
 
 def forward_shares(network: nn.Module, parts: list[list[nn.Parameter]], example: Tensor) -> list[float]:
