@@ -69,8 +69,9 @@ class Settings(Strict):
     head: str | None = None
     """Name of the module that gives the logits, where it is not recognised."""
     tune: str = "all"
-    """What trains: all, head, last:N (stages before the head), norm, gradual:parts=4,until=0.5, lora:rank=8 (the
-    head, and low-rank adapters beside the layers; alpha=16,dropout=0,targets=qkv/proj; needs lessonplan[lora])."""
+    """What trains: all, head, last:N (stages before the head), norm, gradual:parts=4,until=0.5, or
+    lora:rank=8,alpha=16,dropout=0,targets=qkv/proj (the head, and low-rank adapters beside layers; without targets
+    all linear and convolutional ones; needs lessonplan[lora])."""
     head_lr: str = "1x"
     """Learning rate of the head, as a multiple ("10x") or a number."""
     layer_decay: Annotated[float, Field(gt=0, le=1)] = 1.0
