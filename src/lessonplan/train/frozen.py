@@ -207,6 +207,8 @@ def _check_mix(mix: Mix | None, length: int, data: Data) -> None:
     if mix is None:
         return
     try:
-        copy.deepcopy(mix).rehearse(torch.zeros(8, length), data.train.labels[:1].expand(8))
+        rows = max(8, mix.current_k())
+        target = torch.full((rows, data.num_classes), 1 / data.num_classes)  # it may not know the classes yet
+        copy.deepcopy(mix).rehearse(torch.zeros(rows, length), target)
     except ConfigError:
         raise NoFeatures(f"{mix} mixes pixels") from None
