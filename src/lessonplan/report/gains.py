@@ -96,7 +96,7 @@ def _drawn(
             means = [gain.mean for gain in of_method]
             axes.plot(at, means, color=look.color, linestyle=look.linestyle, linewidth=1, alpha=0.45, zorder=2)
             for x, gain in zip(at, of_method, strict=True):
-                _interval(axes, x, gain.bounds, look.color, limits)
+                _interval(axes, x, gain.bounds, look, limits)
             axes.scatter(at, means, s=26, marker=look.marker, color=look.color, edgecolors=PAPER, zorder=5)
         axes.axhline(0, color=MUTED, linewidth=1.2, zorder=1)
         margin = 0.05 * ((limits[1] - limits[0]) or 1.0)
@@ -115,12 +115,12 @@ def _drawn(
 
 
 def _interval(
-    axes: Axes, x: float, bounds: tuple[float, float] | None, color: str, limits: tuple[float, float]
+    axes: Axes, x: float, bounds: tuple[float, float] | None, look: Style, limits: tuple[float, float]
 ) -> None:
     """A vertical interval with end bars; an end outside the limits gets an arrow head instead."""
     if bounds is None:
         return
     low, high = max(bounds[0], limits[0]), min(bounds[1], limits[1])
-    axes.plot([x, x], [low, high], color=color, linewidth=1.4, zorder=3)
+    axes.plot([x, x], [low, high], color=look.color, linestyle=look.linestyle, linewidth=1.4, zorder=3)
     for end, bound, arrow in ((low, bounds[0], "v"), (high, bounds[1], "^")):
-        axes.plot([x], [end], color=color, marker="_" if end == bound else arrow, markersize=5, zorder=3)
+        axes.plot([x], [end], color=look.color, marker="_" if end == bound else arrow, markersize=5, zorder=3)
