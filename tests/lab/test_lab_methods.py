@@ -109,3 +109,10 @@ def test_a_fresh_plan_is_untouched_by_use() -> None:
     used.finish_setup(3, seed=5)
     assert method.plan.mix is not None
     assert method.plan.mix.num_classes is None
+
+
+def test_texts_of_a_mapping_have_settings_too() -> None:
+    methods = {m.name: m for m in read_methods({"solved": "logreg", "fine": "tune:last:2 + lr:3e-4 + sum:k=3"})}
+    assert methods["solved"].settings == {"tune": "head", "fit_head": "logreg"}
+    assert methods["fine"].settings == {"tune": "last:2", "lr": 3e-4}
+    assert summary([methods["fine"]]) == {"fine": ("sum", 3)}

@@ -7,10 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
+from safetensors.torch import load_file
 
+import lessonplan as lp
 from lessonplan.errors import ConfigError, DataError
 from lessonplan.lab import reproduce, reproduction
-from lessonplan.lab.recipe import Claim, Part, Recipe, Trend
+from lessonplan.lab.recipe import Claim, Part, Recipe, Trend, find_recipe
+from lessonplan.pretrained.files import digest_of
 
 METHODS = {"erm": "none", "filter": "select:accuracy"}
 
@@ -87,3 +91,50 @@ def test_parts_that_need_several_data_sets_are_not_given_one(
     with pytest.raises(DataError, match=r"CIFAR-10 \(163 MB"):
         reproduce("r", "paper", out=tmp_path / "out", only="b")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.usefixtures("tiny_recipe")
+def test_another_network_and_its_weights_take_the_recipes_place(tmp_path: Path) -> None:
+    run = lp.fit("fcnet-6", "digits", budget="1 steps", threads=1, out=tmp_path / "source")
+    results = reproduce("r", out=tmp_path / "out", only="b", jobs=1, model="fcnet-6", weights=str(run.folder))
+    assert results.failures == 0
+    config = yaml.safe_load((tmp_path / "out" / "b" / "config.yaml").read_text())
+    assert config["model"] == "fcnet-6"
+    [first, *_] = sorted((tmp_path / "out" / "b" / "runs").glob("erm-*/weights.safetensors"))
+    theirs = load_file(tmp_path / "source" / "weights.safetensors")
+    said = (first.parent / "config.yaml").read_text()
+    assert digest_of(theirs) in said
+
+
+def test_one_network_cannot_stand_for_several(
+    no_pages: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    part = Part(data="digits", model="fcnet-4", budget="64 samples")
+    recipe = recipe_of({"a": part, "b": part.model_copy(update={"model": "fcnet-8"})})
+    monkeypatch.setattr(reproduction, "find_recipe", lambda name: recipe)
+    with pytest.raises(ConfigError, match=r"compare networks \(fcnet-4, fcnet-8\), and one model was given"):
+        reproduce("r", out=tmp_path / "out", model="tiny")
+    with pytest.raises(ConfigError, match="one weights was given"):
+        reproduce("r", out=tmp_path / "out", weights="w.safetensors")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_search_takes_no_weights(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="takes no model and no weights"):
+        reproduce("thesis-2.1", out=tmp_path, model="tiny", weights="pretrained")
+
+
+def test_what_the_photographs_are_when_none_are_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"photographs.*--data folder:"):
+        reproduce("pretrained-few-labels", "cpu", out=tmp_path / "out")
+
+
+def test_every_part_of_a_gain_is_a_part_of_the_recipe() -> None:
+    recipe = find_recipe("pretrained-few-labels")
+    shown = {name for figure in recipe.gains for name in figure.parts}
+    for scale, parts in recipe.scales.items():
+        assert set(parts) <= shown, scale
+    for name, part in recipe.scales["gpu"].items():
+        number = next(figure.parts[name] for figure in recipe.gains if name in figure.parts)
+        assert part.data_options["per_class"] == number
+        assert ("tune" in part.settings) == name.startswith("probe")

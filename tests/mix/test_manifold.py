@@ -10,6 +10,9 @@ from torch import nn
 import lessonplan as lp
 from lessonplan.errors import ConfigError
 from lessonplan.mix import Choice, ManifoldMixup, Probability, Until, parse_mix
+from lessonplan.mix.manifold import _resolve
+from lessonplan.models import build_model
+from lessonplan.models.beside_torchvision import import_beside_torchvision
 
 
 class Net(nn.Module):
@@ -201,3 +204,19 @@ def test_text_makes_it():
     mix = parse_mix("manifold:alpha=0.5,layers=input/stage1,k=3")
     assert (mix.alpha, mix.layers, mix.k) == (0.5, ("input", "stage1"), 3)
     assert mix.config() == {"name": "manifold", "alpha": 0.5, "layers": ["input", "stage1"], "k": 3}
+
+
+def test_stages_of_a_network_of_timm():
+    """What timm names as its first two stages is mixed, and so the logits of a batch of two are known."""
+    import_beside_torchvision("timm")
+    model = build_model("timm:test_resnet", shape=(3, 32, 32), num_classes=4).eval()
+    assert _resolve(None, model) == ["input", *(entry["module"] for entry in model.feature_info[:2])]
+    mix = lp.mix.ManifoldMixup(num_classes=4, model=model, layers=None)
+    x, y = torch.randn(2, 3, 32, 32), torch.tensor([0, 1])
+    inside = set()
+    for _ in range(30):
+        mixed, _ = mix(x, y)
+        inside.add(mix._pending.layer if mix._pending is not None else "input")
+        with mix.forward_context():
+            model(mixed)
+    assert inside == set(_resolve(None, model))

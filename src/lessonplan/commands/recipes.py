@@ -36,7 +36,8 @@ class Reproduce:
     out: Path
     """folder of the results"""
     scale: Literal["smoke", "cpu", "gpu", "paper"] = "smoke"
-    """seconds; at most half an hour on two cores; at most 25 minutes on one data-centre GPU; the source's own"""
+    """seconds; at most half an hour on two cores; at most 25 minutes on one data-centre GPU; the source's own
+    (pretrained-few-labels takes hours on two cores)"""
     data: str | None = None
     """where the data set that the recipe names lies, for example parquet:PATH or cifar:PATH"""
     seeds: str | None = None
@@ -47,6 +48,10 @@ class Reproduce:
     """runs at a time"""
     only: str | None = None
     """the parts to run, as a pattern over their names, for example "batch 1*" """
+    model: str | None = None
+    """network instead of the recipe's, written as for train"""
+    weights: str | None = None
+    """weights instead of the recipe's: pretrained, a file, or the folder of a finished run"""
 
     def run(self) -> int:
         """Run the recipe, print its tables and what became of the source's claims."""
@@ -61,6 +66,8 @@ class Reproduce:
             budget=self.budget,
             jobs=self.jobs,
             only=self.only,
+            model=self.model,
+            weights=self.weights,
         )
         outcome.show()
         print(f"page: {self.out / 'index.html'}")

@@ -37,6 +37,12 @@ KNOWN = {
     "speech-commands": KnownDataset(
         "Speech Commands", "2.4 GB", "https://arxiv.org/abs/1804.03209", "wav:speech_commands_v0.02"
     ),
+    "clothing": KnownDataset(
+        "photographs, for example the clothing dataset",
+        "3,781 photographs of 10 classes",
+        "https://github.com/alexeygrigorev/clothing-dataset-small",
+        "folder:clothing-dataset-small",
+    ),
     "fsdd": KnownDataset(
         "the Free Spoken Digit Dataset",
         "16 MB",

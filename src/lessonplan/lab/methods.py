@@ -59,7 +59,7 @@ def read_methods(given: str | Path | Sequence[str | Method] | Mapping[str, Any])
         given: ``"erm,mixup,sum:k=4"``, with ``label=spec`` to name one (``best=cascade:k=8``,
             ``filter=select:accuracy``) and settings of its own (``ft=tune:all + lr:3e-4 + cascade:k=4``;
             ``probe=tune:head``, ``logreg`` and ``ncm`` put a head on frozen features); a path that ends in .yaml
-            or .yml, with a mapping in it; or a mapping whose values are a plan, its text, or a mapping with
+            or .yml, with a mapping in it; or a mapping whose values are a plan, such a text, or a mapping with
             ``select``, ``order``, ``mix`` and ``settings``.
 
     Raises:
@@ -107,11 +107,16 @@ def _from_text(text: str) -> Method:
     label, equals, spec = text.partition("=")
     if not equals or ":" in label:
         label = spec = text
+    return _from_spec(label.strip(), spec)
+
+
+def _from_spec(name: str, spec: str) -> Method:
+    """A method of a text such as ``"tune:head + mixup"``."""
     settings: dict[str, Any] = {}
     parts: list[str] = []
     for piece in re.split(r"\s\+\s", spec.strip()):
-        name, colon, value = piece.strip().partition(":")
-        field = name.strip().replace("-", "_")
+        first, colon, value = piece.strip().partition(":")
+        field = first.strip().replace("-", "_")
         if piece.strip() in SOLVED:
             settings |= {"tune": "head", "fit_head": piece.strip()}
         elif colon and field in Settings.model_fields and field not in _PARTS:
@@ -119,14 +124,14 @@ def _from_text(text: str) -> Method:
         else:
             parts.append(piece)
     Settings.make(**settings)
-    return Method(label.strip(), Plan.parse(" + ".join(parts) or "none"), settings)
+    return Method(name, Plan.parse(" + ".join(parts) or "none"), settings)
 
 
 def _from_value(name: str, value: Any) -> Method:
     if isinstance(value, Plan):
         return Method(name, value)
     if isinstance(value, str):
-        return Method(name, Plan.parse(value))
+        return _from_spec(name, value)
     if value is None or isinstance(value, Mapping):
         value = value or {}
         for key in value:

@@ -82,6 +82,17 @@ class FigureSpec(_Strict):
     """images in a sum, for mixed and gcc"""
 
 
+class Gains(_Strict):
+    """A figure over several parts: what each method gains on the reference, against a number of the part."""
+
+    title: str
+    """headline"""
+    against: str
+    """what the number is, for the axis"""
+    parts: dict[str, float]
+    """the number of each part, in rising order; parts that did not run are left out"""
+
+
 class Part(_Strict):
     """One comparison of a scale."""
 
@@ -132,6 +143,8 @@ class Recipe(_Strict):
     """what it says changes from part to part"""
     figures: list[FigureSpec] = Field(default_factory=list)
     """the source's figures"""
+    gains: list[Gains] = Field(default_factory=list)
+    """figures of the page over all parts"""
 
 
 # The C parser reads the largest recipe in a tenth of the time.

@@ -62,6 +62,8 @@ def reproduce(
     budget: str | None = None,
     jobs: int | None = None,
     only: str | None = None,
+    model: str | None = None,
+    weights: str | None = None,
 ) -> Outcome | SearchOutcome:
     """Run a recipe; called again it goes on where it stopped.
 
@@ -75,14 +77,25 @@ def reproduce(
         budget: instead of the recipe's.
         jobs: runs at a time.
         only: the comparisons to do, as a glob over their names (``"batch 1*"``); all if not given.
+        model: network instead of the recipe's.
+        weights: where the network's weights come from, instead of the recipe's: see the setting.
 
     Raises:
-        ConfigError: recipe, scale or part are unknown, or the parts need several data sets.
+        ConfigError: recipe, scale or part are unknown, the parts need several data sets, or name several networks
+            that one should take the place of.
         DataError: the data set was not named or cannot be read.
     """
     if name in search_recipes():
         refused = [
-            flag for flag, value in (("seeds", seeds), ("budget", budget), ("only", only)) if value is not None
+            flag
+            for flag, value in (
+                ("seeds", seeds),
+                ("budget", budget),
+                ("only", only),
+                ("model", model),
+                ("weights", weights),
+            )
+            if value is not None
         ]
         if refused:
             raise ConfigError(f"{name} is a search, which takes no {' and no '.join(refused)}: leave them out")
@@ -93,10 +106,18 @@ def reproduce(
     parts, root = recipe.scales[scale], Path(out)
     chosen = _chosen(recipe, scale, only)
     _check_data(recipe, chosen, scale, data)
+    _check_network(recipe, chosen, scale, model, weights)
     outcome = Outcome(recipe, {}, {})
     for part_name, part in chosen.items():
         folder = root if len(parts) == 1 else root / part_name
-        changes = {"seeds": seeds, "budget": budget, "data": data or part.data}
+        settings = part.settings if weights is None else {**part.settings, "weights": weights}
+        changes = {
+            "seeds": seeds,
+            "budget": budget,
+            "data": data or part.data,
+            "model": model,
+            "settings": settings,
+        }
         part = part.model_copy(update={k: v for k, v in changes.items() if v is not None})
         title = recipe.title if len(parts) == 1 else f"{recipe.title}: {part_name}"
         results = _compare(recipe, part, folder, f"{title} ({name}, scale {scale})", jobs)
@@ -132,6 +153,19 @@ def _check_data(recipe: Recipe, parts: Mapping[str, Part], scale: Scale, data: s
         raise ConfigError(
             f"the parts of {recipe.name} at scale {scale} need {titles}, and one --data was given: choose the"
             f" parts of one data set with --only, for example --only '{needed[0]} *'"
+        )
+
+
+def _check_network(
+    recipe: Recipe, parts: Mapping[str, Part], scale: Scale, model: str | None, weights: str | None
+) -> None:
+    """See that one network, or its weights, are not given to parts that are about several."""
+    networks = list(dict.fromkeys(part.model for part in parts.values()))
+    if len(networks) > 1 and (model is not None or weights is not None):
+        flag = "model" if model is not None else "weights"
+        raise ConfigError(
+            f"the parts of {recipe.name} at scale {scale} compare networks ({', '.join(networks)}), and one {flag}"
+            " was given: choose parts of one network with only (--only)"
         )
 
 
@@ -179,6 +213,9 @@ def _over_parts(root: Path, recipe: Recipe, scale: Scale) -> list[str]:
     trends = judge_trends(recipe.trends, results)
     sentences += [f"{trend['verdict']}: {trend['text']} [{trend['detail']}]" for trend in trends]
     title = f"{recipe.title} ({recipe.name}, scale {scale})"
-    write_json(root / "overview.json", {"title": title, "parts": list(results), "claims": sentences})
+    gains = [figure.model_dump() for figure in recipe.gains]
+    write_json(
+        root / "overview.json", {"title": title, "parts": list(results), "claims": sentences, "gains": gains}
+    )
     write_overview(root)
     return sentences

@@ -42,7 +42,8 @@ class ManifoldMixup(ModelAwareMix):
         alpha: parameter of Beta(alpha, alpha), above 0; for k > 2 of the symmetric Dirichlet. The paper uses 2.
         num_classes: see ``Mix``.
         layers: names of modules whose output is mixed, and ``"input"``; None is the input and the outputs of the
-            first two stages, for networks that name their stages (``stage_names``).
+            first two stages, for networks that name their stages (ours in ``stage_names``, timm's in
+            ``feature_info``).
         k: images in a mixture, 2 or more (the thesis proposes sums in hidden layers).
         model, loss: see ``ModelAwareMix``; the loss is not used.
 
@@ -149,7 +150,7 @@ def _resolve(layers: Sequence[str] | None, module: nn.Module) -> list[str]:
         ConfigError: a name is unknown, or none was given for a network that does not name its stages.
     """
     if layers is None:
-        stages = getattr(module, "stage_names", None)
+        stages = getattr(module, "stage_names", None) or _timm_stages(module)
         if not stages:
             raise ConfigError(
                 f"{type(module).__name__} does not name its stages: give layers=..., modules' names or 'input'"
@@ -160,3 +161,9 @@ def _resolve(layers: Sequence[str] | None, module: nn.Module) -> list[str]:
         if layer not in known:
             raise unknown("layer", layer, known)
     return list(layers)
+
+
+def _timm_stages(module: nn.Module) -> list[str]:
+    """The modules in which a network of timm takes its features at falling sizes, in their order."""
+    told = getattr(module, "feature_info", None)
+    return [str(entry["module"]) for entry in told] if isinstance(told, list) else []

@@ -8,6 +8,7 @@ from urllib.parse import quote
 from lessonplan.errors import DataError
 from lessonplan.report.comparison import comparison_context
 from lessonplan.report.evaluation import write_evaluation
+from lessonplan.report.gains import gain_panels
 from lessonplan.report.lr import write_lr
 from lessonplan.report.ordering import write_ordering
 from lessonplan.report.reading import read_json, read_results, read_run
@@ -56,7 +57,7 @@ def write_overview(folder: Path) -> Path:
 
     Args:
         folder: ``overview.json`` in it holds ``title``, ``parts``, the names of its comparisons' folders, and
-            perhaps ``claims``, sentences on all of them.
+            perhaps ``claims``, sentences on all of them, and ``gains``, figures over them (see ``gain_panels``).
 
     Returns:
         The path of the page.
@@ -67,11 +68,18 @@ def write_overview(folder: Path) -> Path:
     folder = Path(folder)
     about = read_json(folder / "overview.json")
     entries = []
+    results_of = {}
     for name in about["parts"]:
         results = read_results(folder / name)
         findings = [method["finding"] for method in results["methods"]]
         entries.append({"name": name, "link": f"{quote(name)}/index.html", "findings": findings})
-    content = {"title": about["title"], "entries": entries, "claims": about.get("claims", [])}
+        results_of[name] = results
+    content = {
+        "title": about["title"],
+        "entries": entries,
+        "claims": about.get("claims", []),
+        "gains": gain_panels(about.get("gains", []), results_of),
+    }
     return write_page(folder, "overview.html", content)
 
 

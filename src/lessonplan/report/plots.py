@@ -99,10 +99,10 @@ def _interval(axes: Axes, row: int, bounds: Sequence[float], color: str, limits:
         axes.plot([end], [row], color=color, marker="|" if end == bound else arrow, markersize=8, zorder=3)
 
 
-def _limits(
+def readable_limits(
     values: Sequence[float], bounds: Sequence[Sequence[float]], extra: float | None
 ) -> tuple[float, float]:
-    """A horizontal range that holds all points, and intervals as far as they do not dwarf the points."""
+    """A range that holds all points, and intervals as far as they do not dwarf the points."""
     low, high = min(values), max(values)
     span = (high - low) or max(0.02 * abs(high), 0.5)
     left = max(min([low, *(bound[0] for bound in bounds)]), low - span)
@@ -127,7 +127,9 @@ def _strip(
         return None
     with drawing():
         figure, axes = new_figure(_row_height(len(rows)))
-        limits = _limits(values, [bounds for *_, bounds in rows if bounds is not None], 0.0 if zero else None)
+        limits = readable_limits(
+            values, [bounds for *_, bounds in rows if bounds is not None], 0.0 if zero else None
+        )
         margin = 0.05 * ((limits[1] - limits[0]) or 1.0)
         for row, (method, dots, mean, bounds) in enumerate(rows):
             color = looks[method].color

@@ -28,8 +28,6 @@ from lessonplan.settings import Settings
 from lessonplan.train.optimizer import learning_rate, read_head_lr
 from lessonplan.train.tuning import Tune, forward_shares, stages
 
-_REHEARSED = 64  # samples: more than any mix takes together
-
 
 class FeatureSource:
     """Features of a view's samples, as a source (:class:`lessonplan.data.Source`).
@@ -213,7 +211,7 @@ def _check_mix(mix: Mix | None, length: int, data: Data) -> None:
     try:
         fresh = copy.deepcopy(mix)
         fresh.setup(Occasion(0, data.train, data.val, data.num_classes))
-        labels = data.train.labels[:_REHEARSED]
-        fresh.rehearse(torch.zeros(len(labels), length), labels)
+        some = torch.arange(max(8, mix.current_k())) % len(data.train)
+        fresh.rehearse(torch.zeros(len(some), length), data.train.labels[some])
     except ConfigError as error:
         raise NoFeatures(f"{mix} mixes pixels ({error})") from None
