@@ -83,7 +83,8 @@ class Settings(Strict):
     (its regularisation chosen on validation data) or from the nearest class mean."""
     features: Literal["auto", "cached", "off"] = "auto"
     """With tune=head, what comes before the head is computed once a picture and kept, unless something happens to
-    pixels at every step; "cached" insists, "off" computes it every time. Mixes then mix features."""
+    pixels at every step; "cached" insists, "off" computes it every time. Mixes then mix features, and dropout
+    before the head does nothing."""
     feature_views: Annotated[int, Field(ge=1)] = 1
     """Views of each training picture that are kept: the picture as it is, and augmented ones behind it."""
     feature_cache: str | None = None

@@ -10,6 +10,7 @@ import pytest
 import lessonplan as lp
 from lessonplan.errors import ConfigError
 from lessonplan.lab.methods import Method, read_methods
+from lessonplan.settings import Settings
 
 
 def summary(methods: list[Method]) -> dict[str, tuple[str | None, int | None]]:
@@ -116,3 +117,61 @@ def test_texts_of_a_mapping_have_settings_too() -> None:
     assert methods["solved"].settings == {"tune": "head", "fit_head": "logreg"}
     assert methods["fine"].settings == {"tune": "last:2", "lr": 3e-4}
     assert summary([methods["fine"]]) == {"fine": ("sum", 3)}
+
+
+@pytest.mark.parametrize(
+    ("given", "plan", "settings"),
+    [
+        ("probe=tune:head", None, {"tune": "head"}),
+        ("logreg", None, {"tune": "head", "fit_head": "logreg"}),
+        ("x=ncm + feature_views:4", None, {"tune": "head", "fit_head": "ncm", "feature_views": 4}),
+        ("ft=tune:all + lr:3e-4 + cascade:k=4", "cascade", {"tune": "all", "lr": 3e-4}),
+        ("lr:1e-2 + mixup", "mixup", {"lr": 0.01}),
+        ("a=nesterov:false + batch-size:16 + ema:none", None, {"nesterov": False, "batch_size": 16, "ema": None}),
+        ("a=batch_size:auto + clip:1", None, {"batch_size": "auto", "clip": 1}),
+        ("a=tune:gradual:parts=2,until=0.4 + mixup", "mixup", {"tune": "gradual:parts=2,until=0.4"}),
+        ("a=head:5 + head_lr:0.05", None, {"head": "5", "head_lr": "0.05"}),
+        ("a=weights:2024 + head:none", None, {"weights": "2024", "head": None}),
+        ("a=weights:none", None, {"weights": None}),
+        ({"a": "tune:head + sum:k=3"}, "sum", {"tune": "head"}),
+        ({"a": "logreg"}, None, {"tune": "head", "fit_head": "logreg"}),
+    ],
+)
+def test_methods_with_settings(given: Any, plan: str | None, settings: dict[str, Any]) -> None:
+    (method,) = read_methods(given)
+    assert method.settings == settings
+    assert {name: type(value) for name, value in method.settings.items()} == {
+        k: type(v) for k, v in settings.items()
+    }
+    assert (method.plan.mix.name if method.plan.mix is not None else None) == plan
+    made = Settings.make(**method.settings)
+    assert all(getattr(made, name) == value for name, value in settings.items())
+
+
+def test_methods_with_settings_beside_each_other() -> None:
+    methods = read_methods("probe=tune:head, logreg, ncm, ft=tune:all + lr:3e-4 + cascade:k=4,patience=none, erm")
+    assert [m.name for m in methods] == ["probe", "logreg", "ncm", "ft", "erm"]
+    assert methods[3].settings == {"tune": "all", "lr": 3e-4}
+    assert methods[4].settings == {}
+    assert "lr=0.0003" in methods[3].describe()
+    assert methods[3].plan.config() == read_methods(["cascade:k=4,patience=none"])[0].plan.config()
+    assert [m.name for m in read_methods("cascade:k=4,plain=none,mixup,bare=none")] == [
+        "cascade:k=4", "plain", "mixup", "bare"
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ("a=lr:-1", ["lr=-1"]),
+        ("a=lr:fast", ["lr='fast'"]),
+        ("a=tune:head + tune:all", ["method 'a'", "tune twice"]),
+        ("a=logreg + tune:all", ["method 'a'", "tune twice"]),
+        ("a=tunes:all", ["tunes"]),
+    ],
+)
+def test_settings_that_cannot_be_read(given: str, words: list[str]) -> None:
+    with pytest.raises(ConfigError) as caught:
+        read_methods(given)
+    for word in words:
+        assert word in str(caught.value)

@@ -36,3 +36,11 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
             pixels[:: c + 2] = pixels[:: c + 2] // 2
             Image.fromarray(pixels.astype(np.uint8)).save(root / f"kind{c}" / f"{i}.png")
     return root
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of kept features for each test alone."""
+    folder = tmp_path_factory.mktemp("cache")
+    monkeypatch.setenv("LESSONPLAN_CACHE", str(folder))
+    return folder / "features"

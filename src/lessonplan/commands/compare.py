@@ -17,8 +17,9 @@ class Compare:
     out: Path
     """folder for results.csv, results.json, index.html and runs/"""
     methods: str = "erm,mixup,sum,cascade,gradual"
-    """plans separated by commas (sum:k=4,pairing=permute; filter=select:accuracy; label=spec names one), or a YAML
-    file of plans"""
+    """plans separated by commas (sum:k=4,pairing=permute; filter=select:accuracy; label=spec names one), with
+    settings of their own (probe=tune:head; ft=tune:all + lr:3e-4 + mixup; logreg and ncm find a head without
+    training), or a YAML file of plans"""
     select: str = "none"
     """which samples each method without a selection of its own is trained on"""
     order: str = "none"

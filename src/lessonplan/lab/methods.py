@@ -5,9 +5,10 @@ from __future__ import annotations
 import copy
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import yaml
 
@@ -15,7 +16,6 @@ from lessonplan.errors import ConfigError, unknown
 from lessonplan.mix.text import MIXES, NO_MIX
 from lessonplan.plan import Plan
 from lessonplan.settings import Settings
-from lessonplan.text_options import guess
 
 _PARTS = ("select", "order", "mix", "settings")
 SOLVED = ("logreg", "ncm")
@@ -89,7 +89,7 @@ def _split(text: str) -> list[str]:
     """Cut at commas, but keep the options of a method together with it."""
     methods: list[str] = []
     for item in (part.strip() for part in text.split(",")):
-        if methods and _is_option(item):
+        if methods and (_is_option(item) or _is_option_without(methods[-1], item)):
             methods[-1] += f",{item}"
         elif item:
             methods.append(item)
@@ -103,35 +103,62 @@ def _is_option(item: str) -> bool:
     return bool(equals) and ":" not in key + head and head not in (*MIXES, *NO_MIX, *SOLVED)
 
 
+def _is_option_without(method: str, item: str) -> bool:
+    """Whether ``patience=none`` is an option that the method before it has; ``plain=none`` is a method."""
+    if item.partition("=")[2].strip() not in NO_MIX or ":" not in method:
+        return False
+    try:
+        _from_text(f"{method},{item}")
+    except ConfigError:
+        return False
+    return True
+
+
 def _from_text(text: str) -> Method:
     label, equals, spec = text.partition("=")
     if not equals or ":" in label:
         label = spec = text
-    return _from_spec(label.strip(), spec)
+    return _read(label.strip(), spec)
 
 
-def _from_spec(name: str, spec: str) -> Method:
-    """A method of a text such as ``"tune:head + mixup"``."""
+def _read(label: str, spec: str) -> Method:
+    """A method from what it does: settings and the parts of a plan, with " + " between them."""
     settings: dict[str, Any] = {}
     parts: list[str] = []
     for piece in re.split(r"\s\+\s", spec.strip()):
-        first, colon, value = piece.strip().partition(":")
-        field = first.strip().replace("-", "_")
+        name, colon, value = piece.strip().partition(":")
+        field = name.strip().replace("-", "_")
+        found: dict[str, Any] = {}
         if piece.strip() in SOLVED:
-            settings |= {"tune": "head", "fit_head": piece.strip()}
-        elif colon and field in Settings.model_fields and field not in _PARTS:
-            settings[field] = guess(value.strip())
+            found = {"tune": "head", "fit_head": piece.strip()}
+        elif colon and field in Settings.model_fields:
+            found = {field: _value(field, value.strip())}
         else:
             parts.append(piece)
+        for setting in found:
+            if setting in settings:
+                raise ConfigError(f"method {label!r} gives {setting} twice: leave one of them out")
+        settings |= found
     Settings.make(**settings)
-    return Method(name, Plan.parse(" + ".join(parts) or "none"), settings)
+    return Method(label, Plan.parse(" + ".join(parts) or "none"), settings)
+
+
+def _value(field: str, text: str) -> Any:
+    """A setting's value from its text; what is a text by its type stays one, a module's name ``3`` too."""
+    kinds = Settings.model_fields[field].annotation
+    if str in (kinds, *get_args(kinds)):
+        return None if text.lower() == "none" and type(None) in get_args(kinds) else text
+    for kind in (int, float):
+        with suppress(ValueError):
+            return kind(text)
+    return {"true": True, "false": False, "none": None}.get(text.lower(), text)
 
 
 def _from_value(name: str, value: Any) -> Method:
     if isinstance(value, Plan):
         return Method(name, value)
     if isinstance(value, str):
-        return _from_spec(name, value)
+        return _read(name, value)
     if value is None or isinstance(value, Mapping):
         value = value or {}
         for key in value:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import warnings
-import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,9 +20,13 @@ from torch import Tensor, nn
 from lessonplan.data.view import View
 from lessonplan.errors import LessonplanWarning
 from lessonplan.network.untouched import asked
+from lessonplan.pretrained.files import digest_of
+from lessonplan.pretrained.kept_rows import KeptRows, locked
 
 _ROWS = 32  # that are computed together, always as many: results may differ in the last bit with the batch's size
-_LAYOUT = 1
+_LAYOUT = 2
+_MOST = torch.finfo(torch.float16).max
+_PROBED = 16  # features that a network's identity is told by
 
 
 def cache_folder(given: str | None = None) -> Path:
@@ -49,7 +52,7 @@ class Backbone:
     """
 
     def __init__(self, network: nn.Module, head: str) -> None:
-        self.network, self.head = network, network.get_submodule(head)
+        self.network, self.name, self.head = network, head, network.get_submodule(head)
 
     @torch.no_grad()
     def __call__(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -58,15 +61,17 @@ class Backbone:
         Raises:
             NoFeatures: the head takes something else, or is asked twice.
         """
-        seen: list[Tensor] = []
-        hook = self.head.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
+        seen: list[tuple[Any, ...]] = []
+        hook = self.head.register_forward_pre_hook(
+            lambda _, args, named: seen.append((*args, *named.values())), with_kwargs=True
+        )
         try:
             logits = self.network(x)
         finally:
             hook.remove()
-        if len(seen) != 1 or not isinstance(seen[0], Tensor) or seen[0].ndim != 2:
+        if len(seen) != 1 or len(seen[0]) != 1 or not isinstance(seen[0][0], Tensor) or seen[0][0].ndim != 2:
             raise NoFeatures("its head does not take vectors")
-        return seen[0].float(), logits
+        return seen[0][0].float(), logits
 
     @torch.no_grad()
     def length(self, x: Tensor) -> int:
@@ -76,11 +81,45 @@ class Backbone:
             NoFeatures: something comes behind the head.
         """
         with asked(self.network):
-            features, logits = self(x)
-            again = self.head(features)
-        if not (isinstance(logits, Tensor) and logits.shape == again.shape and torch.allclose(logits, again)):
+            features, _ = self(x)
+            found = self.head(features)
+            # Told by what becomes of other logits: a new head's are zeros, which a scale behind it would leave.
+            other = torch.linspace(-1e3, 1e3, found.numel()).to(found).reshape(found.shape)
+            hook = self.head.register_forward_hook(lambda *_: other)
+            try:
+                logits = self.network(x)
+            finally:
+                hook.remove()
+        if not (isinstance(logits, Tensor) and logits.shape == other.shape and torch.equal(logits, other)):
             raise NoFeatures("something comes behind its head")
         return features.shape[1]
+
+    @torch.no_grad()
+    def identity(self, shape: tuple[int, ...]) -> str:
+        """What tells the network before its head from others: its weights, its layers, and what it does.
+
+        Args:
+            shape: of one input.
+        """
+        modules, state = dict(self.network.named_modules()), self.network.state_dict()
+        kinds = {name: type(modules[name]) for name in self._names(modules)}
+        layers = [
+            f"{name} {kind.__module__}.{kind.__qualname__} {modules[name].extra_repr()}"
+            for name, kind in kinds.items()
+        ]
+        device = next((p.device for p in self.network.parameters()), torch.device("cpu"))
+        probe = torch.linspace(-2, 2, math.prod(shape)).reshape(1, *shape).to(device)
+        with asked(self.network):
+            features = self(probe)[0][0].cpu()
+        # To two digits: the last ones differ with the number of threads.
+        some = features[:: max(1, len(features) // _PROBED)] / features.abs().max().clamp(min=1e-30)
+        said = " ".join([*layers, *(f"{value:.2f}" for value in some.tolist())])
+        weights = digest_of({name: state[name] for name in self._names(state)})
+        return f"{weights} {hashlib.blake2b(said.encode(), digest_size=8).hexdigest()} {device.type}"
+
+    def _names(self, names: Iterable[str]) -> list[str]:
+        """Those that are not the head's."""
+        return [name for name in names if name != self.name and not name.startswith(f"{self.name}.")]
 
 
 @dataclass(frozen=True)
@@ -88,18 +127,18 @@ class FeatureKey:
     """What features depend on: two caches with the same key hold the same numbers.
 
     Attributes:
-        weights: what tells the network's weights from others.
+        network: as ``Backbone.identity`` tells it.
         preprocessing: of the inputs, as plain data.
         augment: of the views but the first, as text with its seed; None for one view.
     """
 
-    weights: str
+    network: str
     preprocessing: dict[str, Any]
     augment: str | None = None
 
     def name(self, source: str) -> str:
         """The folder of a source's features."""
-        text = json.dumps([_LAYOUT, source, self.weights, self.preprocessing, self.augment], sort_keys=True)
+        text = json.dumps([_LAYOUT, source, self.network, self.preprocessing, self.augment], sort_keys=True)
         return hashlib.blake2b(text.encode(), digest_size=12).hexdigest()
 
 
@@ -128,33 +167,57 @@ class FeatureCache:
         Returns:
             ``(views, n, F)`` float16, or bfloat16 where a value is too large for it, on the CPU.
         """
-        with _locked(self.folder), asked(backbone.network):
-            if not (self.folder / "bfloat16.bin").exists():
+        with locked(self.folder), asked(backbone.network):
+            largest = self._too_large(view)
+            if largest is None:
                 try:
                     return self._read(view, backbone, torch.float16)
                 except OverflowError as error:
-                    warnings.warn(
-                        f"a feature is {error}, too large for half precision: features are kept as bfloat16,"
-                        " with 8 bits of each number instead of 11",
-                        LessonplanWarning,
-                        stacklevel=2,
-                    )
+                    largest = str(error)
+            warnings.warn(
+                f"a feature is {largest}, too large for half precision: features are kept as bfloat16, with 8 bits"
+                " of each number instead of 11",
+                LessonplanWarning,
+                stacklevel=2,
+            )
             return self._read(view, backbone, torch.bfloat16)
 
     def _read(self, view: View, backbone: Backbone, kind: torch.dtype) -> Tensor:
-        views, rows, length = self.shape
-        found = torch.zeros(views, len(view), length, dtype=kind)
-        disk = _Disk(self.folder, str(kind).removeprefix("torch."), length)
-        for number in range(views):
-            places = view.rows.numpy() + number * rows
+        disk = self._kept(kind)
+        found = torch.zeros(self.shape[0], len(view), self.shape[2], dtype=kind)
+        for number, places in enumerate(self._places(view)):
             held = disk.load(places, found[number])
             missing = torch.from_numpy(~held).nonzero().squeeze(1)
             for at, features in _computed(view, number, missing, backbone):
                 found[number, at] = features.to(kind)
-                if not torch.isfinite(found[number, at]).all() and torch.isfinite(features).all():
-                    raise OverflowError(f"{features.abs().max().item():.3g}")
+                if kind == torch.float16 and (large := _largest(features)) > _MOST:
+                    raise OverflowError(f"{large:.3g}")
                 disk.save(places[at.numpy()], found[number, at])
         return found
+
+    def _too_large(self, view: View) -> str | None:
+        """What half precision does not hold of this view's features, as they were kept before.
+
+        Each view by itself: which numbers a run sees does not depend on what other runs have kept.
+        """
+        disk = self._kept(torch.bfloat16)
+        wide = torch.zeros(len(view), self.shape[2], dtype=torch.bfloat16)
+        for places in self._places(view):
+            if disk.load(places, wide).any() and (large := _largest(wide)) > _MOST:
+                return f"{large:.3g}"
+        return None
+
+    def _kept(self, kind: torch.dtype) -> KeptRows:
+        return KeptRows(self.folder, str(kind).removeprefix("torch."), self.shape[2])
+
+    def _places(self, view: View) -> list[npt.NDArray[np.int64]]:
+        """Where a view's rows are kept, for each of the views of a sample."""
+        return [view.rows.numpy() + number * self.shape[1] for number in range(self.shape[0])]
+
+
+def _largest(features: Tensor) -> float:
+    """The largest size of a number, as bfloat16 has it."""
+    return float(features.bfloat16().float().abs().nan_to_num(nan=0.0, posinf=math.inf).max())
 
 
 def _computed(view: View, number: int, missing: Tensor, backbone: Backbone) -> Iterator[tuple[Tensor, Tensor]]:
@@ -167,83 +230,3 @@ def _computed(view: View, number: int, missing: Tensor, backbone: Backbone) -> I
             yield chunk, backbone(x)[0][: len(chunk)].cpu()
     finally:
         seen.close()
-
-
-class _Disk:
-    """Rows of 16-bit numbers in a file, with a checksum each in another; rows that were never written are no hole.
-
-    A disk that does not take them is told of, and asked no more.
-    """
-
-    def __init__(self, folder: Path, kind: str, length: int) -> None:
-        self.values, self.sums = folder / f"{kind}.bin", folder / f"{kind}.sums"
-        self.length, self.usable = length, True
-
-    def load(self, places: npt.NDArray[np.int64], into: Tensor) -> npt.NDArray[np.bool_]:
-        """Put what is there into ``(n, F)``; returns ``(n,)``, whose it was."""
-        held = np.zeros(len(places), np.bool_)
-        try:
-            sums = np.fromfile(self.sums, np.uint32)
-            stored = self.values.stat().st_size // (2 * self.length)
-        except OSError:
-            return held
-        likely = np.flatnonzero(places < min(len(sums), stored))
-        likely = likely[sums[places[likely]] != 0]
-        if not len(likely):
-            return held
-        values = np.memmap(self.values, np.int16, "r", shape=(stored, self.length))
-        for at in likely.tolist():
-            row = values[places[at]]
-            if _sum(row) == sums[places[at]]:
-                into[at] = torch.from_numpy(np.array(row)).view(into.dtype)
-                held[at] = True
-        return held
-
-    def save(self, places: npt.NDArray[np.int64], features: Tensor) -> None:
-        """Write ``(n, F)`` of 16 bits, each row's checksum behind it."""
-        if not self.usable:
-            return
-        bits = features.contiguous().view(torch.int16).numpy()
-        sums = np.array([_sum(row) for row in bits], np.uint32)
-        try:
-            self.values.parent.mkdir(parents=True, exist_ok=True)
-            for path, content in ((self.values, bits), (self.sums, sums[:, None])):
-                size = content.itemsize * content.shape[1]
-                with open(os.open(path, os.O_RDWR | os.O_CREAT, 0o644), "r+b") as file:
-                    for place, row in zip(places.tolist(), content, strict=True):
-                        file.seek(place * size)
-                        file.write(row.tobytes())
-        except OSError as error:
-            self.usable = False
-            warnings.warn(
-                f"features cannot be kept in {self.values.parent} ({error.strerror or error}): they are computed"
-                " for this run alone; free some space, or give feature_cache=FOLDER",
-                LessonplanWarning,
-                stacklevel=2,
-            )
-
-
-def _sum(row: npt.NDArray[np.int16]) -> int:
-    """A checksum that is never 0, which means: not there."""
-    return zlib.crc32(row.tobytes()) or 1
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """One process at a time fills a cache; the others wait and find it filled."""
-    if os.name != "posix":
-        yield
-        return
-    import fcntl
-
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        handle = os.open(folder / ".lock", os.O_CREAT | os.O_RDWR)
-    except OSError:  # nothing can be kept there, which is told of where it is tried
-        yield
-        return
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)

@@ -127,7 +127,7 @@ def fit(
     torch.set_num_threads(chosen.threads or threads)
     try:
         trained = trainee(network, data, plan, chosen)
-        give_holdouts(plan, trained.data)
+        give_holdouts(plan, data)
         with lent(plan):
             trainer = Trainer(
                 trained.network,

@@ -22,10 +22,11 @@ from lessonplan.network.passes import Passes
 from lessonplan.parts.part import Occasion
 from lessonplan.plan import Plan
 from lessonplan.pretrained import find_head
+from lessonplan.pretrained.closed_form import check_linear
 from lessonplan.pretrained.features import Backbone, FeatureCache, FeatureKey, NoFeatures, cache_folder
-from lessonplan.pretrained.files import digest_of
 from lessonplan.settings import Settings
 from lessonplan.train.optimizer import learning_rate, read_head_lr
+from lessonplan.train.preparation import check_head
 from lessonplan.train.tuning import Tune, forward_shares, stages
 
 
@@ -138,37 +139,30 @@ def trainee(network: nn.Module, data: Data, plan: Plan, settings: Settings) -> T
     Raises:
         ConfigError: features are asked for (``features="cached"``, ``fit_head``), and cannot be had.
     """
-    asked_for = settings.features == "cached" or settings.fit_head != "train"
-    if Tune.parse(settings.tune).kind != "head":
-        if asked_for:
-            raise ConfigError(
-                f"tune={settings.tune} changes what features come from: give tune=head, or features='auto' and"
-                " fit_head='train'"
-            )
+    check_head(plan, settings)
+    if Tune.parse(settings.tune).kind != "head" or settings.features == "off":
         return Trainee(network, data, settings)
-    if settings.features == "off":
-        if asked_for:
-            raise ConfigError("fit_head needs features: give features='auto', or fit_head='train'")
-        return Trainee(network, data, settings)
+    head = find_head(network, settings.head)
+    backbone = Backbone(network.to(data.train.device), head)
+    if settings.fit_head != "train":
+        check_linear(backbone.head)
     try:
         _check_plan(plan)
-        head = find_head(network, settings.head)
-        backbone = Backbone(network.to(data.train.device), head)
         length = backbone.length(data.train.fetch(torch.arange(min(2, len(data.train))))[0])
         _check_mix(plan.mix, length, data)
     except NoFeatures as reason:
-        if asked_for:
+        if settings.features == "cached" or settings.fit_head != "train":
             raise ConfigError(f"features cannot be computed once and kept: {reason}") from None
         print(f"lessonplan: features are not cached: {reason}", file=sys.stderr)
         return Trainee(network, data, settings)
     views = settings.feature_views
     parts = {name: view for name in ("train", "val", "test") if (view := getattr(data, name)) is not None}
-    weights = digest_of({k: v for k, v in network.state_dict().items() if not k.startswith(f"{head}.")})
+    identity = backbone.identity(data.shape)
     made: dict[str, Any] = {}
     for name, view in parts.items():
         several = views if name == "train" else 1
         key = FeatureKey(
-            f"{weights} {type(network).__qualname__} {view.device.type}",
+            identity,
             data.preprocessing.to_dict(),
             f"{view.augment} {view.seed}" if several > 1 else None,
         )
@@ -178,10 +172,11 @@ def trainee(network: nn.Module, data: Data, plan: Plan, settings: Settings) -> T
         )
     example = data.train.fetch(torch.zeros(1, dtype=torch.int64))[0]
     share = forward_shares(network, stages(network, head), example)[-1]
+    own = {id(parameter) for parameter in backbone.head.parameters()}
     for parameter in network.parameters():
-        parameter.requires_grad_(False)
-    for parameter in backbone.head.parameters():
-        parameter.requires_grad_(True)
+        if id(parameter) not in own:
+            parameter.requires_grad_(False)
+            parameter.grad = None
     base = learning_rate(settings)
     alone = settings.model_copy(
         update={

@@ -19,6 +19,7 @@ from lessonplan.settings import Settings
 from lessonplan.supply.epoch import Supply
 from lessonplan.train.cadence import Cadence
 from lessonplan.train.schedule import Schedule
+from lessonplan.train.tuning import Tune
 
 
 def resolve_batch_size(given: int | str, samples: int, *, pretrained: bool = False) -> int:
@@ -88,9 +89,32 @@ def check_run(plan: Plan, data: Data, settings: Settings, seed: int) -> None:
     Raises:
         ConfigError: something would.
     """
+    check_head(plan, settings)
     prepare(plan, data, settings, seed)
     Schedule(settings.schedule)
     Cadence.parse(settings.checkpoint_every)
+
+
+def check_head(plan: Plan, settings: Settings) -> None:
+    """Whether features can be asked for, and a head be found without training.
+
+    Raises:
+        ConfigError: more than the head trains, or the plan does something to samples that are taken as they are.
+    """
+    solved = settings.fit_head != "train"
+    if not solved and settings.features != "cached":
+        return
+    if Tune.parse(settings.tune).kind != "head":
+        raise ConfigError(
+            f"tune={settings.tune} changes what features come from: give tune=head, or features='auto' and"
+            " fit_head='train'"
+        )
+    if settings.features == "off":
+        raise ConfigError("fit_head needs features: give features='auto', or fit_head='train'")
+    if solved and plan.config() != {"mix": None}:
+        raise ConfigError(
+            f"fit_head={settings.fit_head} takes all samples as they are: leave out select, order and mix"
+        )
 
 
 def _check_decisions(plan: Plan, data: Data, settings: Settings) -> None:

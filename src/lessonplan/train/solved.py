@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from lessonplan.data import View
-from lessonplan.errors import ConfigError
 from lessonplan.evaluate.classification import classification_metrics, parameter_norm
 from lessonplan.pretrained.closed_form import logistic_regression, nearest_class_mean, put_into
 from lessonplan.train.trainer import Trainer
@@ -23,11 +22,9 @@ def solve_head(trainer: Trainer, kind: str) -> None:
         kind: "logreg" or "ncm".
 
     Raises:
-        ConfigError: the plan selects, orders or mixes, or the head is not linear.
+        ConfigError: the training samples are of one class.
     """
-    plan, data = trainer.plan, trainer.data
-    if plan.config() != {"mix": None}:
-        raise ConfigError(f"fit_head={kind} takes all samples as they are: leave out select, order and mix")
+    data = trainer.data
     if trainer.folder is not None:
         trainer.folder.claim()
         trainer.folder.rewind_metrics(0)
@@ -40,7 +37,8 @@ def solve_head(trainer: Trainer, kind: str) -> None:
     else:
         val = None if data.val is None else _all(data.val, 0)
         weight, bias, found["C"] = logistic_regression(x, y, data.num_classes, val, trainer.seed)
-    put_into(trainer.model, weight.to(trainer.device), bias.to(trainer.device))
+    for head in (trainer.model, trainer.state.evaluated_model):  # an average of weights has nothing to average
+        put_into(head, weight.to(trainer.device), bias.to(trainer.device))
     trainer.model.eval()
     trainer.counters.seconds = time.perf_counter() - started
     record: dict[str, Any] = {
