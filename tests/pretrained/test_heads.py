@@ -6,9 +6,11 @@ import copy
 import errno
 import math
 import os
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import safetensors.torch
 import torch
@@ -383,3 +385,60 @@ def test_heads_are_compared(tmp_path: Path, own_cache: Path) -> None:
         )
         assert same_body == (name != "ft"), name
     assert len(list(own_cache.iterdir())) == 1, "three heads on the same features"
+
+
+@pytest.mark.parametrize(
+    ("settings", "augment", "says"),
+    [
+        ({"tune": "all", "feature_views": 2}, "flip", "feature_views=2 is of features that are kept"),
+        ({"tune": "head", "features": "off", "feature_views": 2}, "flip", "feature_views=2 is of features"),
+        ({"tune": "head", "feature_views": 3}, "none", "would keep the same view several times"),
+    ],
+)
+def test_several_views_need_kept_features_and_augmentation(settings, augment, says) -> None:
+    data = lp.data.load("digits", per_class=5, augment=augment)
+    with pytest.raises(ConfigError, match=says):
+        lp.fit("tiny", data, budget="2 steps", **settings)
+
+
+def test_several_views_of_what_mixes_pixels() -> None:
+    data = lp.data.load("digits", per_class=5, augment="flip")
+    with pytest.raises(ConfigError, match="features cannot be computed once and kept: cutmix"):
+        lp.fit("tiny", data, "cutmix", budget="2 steps", tune="head", feature_views=2)
+
+
+def test_an_optimizer_of_ones_own_hears_of_the_heads_learning_rate() -> None:
+    """A tenth of the rate is what ``head_lr`` says, whoever makes the optimizer."""
+    data = lp.data.load("digits", per_class=5, augment="none")
+
+    def made(parameters: Any, lr: float) -> torch.optim.Optimizer:
+        return torch.optim.SGD(parameters, lr=lr)
+
+    def weights(head_lr: str, lr: float) -> Tensor:
+        run = lp.fit("tiny", data, None, "5 steps", optimizer=partial(made, lr=lr), tune="head", head_lr=head_lr)
+        return torch.cat([p.flatten() for p in run.model.parameters()])
+
+    torch.testing.assert_close(weights("0.1x", 0.5), weights("1x", 0.05))
+    assert not torch.allclose(weights("1x", 0.5), weights("1x", 0.05))
+
+
+class _Unread(torch.utils.data.Dataset[Any]):
+    """Pictures in files' stead, whose content may change behind everybody's back."""
+
+    def __init__(self, shift: int) -> None:
+        self.shift = shift
+
+    def __len__(self) -> int:
+        return 40
+
+    def __getitem__(self, at: int) -> tuple[Any, int]:
+        value = (at * 6 + (self.shift if at == 39 else 0)) % 256
+        return np.full((8, 8), value, dtype=np.uint8), at % 2
+
+
+def test_features_of_objects_that_nobody_has_read_are_not_kept(tmp_path) -> None:
+    cache = tmp_path / "cache"
+    for shift in (0, 90):
+        data = lp.data.load(_Unread(shift), test_fraction=0.0, memory_limit=0, workers=0, augment="none")
+        lp.fit("tiny", data, None, "2 steps", tune="head", feature_cache=str(cache), batch_size=4)
+    assert not list(cache.rglob("*.bin"))

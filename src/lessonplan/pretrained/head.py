@@ -15,11 +15,13 @@ def find_head(network: nn.Module, name: str | None = None) -> str:
 
     Args:
         network: of timm or transformers, which know, or any other: its last linear layer.
-        name: of the module; None finds out.
+        name: of the module; "" is the network itself; None finds out.
 
     Raises:
         ConfigError: there is no such module, or nothing that looks like a head.
     """
+    if name == "":
+        return name
     modules: dict[str, nn.Module] = dict(network.named_modules())
     names: list[str] = [known for known, module in modules.items() if known and len(list(module.parameters()))]
     if name is not None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import copy
 import math
 import sys
+import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,6 +16,7 @@ from torch import Tensor, nn
 
 from lessonplan.data import Data
 from lessonplan.data.augment import Augment
+from lessonplan.data.base import Keyed
 from lessonplan.data.normalise import Normalise
 from lessonplan.data.view import View
 from lessonplan.errors import ConfigError
@@ -25,7 +28,6 @@ from lessonplan.pretrained import find_head
 from lessonplan.pretrained.closed_form import check_linear
 from lessonplan.pretrained.features import Backbone, FeatureCache, FeatureKey, NoFeatures, cache_folder
 from lessonplan.settings import Settings
-from lessonplan.train.optimizer import learning_rate, read_head_lr
 from lessonplan.train.preparation import check_head
 from lessonplan.train.tuning import Tune, forward_shares, stages
 
@@ -142,6 +144,11 @@ def trainee(network: nn.Module, data: Data, plan: Plan, settings: Settings) -> T
     check_head(plan, settings)
     if Tune.parse(settings.tune).kind != "head" or settings.features == "off":
         return Trainee(network, data, settings)
+    if settings.feature_views > 1 and str(data.train.augment or "none") == "none":
+        raise ConfigError(
+            f"feature_views={settings.feature_views} would keep the same view several times, since pictures"
+            " are not augmented: give augment, or feature_views=1"
+        )
     head = find_head(network, settings.head)
     backbone = Backbone(network.to(data.train.device), head)
     if settings.fit_head != "train":
@@ -151,7 +158,7 @@ def trainee(network: nn.Module, data: Data, plan: Plan, settings: Settings) -> T
         length = backbone.length(data.train.fetch(torch.arange(min(2, len(data.train))))[0])
         _check_mix(plan.mix, length, data)
     except NoFeatures as reason:
-        if settings.features == "cached" or settings.fit_head != "train":
+        if settings.features == "cached" or settings.fit_head != "train" or settings.feature_views > 1:
             raise ConfigError(f"features cannot be computed once and kept: {reason}") from None
         print(f"lessonplan: features are not cached: {reason}", file=sys.stderr)
         return Trainee(network, data, settings)
@@ -159,17 +166,16 @@ def trainee(network: nn.Module, data: Data, plan: Plan, settings: Settings) -> T
     parts = {name: view for name in ("train", "val", "test") if (view := getattr(data, name)) is not None}
     identity = backbone.identity(data.shape)
     made: dict[str, Any] = {}
-    for name, view in parts.items():
-        several = views if name == "train" else 1
-        key = FeatureKey(
-            identity,
-            data.preprocessing.to_dict(),
-            f"{view.augment} {view.seed}" if several > 1 else None,
-        )
-        folder = cache_folder(settings.feature_cache) / key.name(view.source.fingerprint)
-        made[name] = FeatureView(
-            FeatureCache(folder, len(view.source), length, several).read(view, backbone), view
-        )
+    with tempfile.TemporaryDirectory() as forgotten:
+        for name, view in parts.items():
+            several = views if name == "train" else 1
+            change = f"{view.augment} {view.seed}" if several > 1 else None
+            key = FeatureKey(identity, data.preprocessing.to_dict(), change)
+            # Objects whose content nobody has read may change without being told apart.
+            known = view.source.in_memory or isinstance(view.source, Keyed)
+            place = cache_folder(settings.feature_cache) if known else Path(forgotten)
+            cache = FeatureCache(place / key.name(view.source.fingerprint), len(view.source), length, several)
+            made[name] = FeatureView(cache.read(view, backbone), view)
     example = data.train.fetch(torch.zeros(1, dtype=torch.int64))[0]
     share = forward_shares(network, stages(network, head), example)[-1]
     own = {id(parameter) for parameter in backbone.head.parameters()}
@@ -177,17 +183,7 @@ def trainee(network: nn.Module, data: Data, plan: Plan, settings: Settings) -> T
         if id(parameter) not in own:
             parameter.requires_grad_(False)
             parameter.grad = None
-    base = learning_rate(settings)
-    alone = settings.model_copy(
-        update={
-            "tune": "all",
-            "head": None,
-            "lr": base * read_head_lr(settings.head_lr, base),
-            "head_lr": "1x",
-            "layer_decay": 1.0,
-            "channels_last": False,
-        }
-    )
+    alone = settings.model_copy(update={"tune": "all", "head": "", "layer_decay": 1.0, "channels_last": False})
     seen = views * len(data.train)
     on = replace(data, **made, shape=(length,))
     return Trainee(backbone.head, on, alone, network, Passes(0, seen, seen, 0), share)

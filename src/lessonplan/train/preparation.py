@@ -102,6 +102,11 @@ def check_head(plan: Plan, settings: Settings) -> None:
         ConfigError: more than the head trains, or the plan does something to samples that are taken as they are.
     """
     solved = settings.fit_head != "train"
+    if settings.feature_views > 1 and (Tune.parse(settings.tune).kind != "head" or settings.features == "off"):
+        raise ConfigError(
+            f"feature_views={settings.feature_views} is of features that are kept: give tune=head, and leave"
+            " features='auto'"
+        )
     if not solved and settings.features != "cached":
         return
     if Tune.parse(settings.tune).kind != "head":
