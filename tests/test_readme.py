@@ -24,6 +24,7 @@ SMALLER = {
 }
 
 
+@pytest.mark.slow
 def test_python_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name in ("scan-1.png", "scan-2.png"):

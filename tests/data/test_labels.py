@@ -84,6 +84,14 @@ def test_minus_one_says_unlabelled() -> None:
         to_labels([-1, 0, 1])
 
 
+@pytest.mark.parametrize("kind", [list, tuple, lambda words: np.array(words, dtype=object)])
+def test_names_that_end_in_a_zero_are_told_apart(kind) -> None:
+    numbers, names = to_labels(kind(["a\0", "a", "\0", "a\0"]))
+    assert names == ("\0", "a", "a\0")
+    assert numbers.tolist() == [2, 1, 0, 2]
+    assert to_labels(kind([b"a\0", b"a"]))[1] == ("a", "a\0")
+
+
 @given(st.lists(st.integers(0, 50), min_size=1) | st.lists(st.text(min_size=1, max_size=4), min_size=1))
 def test_names_and_numbers_say_what_was_given(labels) -> None:
     numbers, names = to_labels(labels)

@@ -367,6 +367,7 @@ def test_a_holdout_run_sees_pixels(data: lp.data.Data, tmp_path: Path) -> None:
     assert found.result["at"] == "features"
 
 
+@pytest.mark.slow
 def test_heads_are_compared(tmp_path: Path, own_cache: Path) -> None:
     lp.fit("tiny", "digits", None, "60 steps", out=tmp_path / "base", threads=1)
     results = lp.compare(

@@ -59,7 +59,7 @@ def told(path: Path) -> dict[str, Any]:
     [
         ("tiny", (1, 8, 8), False),
         ("tiny", (1, 8, 8), True),
-        ("resnet-18", (3, 16, 12), True),
+        pytest.param("resnet-18", (3, 16, 12), True, marks=pytest.mark.slow),
         ("wrn-10-1:norm=group", (3, 8, 8), False),
         ("timm:resnet10t", (3, 32, 32), True),
     ],

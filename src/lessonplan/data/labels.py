@@ -39,7 +39,7 @@ def to_labels(y: Array | Tensor | Sequence[Any]) -> tuple[Tensor, tuple[str, ...
         array = array[:, 0]
     if array.ndim == 2:
         raise DataError(_of_rows(array))
-    if array.ndim != 1 or array.dtype.kind not in "iufbUS":
+    if array.ndim != 1 or array.dtype.kind not in "iufbUSO":
         raise DataError(f"labels of type {array.dtype} and shape {array.shape} cannot be used: {_ONE}")
     if array.dtype.kind == "f":
         array = _whole(array)
@@ -55,6 +55,8 @@ def _as_array(y: Any) -> Array:
         return np.asarray(y.detach().cpu())
     if isinstance(y, (list, tuple)) and any(isinstance(item, Tensor) for item in y):
         y = [item.detach().cpu().numpy() if isinstance(item, Tensor) else item for item in y]
+    if isinstance(y, (list, tuple)) and any(_ends_in_zero(item) for item in y):
+        return np.fromiter(y, dtype=object, count=len(y))
     try:
         return np.asarray(y)
     except ValueError:  # rows of different lengths
@@ -73,13 +75,19 @@ def _plain(array: Array) -> Array:
     if several is not None or array.ndim > 1:
         raise DataError(f"sample {several or 0} has several labels ({items[several or 0]!r}): {_ONE}")
     if all(isinstance(item, (str, bytes)) for item in items):
-        return np.asarray([item.decode("utf-8", "replace") if isinstance(item, bytes) else item for item in items])
+        words = [item.decode("utf-8", "replace") if isinstance(item, bytes) else item for item in items]
+        return np.array(words, dtype=object if any(map(_ends_in_zero, words)) else None)
     if all(isinstance(item, (bool, np.bool_)) for item in items):
         return np.asarray(items, dtype=bool)
     if all(isinstance(item, (int, float, np.number)) for item in items):
         return np.asarray(items, dtype=np.float64 if any(_is_float(item) for item in items) else np.int64)
     kinds = sorted({type(item).__name__ for item in items})
     raise DataError(f"labels of several types ({', '.join(kinds)}): give numbers, or give names")
+
+
+def _ends_in_zero(item: Any) -> bool:
+    """Whether NumPy's own type for texts would cut something off."""
+    return isinstance(item, (str, bytes)) and item[-1:] in ("\0", b"\0")
 
 
 def _is_float(item: Any) -> bool:
