@@ -61,6 +61,7 @@ def scores(results: dict) -> list:
 OPTIONS = {"model": "fcnet-16", "seeds": 2, "budget": "200 samples", "per_class": 10, "threads": 1}
 
 
+@pytest.mark.slow
 def test_ray_gives_the_same_scores_and_reports_failures(tmp_path, monkeypatch):
     ray = EagerRay()
     monkeypatch.setitem(sys.modules, "ray", ray)

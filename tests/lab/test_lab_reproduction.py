@@ -73,7 +73,13 @@ def with_small_networks(recipe: Recipe) -> Recipe:
     return recipe.model_copy(update={"scales": {**recipe.scales, "smoke": parts}})
 
 
-@pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES.keys())
+_LONG = ("pretrained-few-labels", "thesis-3.1")
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [pytest.param(r, id=name, marks=pytest.mark.slow if name in _LONG else ()) for name, r in RECIPES.items()],
+)
 def test_a_recipe_runs_at_smoke_scale(recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(job, "write_run", lambda folder: None)  # a second each, and tested elsewhere
     monkeypatch.setattr(comparison, "write_run", lambda folder: None)

@@ -28,6 +28,7 @@ def test_links_every_comparison_and_says_what_was_found(several):
     assert text.count(finding) == 2
 
 
+@pytest.mark.slow
 def test_every_page_is_written_again(several):
     page = write_pages(several)
     assert page == several / "index.html"

@@ -61,7 +61,7 @@ def told(path: Path) -> dict[str, Any]:
         ("tiny", (1, 8, 8), True),
         pytest.param("resnet-18", (3, 16, 12), True, marks=pytest.mark.slow),
         ("wrn-10-1:norm=group", (3, 8, 8), False),
-        ("timm:resnet10t", (3, 32, 32), True),
+        pytest.param("timm:resnet10t", (3, 32, 32), True, marks=pytest.mark.slow),
     ],
 )
 def test_pixels_give_what_the_network_gives_for_them(
