@@ -36,7 +36,7 @@ test-browser: $(STAMP)
 
 # on a machine with nothing else to do
 bench: $(STAMP)
-	for name in sum_speed fit_overhead streaming resume_cost puzzle_step evaluate_speed evaluate_line ideas device_waits; do $(BIN)/python benchmarks/$$name.py; done
+	for name in sum_speed fit_overhead streaming resume_cost puzzle_step evaluate_speed evaluate_line ideas device_waits pretrained_head; do $(BIN)/python benchmarks/$$name.py; done
 
 lint: $(STAMP)
 	$(BIN)/ruff check --fix .
