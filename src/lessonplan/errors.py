@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import difflib
+import textwrap
 from collections.abc import Iterable
 
+_LINE = 200
 _LISTED = 12  # a longer list of names helps nobody who was offered the right one
 
 
@@ -47,3 +49,13 @@ def require(condition: bool, message: str) -> None:
     """Raise a ``ConfigError`` with this message unless the condition holds."""
     if not condition:
         raise ConfigError(message)
+
+
+def first_line(error: Exception | str) -> str:
+    """What a library's error says first, in whole words, for a sentence of ours.
+
+    >>> first_line(OSError("the disk is on fire\\nTraceback ..."))
+    'the disk is on fire'
+    """
+    said = str(error).strip() or type(error).__name__
+    return textwrap.shorten(said.partition("\n")[0], _LINE, placeholder=" ...")

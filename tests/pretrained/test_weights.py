@@ -138,6 +138,36 @@ def test_weights_of_another_architecture_name_the_model_that_they_fit(timm: Any,
         origin.network(shape=(3, 32, 32), num_classes=2, seed=0)
 
 
+def test_networks_that_weights_cannot_tell_apart_are_all_named(timm: Any, lite0: Path) -> None:
+    """They differ in their padding alone."""
+    origin = origin_of("timm:resnet18", str(lite0))
+    with pytest.raises(ConfigError, match=f"they fit timm:efficientnet_lite0 or {LITE0}$"):
+        origin.network(shape=(3, 64, 64), num_classes=2, seed=0)
+
+
+def test_a_comparison_finds_out_before_its_runs(tmp_path: Path, photos: Path) -> None:
+    """What would fail in every run, after minutes of fetching perhaps, fails once and leaves nothing."""
+    build = build_model("fcnet-16", shape=(1, 8, 8), num_classes=10, seed=0)
+    torch.save(build.state_dict(), tmp_path / "other.pth")
+    options: dict[str, Any] = {"data": "digits", "model": "tiny", "seeds": 3, "budget": "2 steps", "jobs": 1}
+    for settings, said in (
+        ({"weights": str(tmp_path / "other.pth")}, "are not those of tiny"),
+        ({"weights": str(tmp_path / "none.pth")}, "is not there"),
+    ):
+        with pytest.raises(ConfigError, match=said):
+            lp.compare("erm,mixup", out=tmp_path / "out", settings=settings, **options)
+        with pytest.raises(ConfigError, match=said):
+            lp.compare([f"a=weights:{settings['weights']}", "erm"], out=tmp_path / "out", **options)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_head_gives_a_number_for_each_class(tmp_path: Path) -> None:
+    net = nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.ReLU(), nn.Linear(8, 10))
+    with pytest.raises(ConfigError, match=r"head='1' gives 8 numbers and there are 10 classes: .* ones are 1, 3"):
+        lp.fit(net, "digits", budget="1 steps", tune="head", head="1")
+    lp.fit(net, "digits", budget="1 steps", tune="head", head="3", feature_cache=str(tmp_path))
+
+
 def test_heads() -> None:
     net = nn.Sequential(nn.Flatten(), nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
     assert find_head(net) == "3"

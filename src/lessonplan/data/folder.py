@@ -159,15 +159,6 @@ def _layout(root: Path) -> _Layout:
     return layout
 
 
-def class_folders(root: Path) -> Labelled:
-    """The images below each subfolder, classes and files in the order of their names.
-
-    Raises:
-        DataError: there are no subfolders, or one has no images.
-    """
-    return _class_folders(root, subfolders(root), root)[0]
-
-
 def _class_folders(root: Path, classes: list[Path], above: Path) -> tuple[Labelled, Counter[str]]:
     """The images of class folders of a part, called by their paths below what is above it."""
     if not classes:

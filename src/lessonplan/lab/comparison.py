@@ -117,7 +117,8 @@ def compare(
     every = [Settings.make(**{**comparison.settings, **method.settings}).weights for method in chosen]
     needed = {weights for weights in (comparison.settings.get("weights"), *every) if weights is not None}
     network: Any = model if isinstance(model, str) or not needed else model()
-    told = {weights: origin_of(network, weights).identity for weights in needed}
+    origins = {weights: origin_of(network, weights) for weights in needed}
+    told = {weights: origin.identity for weights, origin in origins.items()}
     sample = load_job_data(data, data_options, comparison.seeds[0], comparison.settings, network)
     if isinstance(model, str):
         check_model(model, sample.shape)
@@ -129,6 +130,10 @@ def compare(
     waiting = [job for job in work if not job.finished]
     for job in {job.method.name: job for job in waiting}.values():
         check_job(job, sample)
+    begun = [Settings.make(**{**job.settings, **job.method.settings}) for job in waiting]
+    for weights, head in {(s.weights, s.head) for s in begun if s.weights is not None}:
+        # once, and before any run: what does not fit or cannot be fetched would fail in every one of them
+        origins[weights].network(shape=sample.shape, num_classes=sample.num_classes, seed=0, head=head)
     if isinstance(executor, str):
         executor = cluster_executor(executor, root, threads or 1) if waiting else None
     with sole_user(root):

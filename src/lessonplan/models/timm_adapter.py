@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from lessonplan.errors import ConfigError
+from lessonplan.errors import ConfigError, first_line
 from lessonplan.models.beside_torchvision import import_beside_torchvision
 
 
@@ -95,7 +95,7 @@ def _is_of_the_net(error: Exception) -> bool:
 
 def _unfetched(name: str, error: Exception) -> ConfigError:
     """What to bring where weights cannot be downloaded."""
-    reason = (str(error) or type(error).__name__).partition("\n")[0][:160]
+    reason = first_line(error)
     timm = _import_timm()
     where = f"https://huggingface.co/{name.removeprefix('hf-hub:')}"
     config = None if name.startswith("hf-hub:") else timm.get_pretrained_cfg(name)
@@ -125,7 +125,7 @@ def _import_timm() -> Any:
 
 def _broken(error: Exception) -> ConfigError:
     # nearly always a torchvision that is missing or was built for another torch
-    reason = str(error).partition("\n")[0]
+    reason = first_line(error)
     return ConfigError(
         f"timm is installed but cannot be imported ({reason}): "
         "install what is missing, torchvision in the build that belongs to your torch"

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from lessonplan.errors import ConfigError
+from lessonplan.errors import ConfigError, first_line
 from lessonplan.models.beside_torchvision import import_beside_torchvision
 
 
@@ -57,7 +57,7 @@ def build_transformers(
         else:
             model = make.from_config(config)
     except (OSError, ValueError, RuntimeError, KeyError) as error:
-        reason = str(error).partition("\n")[0][:200]
+        reason = first_line(error)
         raise ConfigError(
             f"transformers cannot make an image classifier of {name!r} ({reason}): give the name of one, or a"
             " folder with its config.json and model.safetensors"
@@ -78,7 +78,7 @@ def transformers_input(name: str) -> dict[str, Any]:
     try:
         known, _ = library.ImageProcessingMixin.get_image_processor_dict(name)
     except (OSError, ValueError) as error:
-        reason = str(error).partition("\n")[0][:200]
+        reason = first_line(error)
         raise ConfigError(
             f"{name!r} has no preprocessor_config.json that could be read ({reason}): give the name of a model, or"
             " its folder"

@@ -13,7 +13,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from lessonplan.errors import ConfigError
+from lessonplan.errors import ConfigError, first_line
 
 _WRAPPED_IN = (
     "state_dict_ema",
@@ -77,5 +77,5 @@ def _unwrapped(found: Any) -> dict[str, Tensor]:
 
 
 def _no_weights(path: Path, error: Exception) -> ConfigError:
-    reason = (str(error) or type(error).__name__).partition("\n")[0][:200]
+    reason = first_line(error)
     return ConfigError(f"{path} cannot be read as weights ({reason}): give safetensors, or a saved state dict")

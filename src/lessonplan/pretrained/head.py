@@ -10,12 +10,13 @@ from lessonplan.errors import ConfigError
 _NEAR_THE_END = 3  # a normalisation or a scale may come behind the last linear layer, but no further stage
 
 
-def find_head(network: nn.Module, name: str | None = None) -> str:
+def find_head(network: nn.Module, name: str | None = None, outputs: int | None = None) -> str:
     """The name of the module that gives the logits.
 
     Args:
         network: of timm or transformers, which know, or any other: its last linear layer.
         name: of the module; "" is the network itself; None finds out.
+        outputs: how many numbers the module that is named must give, where that is known.
 
     Raises:
         ConfigError: there is no such module, or nothing that looks like a head.
@@ -27,6 +28,12 @@ def find_head(network: nn.Module, name: str | None = None) -> str:
     if name is not None:
         if name not in names:
             raise ConfigError(f"head={name!r}: the network has no such module: its last ones are {_last(names)}")
+        gives = _gives(modules[name])
+        if outputs is not None and gives not in (outputs, None):
+            raise ConfigError(
+                f"head={name!r} gives {gives} numbers and there are {outputs} classes: name the module that gives"
+                f" the logits; the last ones are {_last(names)}"
+            )
         return name
     ask = getattr(network, "get_classifier", None)
     told = ask() if callable(ask) else None
@@ -40,6 +47,14 @@ def find_head(network: nn.Module, name: str | None = None) -> str:
             f" ones are {_last(names)}"
         )
     return linear[-1]
+
+
+def _gives(module: nn.Module) -> int | None:
+    """How many numbers a module's last linear layer gives, or None where it has none."""
+    layers = [m for m in module.modules() if isinstance(m, nn.Linear | nn.Conv2d)]
+    if not layers:
+        return None
+    return layers[-1].out_features if isinstance(layers[-1], nn.Linear) else layers[-1].out_channels
 
 
 @torch.no_grad()

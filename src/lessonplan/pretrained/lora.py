@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lessonplan.errors import ConfigError, unknown
+from lessonplan.errors import ConfigError, first_line, unknown
 from lessonplan.models.beside_torchvision import import_beside_torchvision
 from lessonplan.network.untouched import ADAPTER, is_adapters, seeded
 from lessonplan.pretrained.adapters_proof import prove
@@ -211,5 +211,5 @@ def _import_peft() -> Any:
 
 
 def _broken(error: Exception) -> ConfigError:
-    reason = str(error).partition("\n")[0]
+    reason = first_line(error)
     return ConfigError(f"peft is installed but cannot be imported ({reason}): install what is missing")

@@ -149,7 +149,7 @@ def trainee(network: nn.Module, data: Data, plan: Plan, settings: Settings) -> T
             f"feature_views={settings.feature_views} would keep the same view several times, since pictures"
             " are not augmented: give augment, or feature_views=1"
         )
-    head = find_head(network, settings.head)
+    head = find_head(network, settings.head, data.num_classes)
     backbone = Backbone(network.to(data.train.device), head)
     if settings.fit_head != "train":
         check_linear(backbone.head)

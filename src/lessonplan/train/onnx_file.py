@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from lessonplan.data import Preprocessing
-from lessonplan.errors import ConfigError
+from lessonplan.errors import ConfigError, first_line
 from lessonplan.files import write_atomically
 from lessonplan.network.network import as_logits
 from lessonplan.network.quiet import quiet
@@ -148,7 +148,7 @@ def _cannot(error: BaseException) -> ConfigError:
         error = error.__cause__
     text = str(error) or type(error).__name__
     operator = re.search(r"No ONNX function found for <OpOverload\(op='([\w.]+)'", text)
-    reason = f"ONNX has no operator for {operator[1]}" if operator else text.strip().partition("\n")[0][:200]
+    reason = f"ONNX has no operator for {operator[1]}" if operator else first_line(text)
     return ConfigError(
         f"the network cannot be written as ONNX ({reason}): replace what it does there, or try another opset"
     )

@@ -22,6 +22,7 @@ from lessonplan.pretrained.files import digest_of
 from lessonplan.train.run_folder import load_config
 
 PRETRAINED = "pretrained"
+_NAMED = 3
 _LIKELY = 6  # models of similar names that are tried where weights do not fit
 
 
@@ -72,7 +73,7 @@ class Origin:
                 seed=seed,
                 pretrained=library,
             )
-        name = find_head(network, head)
+        name = find_head(network, head, num_classes if head is not None else None)
         if self.state is None:
             if self.classes != num_classes:
                 begin_head(network, name)
@@ -96,7 +97,9 @@ class Origin:
         stem = Path(self.where).stem.replace("-", "_")
         likely = difflib.get_close_matches(stem, names, n=_LIKELY, cutoff=0.3)
         likely += [name for name in names if name in stem][-_LIKELY:]
-        best, most = "", 0
+        likely += [f"tf_{name}" for name in likely if f"tf_{name}" in names]  # the same with TensorFlow's padding
+        best: list[str] = []
+        most = 0
         for name in dict.fromkeys(likely):
             try:
                 with torch.device("meta"):
@@ -104,9 +107,11 @@ class Origin:
                 match = put_weights(network, {k: v.to("meta") for k, v in self.state.items()}, find_head(network))
             except (ConfigError, NotImplementedError, RuntimeError):
                 continue
-            if match.loaded > most:
-                best, most = name, match.loaded
-        return f"; they fit timm:{best}" if best else "; timm.list_models() lists other networks"
+            if match.loaded >= most:  # networks that differ in their padding alone cannot be told apart
+                best = [*best, name] if match.loaded == most else [name]
+                most = match.loaded
+        known = " or ".join(f"timm:{name}" for name in best[:_NAMED])
+        return f"; they fit {known}" if known else "; timm.list_models() lists other networks"
 
 
 def origin_of(model: str | nn.Module, weights: str) -> Origin:
