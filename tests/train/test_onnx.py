@@ -57,10 +57,10 @@ def told(path: Path) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("spec", "shape", "inside"),
     [
-        ("tiny", (1, 8, 8), False),
+        pytest.param("tiny", (1, 8, 8), False, marks=pytest.mark.slow),
         ("tiny", (1, 8, 8), True),
         pytest.param("resnet-18", (3, 16, 12), True, marks=pytest.mark.slow),
-        ("wrn-10-1:norm=group", (3, 8, 8), False),
+        pytest.param("wrn-10-1:norm=group", (3, 8, 8), False, marks=pytest.mark.slow),
         pytest.param("timm:resnet10t", (3, 32, 32), True, marks=pytest.mark.slow),
     ],
 )

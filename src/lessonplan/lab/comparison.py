@@ -24,6 +24,7 @@ from lessonplan.lab.job import Job, check_job, load_job_data
 from lessonplan.lab.methods import Method, read_methods
 from lessonplan.lab.progress import RunCounter
 from lessonplan.lab.results import summarise, write_results
+from lessonplan.lock import sole_user
 from lessonplan.models import check_model
 from lessonplan.models.spec import model_identity
 from lessonplan.parts.identity import describe_function
@@ -38,7 +39,6 @@ from lessonplan.train.identity import (
     settings_of_format_1,
     without_conduct,
 )
-from lessonplan.train.lock import sole_user
 from lessonplan.train.origin import origin_of
 from lessonplan.train.run_folder import describe_differences
 

@@ -19,9 +19,10 @@ from torch import Tensor, nn
 
 from lessonplan.data.view import View
 from lessonplan.errors import LessonplanWarning
+from lessonplan.lock import in_turn
 from lessonplan.network.untouched import asked
 from lessonplan.pretrained.files import digest_of
-from lessonplan.pretrained.kept_rows import KeptRows, locked
+from lessonplan.pretrained.kept_rows import KeptRows
 
 _ROWS = 32  # that are computed together, always as many: results may differ in the last bit with the batch's size
 _LAYOUT = 2
@@ -167,7 +168,7 @@ class FeatureCache:
         Returns:
             ``(views, n, F)`` float16, or bfloat16 where a value is too large for it, on the CPU.
         """
-        with locked(self.folder), asked(backbone.network):
+        with in_turn(self.folder), asked(backbone.network):
             largest = self._too_large(view)
             if largest is None:
                 try:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import warnings
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -80,27 +78,3 @@ class KeptRows:
     def _sum(self, row: npt.NDArray[np.int16], place: int) -> int:
         """A checksum of a row in its place that is never 0, which means: not there."""
         return zlib.crc32(row.tobytes(), zlib.crc32(f"{self.values.parent.name} {place}".encode())) or 1
-
-
-@contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """One process at a time fills a cache; the others wait and find it filled."""
-    if os.name != "posix":
-        yield
-        return
-    import fcntl
-
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        handle = os.open(folder / ".lock", os.O_CREAT | os.O_RDWR)
-    except OSError:  # nothing can be kept there, which is told of where it is tried
-        yield
-        return
-    try:
-        with suppress(OSError):  # a file system without locks: both compute the same
-            fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        with suppress(OSError):  # by name: processes that read ahead may have the file open too
-            fcntl.flock(handle, fcntl.LOCK_UN)
-        os.close(handle)

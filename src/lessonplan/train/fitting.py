@@ -18,6 +18,7 @@ from lessonplan.data import Data
 from lessonplan.errors import ConfigError, LessonplanWarning
 from lessonplan.evaluate.classification import classification_metrics, detailed_metrics, parameter_norm
 from lessonplan.files import write_atomically
+from lessonplan.lock import sole_user
 from lessonplan.models import count_parameters
 from lessonplan.network.network import LossFunction
 from lessonplan.plan import Plan
@@ -28,7 +29,6 @@ from lessonplan.train.callbacks import Callback
 from lessonplan.train.frozen import trainee
 from lessonplan.train.holdout import give_holdouts
 from lessonplan.train.judged import Judged
-from lessonplan.train.lock import sole_user
 from lessonplan.train.metrics import predict_view
 from lessonplan.train.optimizer import OptimizerFactory
 from lessonplan.train.progress import ProgressLine

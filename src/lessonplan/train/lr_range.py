@@ -25,15 +25,12 @@ from lessonplan.train.budget import Budget
 from lessonplan.train.callbacks import Callback
 from lessonplan.train.frozen import trainee
 from lessonplan.train.holdout import give_holdouts
-from lessonplan.train.lr_curve import Floats, newest, read_curve, smoothing_width
+from lessonplan.train.lr_curve import Floats, read_curve
 from lessonplan.train.optimizer import OptimizerFactory, read_head_lr
 from lessonplan.train.progress import ProgressLine
-from lessonplan.train.schedule import Schedule
+from lessonplan.train.rising import Rising
 from lessonplan.train.trainer import NotFinite, Trainer
 from lessonplan.train.usage import environment
-
-DIVERGED = 4.0
-"""Times its best value that the smoothed loss reaches where the test ends."""
 
 # So long that the plan stays as it is at a run's beginning: a cascade keeps its K, a warm-up goes on.
 _ENDLESS = Budget(1e15, "steps")
@@ -188,63 +185,6 @@ def find_lr(
 
 
 _SAYING = set(Settings.model_fields) - {*_UNUSED, "lr", "watch", "evaluate_every", "checkpoint_every"}
-
-
-class Rising(Schedule):
-    """A learning rate with a constant ratio from update to update; it hears the loss of each.
-
-    Args:
-        lowest, highest: of the first and the last update.
-        steps: 2 or more.
-
-    Attributes:
-        base: learning rate of the optimizer, of which a schedule gives multiples.
-        losses: of the updates so far; the last one may not be finite.
-        ended: why no more are wanted; empty before.
-    """
-
-    def __init__(self, lowest: float, highest: float, steps: int) -> None:
-        super().__init__("constant")
-        self.lowest, self.highest, self.steps = lowest, highest, steps
-        self.width = smoothing_width(lowest, highest, steps)
-        self.base = 1.0
-        self.losses: list[float] = []
-        self.ended = ""
-        self._best_smoothed = math.inf
-
-    @property
-    def listens(self) -> bool:
-        """It does."""
-        return True
-
-    def rate(self, step: int) -> float:
-        """The learning rate of an update, counted from 0."""
-        return float(self.lowest * (self.highest / self.lowest) ** (step / (self.steps - 1)))
-
-    def rates(self) -> Floats:
-        """Those of the updates that were heard, ``(N,)``."""
-        return np.array([self.rate(step) for step in range(len(self.losses))])
-
-    def factor(self, progress: float) -> float:
-        """That of the next update, whatever the share of the budget."""
-        return self.rate(len(self.losses)) / self.base
-
-    def restart(self, progress: float) -> None:
-        """A cascade's new stage changes nothing."""
-
-    def observe(self, loss: float) -> None:
-        """Hear a loss, and say whether it was the last one."""
-        if not math.isfinite(loss):
-            self.ended = "not finite"
-            return
-        self.losses.append(loss)
-        smoothed = newest(self.losses, self.width)
-        self._best_smoothed = min(self._best_smoothed, smoothed)
-        # Of losses below 0, which a function of the user's own may give, multiples say nothing.
-        if 0 < DIVERGED * self._best_smoothed < smoothed:
-            self.ended = "diverged"
-        elif len(self.losses) == self.steps:
-            self.ended = "range"
 
 
 class _Stop(Callback):

@@ -18,10 +18,10 @@ from lessonplan.lab.evaluation.pictures import Picture
 from lessonplan.lab.evaluation.progress import Steps
 from lessonplan.lab.evaluation.subject import Subject
 from lessonplan.lab.evaluation.work import Work
+from lessonplan.lock import sole_user
 from lessonplan.network.accelerator import synchronise
 from lessonplan.report import file_stem, save_png
 from lessonplan.report.evaluation import write_evaluation
-from lessonplan.train.lock import sole_user
 from lessonplan.train.usage import environment
 
 FILE = "evaluation.json"

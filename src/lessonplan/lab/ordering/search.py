@@ -22,6 +22,7 @@ from lessonplan.lab.ordering.network import search_network
 from lessonplan.lab.ordering.samples import Samples, load_samples
 from lessonplan.lab.ordering.summary import THESIS_CITATION, judge_claims, summarise_epoch, thesis_epochs
 from lessonplan.lab.progress import RunCounter
+from lessonplan.lock import sole_user
 from lessonplan.network.accelerator import resolve_device
 from lessonplan.network.untouched import seeded
 from lessonplan.order.perfect import State, Tree
@@ -31,7 +32,6 @@ from lessonplan.order.perfect.state import start_state
 from lessonplan.parts.identity import describe_function
 from lessonplan.report.ordering import write_ordering
 from lessonplan.seeds import fold_seed
-from lessonplan.train.lock import sole_user
 from lessonplan.train.usage import environment
 
 _WORTH_PROCESSES = 20.0  # seconds of work; starting processes takes some of them

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import subprocess
 import sys
+import time
 
 import pytest
 
 from lessonplan.errors import ConfigError
 from lessonplan.lab import compare
+from lessonplan.lock import in_turn, sole_user
 from lessonplan.train import fit
-from lessonplan.train.lock import sole_user
 
-HOLD = "import sys, time; from pathlib import Path; from lessonplan.train.lock import sole_user\n"
+HOLD = "import sys, time; from pathlib import Path; from lessonplan.lock import sole_user\n"
 HOLD += "with sole_user(Path(sys.argv[1])): print('held', flush=True); time.sleep(60)"
 
 
@@ -33,3 +35,17 @@ def test_a_second_process_is_refused(held):
         fit("fcnet-16", "digits", budget="1ep", out=held, threads=1)
     with pytest.raises(ConfigError, match="another process is at work"):
         compare("erm", out=held, model="fcnet-16", seeds=1, budget="1ep", jobs=1)
+
+
+@pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="processes are not forked here")
+@pytest.mark.parametrize("hold", [sole_user, in_turn])
+def test_a_forked_reader_does_not_keep_the_folder(tmp_path, hold):
+    with hold(tmp_path):
+        reader = multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,))
+        reader.start()
+    try:
+        with sole_user(tmp_path):
+            pass
+    finally:
+        reader.kill()
+        reader.join()
