@@ -2,6 +2,10 @@
 # make test: install, then style, types and tests; make test-slow: those that kill processes and wait for them
 # make test-accelerator: train and evaluate on a pretended accelerator, which is compiled first (needs c++)
 # make test-browser: look at the pages with Chromium; make bench: measure what the benchmarks claim
+# make test-lowest: with the lowest declared versions; make test-pythons: on every Python that is here
+# make docs: build the documentation into site/, and look for dead links and for what comes from the net
+# make mutation: whether the tests notice faults that are put into the parts (an hour; goes on where it stopped)
+# make test-types: the public surface as mypy and pyright see it from outside
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -9,10 +13,12 @@ CONSTRAINTS := constraints.txt
 STAMP := $(VENV)/.installed
 # what the tests compare with; their own requirements would replace torch
 ORACLES := torchattacks==3.5.1 captum==0.9.0
+# what makes faults and says which test runs which line
+MUTATION := mutmut==3.8.1 coverage==7.17.5
 # compiled tests are kept, or a second "make test" would take seconds longer to start
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: demo test test-slow test-accelerator test-browser lint bench clean
+.PHONY: demo test test-slow test-accelerator test-browser test-lowest test-pythons test-types mutation lint bench clean
 
 demo: $(STAMP)
 	$(BIN)/lessonplan compare --data digits --per-class 10 --methods erm,mixup,sum,cascade,gradual --seeds 5 --budget "30k samples" --out demo
@@ -34,9 +40,48 @@ test-accelerator: $(STAMP)
 test-browser: $(STAMP)
 	$(BIN)/python -m pytest -m browser tests/browser
 
+# The lowest versions that pyproject.toml declares, but for PyTorch: another build of it than the constraints' brings
+# gigabytes of CUDA libraries, so that torch>=2.6 is declared and not tried here.
+test-lowest: $(STAMP)
+	$(PYTHON) -m venv $(VENV)-lowest
+	$(VENV)-lowest/bin/pip install --quiet --disable-pip-version-check "$$(grep '^torch==' $(CONSTRAINTS))" \
+		$$($(BIN)/python tests/release/lowest_versions.py) "pytest>=8" "pytest-xdist>=3.6" "hypothesis>=6.100" "pyarrow==15.0.0"
+	$(VENV)-lowest/bin/pip install --quiet --disable-pip-version-check --no-deps -e .
+	OMP_NUM_THREADS=1 $(VENV)-lowest/bin/python -m pytest -n auto $(LOWEST) \
+		-m "not browser and not slow and not accelerator"
+
+# Without PyTorch, for the same reason: compiling, the command line and what needs no network.
+test-pythons:
+	for version in 3.10 3.11 3.12 3.13; do \
+		command -v python$$version >/dev/null || { echo "python$$version is not here"; continue; }; \
+		python$$version -m venv $(VENV)-$$version \
+		&& $(VENV)-$$version/bin/pip install --quiet --disable-pip-version-check \
+			"tyro>=1.0.17" "pydantic>=2.7" "pyyaml>=6.0.1" "rich>=13.7" "psutil>=5.9" "packaging>=22" \
+		&& $(VENV)-$$version/bin/python tests/release/without_torch.py || exit 1; \
+	done
+
+test-types: $(STAMP)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow tests/release/test_types.py
+
+mutation: $(STAMP) $(VENV)/.mutation
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/mutation.py
+
+$(VENV)/.mutation: $(STAMP)
+	$(BIN)/pip install --quiet --disable-pip-version-check "$$(grep '^torch==' $(CONSTRAINTS))" $(MUTATION)
+	touch $@
+
+docs: $(STAMP) $(VENV)/.docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict --site-dir site
+	$(BIN)/python docs/site/check_site.py site
+	@echo "open site/index.html in a browser"
+
+$(VENV)/.docs: $(STAMP)
+	$(BIN)/pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS) "$$(grep '^torch==' $(CONSTRAINTS))" -e ".[docs]"
+	touch $@
+
 # on a machine with nothing else to do
 bench: $(STAMP)
-	for name in sum_speed fit_overhead streaming resume_cost puzzle_step evaluate_speed evaluate_line ideas device_waits pretrained_head; do $(BIN)/python benchmarks/$$name.py; done
+	for name in sum_speed drop_in augment_speed fit_overhead streaming resume_cost puzzle_step evaluate_speed evaluate_line ideas device_waits pretrained_head tune_overhead two_ranks; do $(BIN)/python benchmarks/$$name.py; done
 
 lint: $(STAMP)
 	$(BIN)/ruff check --fix .
@@ -44,7 +89,7 @@ lint: $(STAMP)
 	$(BIN)/mypy
 
 clean:
-	rm -rf $(VENV) demo
+	rm -rf $(VENV) demo site
 
 # torch first and by its exact version, so that no resolver is free to fetch another build of it
 $(STAMP): pyproject.toml $(CONSTRAINTS)

@@ -390,3 +390,31 @@ def test_output_that_nobody_reads_to_the_end():
     )
     os.close(writing)
     assert (done.returncode, done.stderr) == (141, "")
+
+
+def test_predict_rows_of_a_table(tmp_path, capsys):
+    """A run on a CSV file classifies the rows of another, with and without their classes."""
+    rows = [(i % 2 * 4 + i % 5 / 5, i % 3, "yes" if i % 2 else "no") for i in range(60)]
+    table, bare = tmp_path / "t.csv", tmp_path / "new.csv"
+    table.write_text("a,b,class\n" + "".join(f"{a},{b},{c}\n" for a, b, c in rows))
+    bare.write_text("".join(f"{a},{b}\n" for a, b, _ in rows[:70]))
+    run = tmp_path / "run"
+    assert (
+        run_main(["train", "--data", str(table), "--model", "fcnet-8", "--budget", "30ep", "--out", str(run)]) == 0
+    )
+    found = []
+    for file in (table, bare):
+        out = tmp_path / f"{file.stem}.out.csv"
+        assert run_main(["predict", str(run), str(file), "--out", str(out)]) == 0
+        with out.open() as lines:
+            found.append(list(csv.DictReader(lines)))
+    with_class, without = found
+    assert [row["row"] for row in with_class] == [f"row {i + 2}" for i in range(60)]
+    assert [row["row"] for row in without] == [f"row {i + 1}" for i in range(60)]
+    assert [row["class"] for row in with_class] == [row["class"] for row in without]
+    right = sum(row["class"] == c for row, (*_, c) in zip(with_class, rows, strict=True))
+    assert right > 54
+    capsys.readouterr()
+    bare.write_text("1,2,3,4\n5,6,7,8\n")
+    assert run_main(["predict", str(run), str(bare)]) == 2
+    assert "has 4 columns, and the network takes 2 features" in capsys.readouterr().err

@@ -128,3 +128,17 @@ def test_methods_of_a_file(tmp_path) -> None:
     path.write_text("one:\n  selct: accuracy\n")
     with pytest.raises(ConfigError, match="unknown part of method one 'selct': did you mean 'select'"):
         read_methods(path)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "mixup:alpha=0.2,alpha=0.4",
+        "mixup:from=20%,from=30%",
+        "select:topk:0.5,size=0.2",
+        "order:multi-attempt:k=2,k=3",
+    ],
+)
+def test_an_option_is_given_once(text: str) -> None:
+    with pytest.raises(ConfigError, match="twice: give it once"):
+        lp.Plan.parse(text)

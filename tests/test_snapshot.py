@@ -262,6 +262,21 @@ def test_what_a_forward_pass_changes_alone() -> None:
     assert not model[0].weight.any()
 
 
+def test_an_optimizer_alone_brings_no_parameters_back() -> None:
+    """Its groups hold them, and what is not to be saved is not saved by way of them."""
+    model = nn.Linear(2, 1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    snapshot = Snapshot(model, optimizer, parameters=False)
+    snapshot.take()
+    model(torch.ones(1, 2)).sum().backward()
+    optimizer.step()
+    weight = model.weight.detach().clone()
+    snapshot.restore()
+    assert torch.equal(model.weight, weight)
+    assert not optimizer.state
+    assert all(a is b for a, b in zip(optimizer.param_groups[0]["params"], model.parameters(), strict=True))
+
+
 def test_an_optimizer_whose_state_cannot_be_restored_is_refused() -> None:
     model = network()
 
@@ -272,6 +287,86 @@ def test_an_optimizer_whose_state_cannot_be_restored_is_refused() -> None:
 
     with pytest.raises(ConfigError, match=r"state of Wrapped cannot be restored \(attribute.inner holds a SGD\)"):
         Snapshot(model, Wrapped(OPTIMIZERS["sgd"](model.parameters())))
+
+
+@pytest.mark.parametrize(
+    ("put", "where"),
+    [
+        (lambda optimizer, bias: optimizer.state[bias].update(inner=object()), r"state\.1\.inner"),
+        (lambda optimizer, bias: optimizer.state[bias].update(pair=(1, [object()])), r"state\.1\.pair\.1\.0"),
+        (lambda optimizer, bias: optimizer.param_groups[1].update(extra=object()), r"group\.1\.extra"),
+    ],
+    ids=["state", "nested", "group"],
+)
+def test_what_cannot_be_restored_is_named_by_its_place(put: Any, where: str) -> None:
+    """Parameters by their number: a tensor's values would tell nobody which one it is."""
+    weight, bias = nn.Linear(2, 1).parameters()
+    optimizer = torch.optim.SGD([{"params": [weight]}, {"params": [bias]}], lr=0.1)
+    put(optimizer, bias)
+    with pytest.raises(ConfigError, match=rf"state of SGD cannot be restored \({where} holds a object\)"):
+        Snapshot(nn.Linear(2, 1), optimizer)
+
+
+def test_tensors_of_one_shape_are_told_apart_wherever_they_are() -> None:
+    """In a tuple, a list, a mapping, the groups and the optimizer's own attributes, one within the other."""
+    weight, bias = nn.Parameter(torch.zeros(2)), nn.Parameter(torch.zeros(2))
+    optimizer = torch.optim.SGD(
+        [{"params": [weight], "lr": torch.tensor(1.0)}, {"params": [bias], "lr": torch.tensor(2.0)}], lr=0.1
+    )
+    optimizer.param_groups[0]["other"] = torch.tensor(3.0)
+    optimizer.state[weight] = {"pair": (torch.tensor(4.0), torch.tensor(5.0)), "list": [torch.tensor(6.0)]}
+    optimizer.state[bias] = {"pair": (torch.tensor(7.0), torch.tensor(8.0)), "list": [torch.tensor(9.0)]}
+    optimizer.state["shared"] = {"list": [torch.tensor(10.0), (torch.tensor(11.0), torch.tensor(12.0))]}
+    optimizer.first, optimizer.second = torch.tensor(13.0), {"a": torch.tensor(14.0), "b": [torch.tensor(15.0)]}
+    first, second = optimizer.param_groups
+    held = [
+        first["lr"], second["lr"], first["other"],
+        *optimizer.state[weight]["pair"], *optimizer.state[weight]["list"],
+        *optimizer.state[bias]["pair"], *optimizer.state[bias]["list"],
+        optimizer.state["shared"]["list"][0], *optimizer.state["shared"]["list"][1],
+        optimizer.first, optimizer.second["a"], *optimizer.second["b"],
+    ]  # fmt: skip
+    model = nn.ParameterList([weight, bias])
+    weight.grad, bias.grad = torch.full((2,), 16.0), torch.full((2,), 17.0)
+    snapshot = Snapshot(model, optimizer)
+    snapshot.take()
+    for tensor in (*held, weight.grad, bias.grad, weight.data, bias.data):
+        tensor.fill_(-1)
+    snapshot.restore()
+    assert [float(tensor) for tensor in held] == [float(value) for value in range(1, 16)]
+    assert (weight.grad[0], bias.grad[0]) == (16, 17)
+    assert not weight.any()
+    assert not bias.any()
+    assert optimizer.state["shared"]["list"][1][1] is held[11]
+
+
+@pytest.mark.parametrize(
+    "later",
+    [torch.arange(3.0), torch.tensor([[1.0]]), torch.tensor([1 + 2.0**-40], dtype=torch.float64)],
+    ids=["longer", "another rank", "more digits"],
+)
+def test_a_buffer_may_be_another_one_at_the_next_take(later: Tensor) -> None:
+    model = nn.Module()
+    model.register_buffer("seen", torch.zeros(1))
+    snapshot = Snapshot(model)
+    snapshot.take()
+    model.seen = later.clone()
+    snapshot.take()
+    model.seen.zero_()
+    snapshot.restore()
+    assert model.seen.shape == later.shape
+    assert torch.equal(model.seen, later)
+
+
+def test_a_scaler_that_is_off_and_functions_hung_on_an_optimizer_are_left_alone() -> None:
+    model = nn.Linear(2, 1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    optimizer.before = lambda: "before"
+    snapshot = Snapshot(model, optimizer, torch.amp.GradScaler("cpu", enabled=False))
+    snapshot.take()
+    optimizer.behind = lambda: "behind"
+    snapshot.restore()
+    assert (optimizer.before(), optimizer.behind()) == ("before", "behind")
 
 
 def test_own_attributes_of_an_optimizer_come_back() -> None:

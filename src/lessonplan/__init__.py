@@ -13,7 +13,7 @@ from lessonplan.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from lessonplan import data, evaluate, ideas, losses, mix, models, order, select
-    from lessonplan.lab import compare, reproduce
+    from lessonplan.lab import advise, check_data, compare, reproduce, tune
     from lessonplan.plan import Plan
     from lessonplan.supply.loops import batches
     from lessonplan.train import Budget, Callback, Classifier, Run, find_lr, fit, load
@@ -24,7 +24,9 @@ __all__ = [
     "Classifier",
     "Plan",
     "Run",
+    "advise",
     "batches",
+    "check_data",
     "compare",
     "data",
     "evaluate",
@@ -38,6 +40,7 @@ __all__ = [
     "order",
     "reproduce",
     "select",
+    "tune",
 ]
 
 _HOMES = {
@@ -46,12 +49,15 @@ _HOMES = {
     "Classifier": "lessonplan.train",
     "Plan": "lessonplan.plan",
     "Run": "lessonplan.train",
+    "advise": "lessonplan.lab",
     "batches": "lessonplan.supply.loops",
+    "check_data": "lessonplan.lab",
     "compare": "lessonplan.lab",
     "find_lr": "lessonplan.train",
     "fit": "lessonplan.train",
     "load": "lessonplan.train",
     "reproduce": "lessonplan.lab",
+    "tune": "lessonplan.lab",
 }
 
 __getattr__ = importer(__name__, {name: _HOMES.get(name, f"lessonplan.{name}:") for name in __all__})

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from lessonplan.network.learner import Step
 from lessonplan.network.passes import Passes
+from lessonplan.network.ranks import ALONE, Ranks
 
 
 class Samples(Protocol):
@@ -49,6 +50,7 @@ class Batch:
         logits: ``(B, C)`` with a graph, where a scoring pass can be the training pass; else None.
         passes: what the forward and backward pass behind ``logits`` cost, where it is more than B rows.
         step: what the update saw, where the look-ahead has made it already; else None.
+        own: this rank's part, where other ranks read the others; else None.
     """
 
     indices: Tensor
@@ -59,6 +61,7 @@ class Batch:
     logits: Tensor | None = None
     passes: Passes | None = None
     step: Step | None = None
+    own: Batch | None = None
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -80,18 +83,31 @@ class Batch:
             self.y[there] if self.y is not None else None,
         )
 
+    def part(self, ranks: Ranks) -> Batch:
+        """This rank's samples; where it has none, it borrows the first one, so as to take part."""
+        if self.own is not None:
+            return self.own
+        return self.rows(torch.arange(len(self))[ranks.taken(len(self))])
+
     @classmethod
-    def joined(cls, batches: Sequence[Batch], data: Samples) -> Batch:
-        """Several batches as one; pixels that are missing in some are read. Without logits."""
+    def joined(cls, batches: Sequence[Batch], data: Samples, ranks: Ranks = ALONE) -> Batch:
+        """Several batches as one; pixels that are missing in some are read, but not those of other ranks.
+
+        Without logits.
+        """
         if len(batches) == 1:
             return batches[0]
         weights = None
         if any(batch.weights is not None for batch in batches):
             weights = torch.cat([b.weights if b.weights is not None else torch.ones(len(b)) for b in batches])
+        indices = torch.cat([batch.indices for batch in batches])
+        epochs = torch.cat([batch.epochs for batch in batches])
+        if not ranks.alone and any(batch.x is None for batch in batches):
+            return cls(indices, epochs, weights)
         read = [batch.read(data) for batch in batches]
         return cls(
-            torch.cat([batch.indices for batch in batches]),
-            torch.cat([batch.epochs for batch in batches]),
+            indices,
+            epochs,
             weights,
             torch.cat([x for x, _ in read]),
             torch.cat([y for _, y in read]),
@@ -116,9 +132,10 @@ class Batch:
 
 def fetch_epochs(data: Samples, indices: Tensor, epochs: Tensor) -> tuple[Tensor, Tensor]:
     """Fetch samples whose augmentations are of different epochs; one fetch for each epoch among them."""
+    first = int(epochs[0]) if len(epochs) else 0
+    if bool((epochs == first).all()):
+        return data.fetch(indices, first)
     different = epochs.unique().tolist()
-    if len(different) <= 1:
-        return data.fetch(indices, different[0] if different else 0)
     parts = [(epochs == epoch).nonzero().squeeze(1) for epoch in different]
     fetched = [data.fetch(indices[rows], epoch) for rows, epoch in zip(parts, different, strict=True)]
     back = torch.cat(parts).argsort().to(data.device, non_blocking=True)
@@ -136,6 +153,7 @@ class EpochReader:
         position: how many have been handed out already.
         blocks: what is left of ``order`` in blocks, which worker processes read ahead; None fetches each piece
             when its samples are asked for.
+        ranks: who reads which part of each block, where a block is a batch.
     """
 
     def __init__(
@@ -147,11 +165,16 @@ class EpochReader:
         weights: Tensor | None = None,
         position: int = 0,
         blocks: Sequence[Tensor] | None = None,
+        ranks: Ranks = ALONE,
     ) -> None:
         self.data, self.order, self.epoch, self.weights = data, order, epoch, weights
-        self.position = position
+        self.position, self._ranks = position, ranks
         self._blocks = deque(blocks) if blocks is not None else None
-        self._read = data.batches(iter(blocks), epoch=epoch) if blocks is not None else None
+        self._read = data.batches(map(self._own, blocks), epoch=epoch) if blocks is not None else None
+
+    def _own(self, block: Tensor) -> Tensor:
+        """What this rank reads of a block."""
+        return block if self._ranks.alone else block[self._ranks.taken(len(block))]
 
     @property
     def remaining(self) -> int:
@@ -175,7 +198,10 @@ class EpochReader:
         rows = slice(self.position, self.position + size)
         weights = self.weights[rows] if self.weights is not None else None
         batch = Batch(self.order[rows], torch.full((size,), self.epoch), weights)
-        if read:
+        if read and not self._ranks.alone:
+            batch.own = batch.part(self._ranks)
+            ((batch.own.x, batch.own.y),) = read
+        elif read:
             batch.x, batch.y = _joined([x for x, _ in read]), _joined([y for _, y in read])
         self.position += size
         return batch

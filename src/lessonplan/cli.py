@@ -7,46 +7,104 @@ import io
 import os
 import re
 import sys
+import warnings
 from collections.abc import Sequence
+from typing import Any, NoReturn
 
 from lessonplan import __version__
-from lessonplan.errors import ConfigError, LessonplanError, unknown
+from lessonplan.command_names import COMMANDS
+from lessonplan.errors import (
+    ConfigError,
+    LessonplanError,
+    LessonplanWarning,
+    RunFailed,
+    out_of_memory,
+    unknown,
+    visible,
+)
+from lessonplan.launched import first_of_all, leave_with_torchrun, started_together
+from lessonplan.signals import sigterm_interrupts
 
-COMMANDS = {
-    "compare": "Compare training procedures over several seeds, paired and at equal compute.",
-    "train": "Train one network; run again to resume.",
-    "lr": "Find a learning rate: train a few steps while it rises, and see where the loss falls.",
-    "check": "Try a mix, filter, selector, order or network of your own.",
-    "preview": "Draw mixed images with their labels.",
-    "order": "Search the best order of a few batches: every permutation, epoch after epoch.",
-    "predict": "Classify images or recordings with a trained network.",
-    "export": "Write a trained network as an ONNX file.",
-    "evaluate": "Judge a trained network: attacks, test-time sums, out-of-distribution, localisation.",
-    "recipes": "List the experiments that can be reproduced.",
-    "reproduce": "Run an experiment of the sources, beside the sources' numbers.",
-    "report": "Write the pages of a folder again.",
-}
-INTERRUPTED, BROKEN_PIPE = 130, 141
+__all__ = ["COMMANDS", "main"]
+FAILED, MISTAKE, INTERRUPTED, BROKEN_PIPE = 1, 2, 130, 141
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Entry point: exit code 0, 1 if runs failed, 2 for a user's mistake, 130 after Ctrl-C."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    for_script = arguments[0] if "--json" in arguments[1:] else None
+    formatted, warnings.formatwarning = warnings.formatwarning, _warned
+    if argv is None:
+        leave_with_torchrun()
     try:
-        code = _dispatch(arguments)
+        with sigterm_interrupts():
+            code = _dispatch(arguments)
         sys.stdout.flush()
         sys.exit(code)
     except BrokenPipeError:  # whoever read the output, head for example, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(BROKEN_PIPE)
     except LessonplanError as error:
-        print(f"lessonplan: {' '.join(str(error).split())}", file=sys.stderr)
-        sys.exit(2)
+        code = FAILED if isinstance(error, RunFailed) else MISTAKE
+        if argv is None and started_together() > 1:
+            _say(str(error), code, for_script)
+            os._exit(code)  # taking leave of other ranks in good order would be waiting for those that are gone
+        _fail(str(error), code, for_script)
+    except OSError as error:  # what no reader or writer of ours has said better
+        where = f"{error.filename}: " if error.filename is not None else ""
+        _fail(f"{where}{error.strerror or error}", MISTAKE, for_script)
     except KeyboardInterrupt:
-        print("lessonplan: stopped; run the same command again to go on", file=sys.stderr, flush=True)
+        _stopped(for_script)
         if argv is None:
             os._exit(INTERRUPTED)  # taking PyTorch apart in good order would keep the user waiting for a second
         sys.exit(INTERRUPTED)
+    except (MemoryError, RuntimeError, ImportError) as error:
+        if not out_of_memory(error):
+            raise
+        smaller = "out of memory: give a smaller --batch-size, --image-size or network, or fewer --jobs"
+        _fail(smaller, FAILED, for_script)
+    finally:
+        warnings.formatwarning = formatted
+
+
+def _warned(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
+) -> str:
+    """A warning of ours as one line; others as Python writes them."""
+    if issubclass(category, LessonplanWarning):
+        return f"lessonplan: warning: {visible(' '.join(str(message).split()))}\n"
+    where = f"{filename}:{lineno}: {category.__name__}"
+    return f"{where}: {visible(str(message))}\n"
+
+
+def _fail(text: str, code: int, command: str | None) -> NoReturn:
+    """One line on standard error, for a script (``command``) an object on standard output, and an exit code."""
+    _say(text, code, command)
+    sys.exit(code)
+
+
+def _say(text: str, code: int, command: str | None) -> None:
+    """The same without the end; of several ranks each says who it is, and the first one gives the object."""
+    line = visible(" ".join(text.split()))
+    who = f"rank {os.environ['RANK']}: " if started_together() > 1 else ""
+    print(f"lessonplan: {who}{line}", file=sys.stderr, flush=True)
+    if command is not None and first_of_all():
+        _give(command, code, error=line)
+
+
+def _stopped(command: str | None) -> None:
+    line = "stopped; run the same command again to go on"
+    print(f"lessonplan: {line}", file=sys.stderr, flush=True)
+    if command is not None and first_of_all():
+        _give(command, INTERRUPTED, error=line)
+
+
+def _give(command: str, code: int, **found: Any) -> None:
+    """The one object that a script reads from standard output."""
+    import json
+
+    envelope = {"command": command, "version": __version__, "exit_code": code, **found}
+    print(json.dumps(envelope, allow_nan=False), flush=True)
 
 
 def _dispatch(arguments: list[str]) -> int:
@@ -59,6 +117,8 @@ def _dispatch(arguments: list[str]) -> int:
     name, rest = arguments[0], arguments[1:]
     if name not in COMMANDS:
         raise unknown("command", name, COMMANDS)
+    if name != "train" and started_together() > 1:
+        raise ConfigError(f"lessonplan {name} is not shared out over ranks: run it without torchrun")
     return _run(name, rest)
 
 
@@ -86,8 +146,21 @@ def _run(name: str, arguments: list[str]) -> int:
         raise ConfigError(_one_line(said.getvalue(), name)) from None
     except ValidationError as error:
         raise explain(error, "setting ") from None
-    code: int = command.run()
-    return code
+    from lessonplan.commands.answer import plain
+    from lessonplan.progress import silence
+
+    talk = command.talk
+    # Whatever a library or a part of the user's prints is none of a script's business.
+    elsewhere = contextlib.redirect_stdout(sys.stderr) if talk.json else contextlib.nullcontext()
+    with silence(talk.quiet), elsewhere:
+        answer = command.run()
+    if not first_of_all():
+        return int(answer.code)
+    if talk.json:
+        _give(name, answer.code, result=plain(answer.data))
+    elif not talk.quiet:
+        answer.show()
+    return int(answer.code)
 
 
 def _one_line(box: str, name: str) -> str:

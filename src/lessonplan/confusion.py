@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Counts = NDArray[np.int64]
+_ONE_SIDED = 1.645
 
 
 @dataclass(frozen=True)
@@ -106,6 +108,66 @@ def classes_of(pairs: Sequence[Confused], most: int) -> list[int]:
             break
         found |= {pair.true, pair.predicted}
     return sorted(found)
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How far answers agree with the labels beyond what answers that know nothing would.
+
+    Attributes:
+        kappa: Cohen's kappa, in [-1, 1]: 0 is what chance gives, 1 is always right.
+        z: kappa over its standard deviation where answers are independent of labels; 0 where nothing could agree,
+            as of answers that are all the same.
+        accuracy: share of right answers.
+        most_frequent: share of right answers of who always names the most frequent class.
+    """
+
+    kappa: float
+    z: float
+    accuracy: float
+    most_frequent: float
+
+    @property
+    def at_chance(self) -> bool:
+        """Whether it is no more than chance (one-sided, 5%)."""
+        return self.z < _ONE_SIDED
+
+
+def agreement(confusion: Any) -> Agreement | None:
+    """Cohen's kappa of answers and labels, and how far it is from 0.
+
+    J. L. Fleiss, J. Cohen, B. S. Everitt: Large sample standard errors of kappa and weighted kappa (Psychological
+    Bulletin 72, 1969), for answers that are independent of the labels.
+
+    Args:
+        confusion: ``(C, C)``, true class by row, predicted class by column.
+
+    Returns:
+        None where there is nothing to agree on: no samples, or all of one class.
+
+    Raises:
+        ValueError: it is no square of counts.
+
+    >>> found = agreement([[5, 0], [5, 0]])
+    >>> found.kappa, found.at_chance, found.most_frequent
+    (0.0, True, 0.5)
+    """
+    counts = np.asarray(confusion, dtype=np.int64)
+    if counts.ndim != 2 or counts.shape[0] != counts.shape[1] or (counts < 0).any():
+        raise ValueError(f"a confusion matrix of shape {counts.shape}: counts (C, C) are needed")
+    samples = int(counts.sum())
+    true, predicted = counts.sum(1), counts.sum(0)
+    if samples == 0 or true.max() == samples:
+        return None
+    of_class, taken = true / samples, predicted / samples
+    right, by_chance = float(counts.trace()) / samples, float(of_class @ taken)
+    kappa = (right - by_chance) / (1 - by_chance)
+    spread = by_chance + by_chance**2 - float((of_class * taken) @ (of_class + taken))
+    deviation = math.sqrt(max(spread, 0.0) / samples) / (1 - by_chance)
+    most_frequent = float(true.max()) / samples
+    if int(predicted.max()) == samples or deviation == 0:
+        return Agreement(0.0, 0.0, right, most_frequent)
+    return Agreement(kappa, kappa / deviation, right, most_frequent)
 
 
 def _quotients(over: Counts, under: Counts) -> list[float | None]:

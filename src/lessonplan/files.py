@@ -7,10 +7,13 @@ import errno
 import json
 import os
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, TextIO
 
-from lessonplan.errors import DataError, LessonplanWarning
+from lessonplan.errors import DiskError, LessonplanWarning
+
+_READABLE = 4_000_000  # characters of JSON, beyond which it is not indented
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -36,6 +39,21 @@ def write_atomically(path: Path, content: bytes) -> None:
         raise
 
 
+@contextlib.contextmanager
+def growing(path: Path) -> Iterator[TextIO]:
+    """A text file that grows line by line: what was written stays, whatever comes.
+
+    Raises:
+        DataError: it cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("w", newline="", encoding="utf-8") as file:
+            yield file
+    except OSError as error:
+        raise disk_error(path, error) from error
+
+
 def remove_leftovers(folder: Path) -> None:
     """Delete the temporary files that killed processes left in a folder."""
     for temporary in folder.glob(".*.tmp"):
@@ -43,15 +61,21 @@ def remove_leftovers(folder: Path) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write JSON atomically; see ``write_atomically``."""
-    write_atomically(path, (json.dumps(value, indent=1, allow_nan=True) + "\n").encode())
+    """Write JSON atomically, see ``write_atomically``: indented, unless it is too long for anybody to read.
+
+    Python indents five times as slowly as it writes.
+    """
+    text = json.dumps(value)
+    if len(text) < _READABLE:
+        text = json.dumps(value, indent=1)
+    write_atomically(path, (text + "\n").encode())
 
 
-def disk_error(path: Path, error: OSError) -> DataError:
+def disk_error(path: Path, error: OSError) -> DiskError:
     """One sentence for a write that failed."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return DataError(f"the disk is full, {path} could not be written: free some space and run again to resume")
-    return DataError(f"{path} could not be written ({error.strerror or error}): mend that and run again to resume")
+        return DiskError(f"the disk is full, {path} could not be written: free some space and run again to resume")
+    return DiskError(f"{path} could not be written ({error.strerror or error}): mend that and run again to resume")
 
 
 def _sync_folder(folder: Path) -> None:
@@ -65,24 +89,71 @@ def _sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
-def read_json_lines(path: Path) -> list[dict[str, Any]]:
+def read_json_lines(path: Path, most: int | None = None, containing: bytes = b"") -> list[dict[str, Any]]:
     """The objects of a JSONL file; an unfinished last line (a killed run) is left out silently.
 
     A damaged line elsewhere is left out with a :class:`LessonplanWarning` that counts such lines.
+
+    Args:
+        path: the file.
+        most: of a longer file, so many lines at equal distances are read, its last one among them; and as many of
+            those with ``"val"``, which may be rare.
+        containing: lines without these bytes are left out.
     """
     if not path.is_file():
         return []
-    lines: list[dict[str, Any]] = []
-    damaged: list[int] = []
-    texts = [text for text in path.read_text(encoding="utf-8", errors="replace").splitlines() if text.strip()]
-    for position, text in enumerate(texts):
+    every, every_judged = _steps(path, most) if most is not None else (1, 1)
+    found: list[dict[str, Any]] = []
+    damaged = judged = 0
+    waiting: bytes | None = None
+
+    def take(line: bytes) -> None:
+        nonlocal damaged
         try:
-            content = json.loads(text)
-        except ValueError:
-            damaged.append(position)
-            continue
+            content = json.loads(line.decode("utf-8", "replace"))
+        except (ValueError, RecursionError):
+            damaged += line.endswith(b"\n") and not line.isspace()
+            return
         if isinstance(content, dict):
-            lines.append(content)
-    if any(position < len(texts) - 1 for position in damaged):
-        warnings.warn(f"{path}: left out {len(damaged)} damaged lines", LessonplanWarning, stacklevel=2)
-    return lines
+            found.append(content)
+
+    with path.open("rb") as file:
+        for number, line in enumerate(_lines(file)):
+            judged += _JUDGED in line
+            wanted = number % every == 0 or (_JUDGED in line and judged % every_judged == 0)
+            waiting = None if wanted else line
+            if wanted and containing in line:
+                take(line)
+    if waiting is not None and containing in waiting:
+        take(waiting)
+    if damaged:
+        warnings.warn(f"{path}: left out {damaged} damaged lines", LessonplanWarning, stacklevel=2)
+    return found
+
+
+_JUDGED = b'"val": '
+_LONGEST_LINE = 4 * 2**20
+
+
+def count_lines(path: Path) -> int:
+    """How many lines a file has; none where there is no file."""
+    if not path.is_file():
+        return 0
+    with path.open("rb") as file:
+        return sum(1 for _ in _lines(file))
+
+
+def _lines(file: BinaryIO) -> Iterator[bytes]:
+    """Lines of at most 4 MiB; what is longer comes in pieces, none of which is JSON."""
+    while line := file.readline(_LONGEST_LINE):
+        yield line
+
+
+def _steps(path: Path, most: int) -> tuple[int, int]:
+    """Every how many lines, and lines with a validation, one is read."""
+    lines = judged = 0
+    with path.open("rb") as file:
+        for line in _lines(file):
+            lines += 1
+            judged += _JUDGED in line
+    return max(1, -(-lines // most)), max(1, -(-judged // most))

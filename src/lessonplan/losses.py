@@ -18,6 +18,8 @@ class _Mixes(Protocol):
 class SumBCE(torch.nn.Module):
     """The thesis' loss for sums: binary cross-entropy with logits, summed over classes, divided by K.
 
+    That classes are summed is a reading, the thesis does not say; their mean would be C times smaller.
+
     Args:
         k: images in a sum, or the mix itself, whose present K is then read at each call.
         reduction: ``"mean"`` over the batch or ``"none"``, one loss a sample.

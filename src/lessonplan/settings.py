@@ -14,7 +14,7 @@ class Settings(Strict):
 
     The defaults are the thesis' (batch 100, lr .05, Nesterov momentum .9), but for the schedule, which ends
     with the budget, and a stronger weight decay, as is usual for small data. From pretrained weights they are
-    adamw with lr .001 and small batches.
+    adamw with lr .0003 (.001 for a head alone), small batches and frozen statistics of batch normalisation.
 
     >>> Settings.make(lr=-1)
     Traceback (most recent call last):
@@ -26,11 +26,13 @@ class Settings(Strict):
     PREFIX: ClassVar[str] = "setting "
 
     batch_size: Annotated[int, Field(ge=1)] | Literal["auto", "all"] = "auto"
-    """Samples drawn for an update; "auto": 100, or half of a smaller training set; "all": the whole set."""
+    """Samples drawn for an update; "auto": 100, or half of a smaller training set; from weights a twelfth of it (8
+    to 32, on kept features to 512); "all": the whole set."""
     optimizer: Literal["auto", "sgd", "adam", "adamw"] = "auto"
     """Update rule; "auto": adamw from weights that are good already, else sgd."""
     lr: Annotated[float, Field(gt=0)] | None = None
-    """Learning rate; None: .05 for sgd, .001 for adam and adamw."""
+    """Learning rate; None: .05 for sgd, .001 for adam and adamw; .01 and .0003 where more than the head,
+    normalisations or adapters train with weights from elsewhere."""
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
     """Momentum of sgd."""
     nesterov: bool = True
@@ -60,7 +62,11 @@ class Settings(Strict):
     evaluate_every: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
     """Epochs between validations; "auto": after as many sample passes as there are training samples."""
     evaluate_train: bool = False
-    """At every validation and at the end judge the whole training set too; with a selection always."""
+    """At every validation and at the end judge the whole training set too; with a selection always. Without a
+    validation part it is judged as often."""
+    evaluate_test: Literal["end", "curve"] = "end"
+    """When test data are read: "end": once, after training; "curve": at every validation too (as often without a
+    validation part), to reproduce sources that watched them; this decides nothing, and pages say it."""
     checkpoint_every: str = "60s"
     """Time or steps between checkpoints: "60s", "10min", "500 steps"."""
     weights: str | None = None
@@ -78,6 +84,10 @@ class Settings(Strict):
     """Factor on the learning rate from one stage to the one before it."""
     decay_norms: bool | Literal["auto"] = "auto"
     """Weight decay on normalisations and biases too; "auto": not with weights from elsewhere."""
+    batch_norm: Literal["auto", "train", "frozen", "sync"] = "auto"
+    """Batch normalisation of what trains: "train" normalises by the batch (of several ranks each by its own part),
+    "sync" by the batch of all ranks, "frozen" by the running statistics as they are, while scale and shift train;
+    "auto": frozen with weights from elsewhere."""
     fit_head: Literal["train", "logreg", "ncm"] = "train"
     """How a head that alone is tuned is found: trained, or without training by logistic regression on features
     (its regularisation chosen on validation data) or from the nearest class mean."""
@@ -91,6 +101,11 @@ class Settings(Strict):
     """Folder of kept features; None: lessonplan/features in the user's cache folder."""
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Share of every target that is spread over all classes."""
+    mix_over: Literal["global", "rank"] = "global"
+    """What is mixed where several ranks train: the "global" batch, so that the run is the same one whatever their
+    number, or each "rank" its own part, which no other rank has to read."""
+    grad_reduce: Literal["fp32", "bf16"] = "fp32"
+    """Number format in which the ranks' gradients are averaged; bf16 halves what travels."""
     device: str = "auto"
     """"auto": cuda where there is one, else cpu."""
     threads: Annotated[int, Field(ge=1)] | None = None
@@ -102,3 +117,8 @@ class Settings(Strict):
         if self.optimizer != "auto":
             return self.optimizer
         return "sgd" if self.weights is None else "adamw"
+
+    @property
+    def frozen_statistics(self) -> bool:
+        """Whether all batch normalisation keeps its running statistics."""
+        return self.batch_norm == "frozen" or (self.batch_norm == "auto" and self.weights is not None)

@@ -9,11 +9,13 @@ from typing_extensions import Self
 
 from lessonplan.errors import ConfigError, unknown
 
+_LONGEST = 300  # characters of a value in a message
+
 
 class Strict(BaseModel):
     """Options that are made once, by their names."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
     KIND: ClassVar[str] = "option"
     """What one of them is called."""
     PREFIX: ClassVar[str] = ""
@@ -44,7 +46,17 @@ def explain(error: ValidationError, prefix: str = "") -> ConfigError:
     name, value = str(found[0]["loc"][0]) if found[0]["loc"] else "", found[0]["input"]
     reasons = {_reason(e["msg"]) for e in found if not name or str(e["loc"][0]) == name}
     text = " or ".join(sorted(reasons))
-    return ConfigError(f"{prefix}{name}={value!r}: {text}" if name and not text.startswith(f"{name} ") else text)
+    return ConfigError(
+        f"{prefix}{name}={_shown(value)}: {text}" if name and not text.startswith(f"{name} ") else text
+    )
+
+
+def _shown(value: Any) -> str:
+    try:
+        text = repr(value)
+    except ValueError:  # Python does not write out numbers of thousands of digits
+        return "a very large number"
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
 
 
 def _reason(message: str) -> str:

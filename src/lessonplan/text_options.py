@@ -66,7 +66,7 @@ def read_pairs(name: str, options: str, *, first: str | None = None) -> dict[str
         first: the option whose value may stand first without its name.
 
     Raises:
-        ConfigError: an item is no ``option=value``.
+        ConfigError: an item is no ``option=value``, or an option is given twice.
 
     >>> read_pairs("topk", "128,largest=true", first="size")
     {'size': '128', 'largest': 'true'}
@@ -78,6 +78,8 @@ def read_pairs(name: str, options: str, *, first: str | None = None) -> dict[str
             key, value = first, key
         elif not equals:
             raise ConfigError(f"{item!r} in {name}:{options} is no option: write option=value")
+        if key in pairs:
+            raise ConfigError(f"{name}:{options} gives {key} twice: give it once")
         pairs[key] = value
     return pairs
 
@@ -92,7 +94,7 @@ def convert(where: str, text: str, hint: Any) -> Any:
         return None
     if bool in kinds and text.lower() in ("true", "false"):
         return text.lower() == "true"
-    if int in kinds and re.fullmatch(r"[+-]?\d+", text):
+    if int in kinds and re.fullmatch(r"[+-]?\d{1,18}", text):
         return int(text)
     if float in kinds and str not in kinds and re.fullmatch(r"\d+(\.\d*)?%", text):
         return float(text[:-1]) / 100

@@ -98,13 +98,23 @@ def test_scheme_is_followed_and_readable(seen):
 @pytest.mark.parametrize("device", ["phone", "desk"])
 def test_figures_are_drawn(seen, device):
     page = seen[1][device]
-    assert len(page["plots"]) == 8
+    assert len(page["plots"]) == 11  # seven against the axis that is shown, scores, differences, two bars of cost
     for plot in page["plots"]:
         assert min(plot["width"], plot["drawn"]) > 200, plot["name"]
         assert plot["height"] > 100, plot["name"]
         assert plot["right"] <= page["width"], plot["name"]
     assert [image["alt"].split(":")[0] for image in page["images"]] == ["erm", "mixup", "Figure 3.1"]
     assert all(image["width"] == 120 and image["shown"] > 0 for image in page["images"])
+
+
+@pytest.mark.parametrize("device", ["phone", "desk"])
+def test_one_switch_turns_every_curve_to_another_axis(seen, device):
+    switched = seen[1][device]["switched"]
+    assert [turn["axis"] for turn in switched] == ["cost", "epochs"]
+    for turn in switched:
+        assert turn["against"] == [turn["axis"]]
+        assert turn["plots"] == 7
+        assert turn["overflow"] <= 0
 
 
 def test_phone_never_scrolls_sideways_but_its_tables_do(seen):

@@ -236,7 +236,7 @@ def test_settings_that_cannot_be(options, says):
 def test_names_nobody_knows(tmp_path):
     with pytest.raises(ConfigError, match="did you mean 'digits'"):
         load("digit")
-    with pytest.raises(ConfigError, match="did you mean 'parquet:PATH'"):
+    with pytest.raises(ConfigError, match="did you mean 'parquet:PATTERN'"):
         load("parket:x")
     with pytest.raises(DataError, match="does not exist"):
         load(str(tmp_path / "x.npz"))
@@ -281,8 +281,19 @@ def test_real_mnist():
     assert int((data.train.labels < 2).sum()) == 2115
 
 
+def test_moons_are_two_half_circles():
+    data = load("table:moons", test_fraction=0)
+    rows, labels = data.train.raw(torch.arange(1000)).numpy(), data.train.labels.numpy()
+    assert (data.shape, data.num_classes, len(data.train)) == ((2,), 2, 1000)
+    centres, sides = np.array([[0.0, 0.0], [1.0, 0.5]]), np.array([1, -1])
+    away = rows - centres[labels]
+    assert np.linalg.norm(away, axis=1).mean() == pytest.approx(1.0, abs=0.05)
+    assert (sides[labels] * away[:, 1] > -0.75).mean() > 0.99  # three standard deviations beyond the half
+
+
 @pytest.mark.parametrize(
-    ("name", "shape", "classes"), [("iris", (4,), 3), ("wine", (13,), 3), ("breast-cancer", (30,), 2)]
+    ("name", "shape", "classes"),
+    [("iris", (4,), 3), ("wine", (13,), 3), ("breast-cancer", (30,), 2)],
 )
 def test_tables_are_scikit_learns(name, shape, classes):
     data = load(f"table:{name}", test_fraction=0)

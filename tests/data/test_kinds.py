@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import pickle
+import tarfile
 import wave
 from pathlib import Path
 
@@ -12,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 import tyro
 from PIL import Image
+from scipy.io import savemat
 
 import lessonplan as lp
 from lessonplan.commands import COMMAND_TYPES
@@ -44,6 +47,16 @@ def parquet(folder: Path) -> Path:
     }
     pq.write_table(pa.table(table), folder / "train.parquet")
     return folder / "train.parquet"
+
+
+def tar(folder: Path) -> Path:
+    with tarfile.open(folder / "shard.tar", "w") as shard:
+        for file in sorted(images(folder).rglob("*.png")):
+            shard.add(file, file.name)
+            label = tarfile.TarInfo(f"{file.stem}.cls")
+            label.size = len(file.parent.name)
+            shard.addfile(label, io.BytesIO(file.parent.name.encode()))
+    return folder / "shard.tar"
 
 
 def idx(folder: Path) -> Path:
@@ -82,7 +95,30 @@ def wav(folder: Path) -> Path:
     return folder / "words"
 
 
-MADE = {"npz": npz, "folder": images, "parquet": parquet, "idx": idx, "cifar": cifar, "wav": wav}
+def svhn(folder: Path) -> Path:
+    (folder / "svhn").mkdir()
+    for part in ("train", "test"):
+        x = np.random.default_rng(len(part)).integers(0, 255, (32, 32, 3, 12), dtype=np.uint8)
+        savemat(folder / "svhn" / f"{part}_32x32.mat", {"X": x, "y": np.arange(12)[:, None] % 2 + 9})
+    return folder / "svhn"
+
+
+def table(folder: Path) -> Path:
+    (folder / "some.csv").write_text("a,b,class\n" + "".join(f"{i},{i * i},{i % 2}\n" for i in range(12)))
+    return folder / "some.csv"
+
+
+MADE = {
+    "npz": npz,
+    "folder": images,
+    "parquet": parquet,
+    "tar": tar,
+    "idx": idx,
+    "cifar": cifar,
+    "wav": wav,
+    "svhn": svhn,
+    "csv": table,
+}
 PLAIN = {"digits": "digits", "table": "table:iris"}
 
 
@@ -91,7 +127,8 @@ def test_the_cases_are_all_kinds() -> None:
 
 
 @pytest.mark.parametrize("kind", MADE)
-def test_by_spelling_and_by_path_alike(kind, tmp_path) -> None:
+def test_by_spelling_and_by_path_alike(kind, tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("LESSONPLAN_CACHE", str(tmp_path / "cache"))
     path = MADE[kind](tmp_path)
     assert guess(path) == kind
     named, found, as_path = (lp.data.load(spec) for spec in (f"{kind}:{path}", str(path), path))
@@ -131,7 +168,7 @@ def test_prediction_reads_what_training_reads(tmp_path) -> None:
     for ending in sorted(IMAGE_ENDINGS):
         kind = {".jfif": "JPEG", ".jpg": "JPEG", ".tif": "TIFF", ".pgm": "PPM"}.get(ending)
         Image.new("L", (8, 8), 90).save(new / f"one{ending}", format=kind)
-    assert Predict(run, new, tmp_path / "out.csv").run() == 0
+    assert Predict(run, new, tmp_path / "out.csv").run().code == 0
     assert len((tmp_path / "out.csv").read_text().splitlines()) == 1 + len(IMAGE_ENDINGS)
 
 

@@ -1,4 +1,4 @@
-"""Hugging Face image parquet: names from the metadata, bad rows, several files, streaming from a spool."""
+"""Hugging Face image parquet: names from the metadata, bad rows, several files, streaming from the disk."""
 
 import io
 import json
@@ -84,7 +84,8 @@ def test_shards_and_the_second_specification(tmp_path):
     assert data.test.labels.tolist() == [1, 0, 1, 0]  # by the names, not by the numbers
 
 
-def test_streams_from_a_spool(tmp_path):
+def test_streams_from_the_disk(tmp_path, monkeypatch):
+    monkeypatch.setenv("LESSONPLAN_CACHE", str(tmp_path / "cache"))
     pixels = write(tmp_path / "x.parquet")
     data = load(tmp_path, memory_limit=0, test_fraction=0, workers=1, augment="none")
     kept = load(tmp_path, test_fraction=0, augment="none")

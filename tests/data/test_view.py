@@ -199,3 +199,14 @@ def test_a_script_that_forgets_to_close_ends(tmp_path):
     assert done.returncode == 0
     assert done.stdout.strip() == "torch.Size([1, 3, 8, 8])"
     assert done.stderr == ""
+
+
+def test_pixels_are_what_is_normalised():
+    """Augmented like what is fetched, transform included, with and without workers in between."""
+    for of in (source(), Streamed(source())):
+        augmented = view(of, FULL)
+        rows = torch.tensor([3, 0, 7])
+        pixels = augmented.pixels(rows, 2)
+        assert pixels.dtype == torch.uint8
+        assert torch.equal(NORMALISE(pixels), augmented.fetch(rows, 2)[0])
+        assert not torch.equal(pixels, augmented.raw(rows))

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn import metrics
 
-from lessonplan.confusion import class_scores, classes_of, frequent_confusions, scores_of
+from lessonplan.confusion import agreement, class_scores, classes_of, frequent_confusions, scores_of
 from lessonplan.evaluate import classification_metrics, detailed_metrics, reliability
 
 CLASSES = 5
@@ -77,3 +77,39 @@ def test_frequent_confusions_beside_a_loop(confusion: list[list[int]], most: int
 def test_classes_of_pairs_stop_before_there_are_too_many() -> None:
     pairs = frequent_confusions([[0, 9, 0, 0], [8, 0, 0, 0], [0, 0, 0, 7], [0, 0, 6, 0]], 10)
     assert [classes_of(pairs, most) for most in (1, 2, 3, 4)] == [[], [0, 1], [0, 1], [0, 1, 2, 3]]
+
+
+@given(PAIRS)
+def test_kappa_is_scikit_learns(pairs: list[tuple[int, int]]) -> None:
+    true, predicted = np.array(pairs).T
+    found = agreement(metrics.confusion_matrix(true, predicted, labels=range(CLASSES)))
+    if len(set(true)) == 1:
+        assert found is None
+        return
+    assert found is not None
+    assert found.kappa == pytest.approx(metrics.cohen_kappa_score(true, predicted), abs=1e-12)
+    assert found.accuracy == pytest.approx(metrics.accuracy_score(true, predicted))
+    assert found.most_frequent == pytest.approx(np.bincount(true).max() / len(true))
+
+
+def test_agreement_by_chance_is_told_by_shuffled_labels() -> None:
+    """A permutation of the labels leaves both sides' counts as they are and nothing of the agreement."""
+    rng = np.random.default_rng(0)
+    true, predicted = rng.choice(3, 400, p=[0.6, 0.3, 0.1]), rng.choice(3, 400, p=[0.3, 0.5, 0.2])
+    shuffled = [np.bincount(3 * rng.permutation(true) + predicted, minlength=9).reshape(3, 3) for _ in range(2000)]
+    found = [agreement(confusion) for confusion in shuffled]
+    z = np.array([one.z for one in found if one is not None])
+    assert z.mean() == pytest.approx(0, abs=0.07)
+    assert z.std() == pytest.approx(1, abs=0.05)
+    assert np.mean([not one.at_chance for one in found if one is not None]) == pytest.approx(0.05, abs=0.015)
+
+
+def test_answers_that_are_all_the_same_are_at_chance_and_good_ones_are_not() -> None:
+    always = agreement([[90, 0], [10, 0]])
+    assert always is not None
+    assert (always.at_chance, always.accuracy, always.kappa) == (True, 0.9, 0.0)
+    rarely = agreement([[85, 5], [2, 8]])  # a lower accuracy than the most frequent class', and yet it knows much
+    assert rarely is not None
+    assert not rarely.at_chance
+    with pytest.raises(ValueError, match="shape"):
+        agreement([[1, 2]])

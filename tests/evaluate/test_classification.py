@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lessonplan.evaluate.classification import (
+    belief_summary,
     calibration_error,
     classification_metrics,
     detailed_metrics,
@@ -69,3 +70,14 @@ def test_reliability_by_hand() -> None:
     assert found.count == [0, 0, 0, 1, 3]
     assert found.accuracy == [None, None, None, 1.0, pytest.approx(2 / 3)]
     assert found.confidence == [None, None, None, pytest.approx(0.6), pytest.approx(2.8 / 3)]
+
+
+def test_beliefs_are_quantiles_of_confidence_and_margin():
+    generator = torch.Generator().manual_seed(3)
+    logits = 3 * torch.randn(57, 5, generator=generator)
+    p = np.sort(torch.softmax(logits.double(), 1).numpy(), axis=1)
+    found = belief_summary(logits)
+    for q in (10, 50, 90):
+        assert found[f"confidence_q{q}"] == pytest.approx(np.percentile(p[:, -1], q), abs=1e-5)
+        assert found[f"margin_q{q}"] == pytest.approx(np.percentile(p[:, -1] - p[:, -2], q), abs=1e-5)
+    assert found.items() <= classification_metrics(logits, torch.zeros(57, dtype=torch.long)).items()

@@ -158,6 +158,7 @@ def test_networks_of_the_library_are_taken_as_they_are():
         ({"layers": ()}, "layers is empty"),
         ({"augment": "none"}, "give flip, crop:1 or both"),
         ({"augment": Augment(flip=True, transform=lambda x: x)}, "give flip, crop:1 or both"),
+        ({"augment": "rotate:10"}, "give flip, crop:1 or both"),
         ({"augment": "crop"}, "crop:4"),
     ],
 )

@@ -348,7 +348,9 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def command(line: str) -> int:
     """The exit code of the command, read as the command line reads it."""
-    return tyro.cli(Evaluate, args=line.split()).run()
+    answer = tyro.cli(Evaluate, args=line.split()).run()
+    answer.show()
+    return int(answer.code)
 
 
 def test_a_network_of_ones_own(own, capsys) -> None:

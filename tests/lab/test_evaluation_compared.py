@@ -9,6 +9,7 @@ import pytest
 
 from lessonplan.lab import compare
 from lessonplan.lab.claims import judge
+from lessonplan.lab.comparable import Ran, Setting
 from lessonplan.lab.evaluation import Evaluation, running
 from lessonplan.lab.measures import in_unit, measured
 from lessonplan.lab.recipe import Claim, Table
@@ -110,13 +111,14 @@ def test_measures_of_an_evaluation() -> None:
 def test_tables_in_per_cent() -> None:
     table = Table(
         title="t",
+        of=[Setting(data="mnist", model="lenet")],
         columns=["method", "clean", "PGD"],
         measures=["clean_accuracy", "pgd_error"],
         percent=True,
         rows=[["Baseline", 95.3, 1.0]],
         methods=["erm"],
     )
-    [found] = tables_of_part([table], "all", RESULTS)
+    [found] = tables_of_part([table], "all", Ran("mnist", "idx:mnist", "lenet", "5ep", 60_000), RESULTS)
     assert found["rows"] == [
         ["Baseline", "95.30", "1.00"], ["ours: erm", "80.00", "68.50"], ["ours: sum", "70.00", "58.20"],
     ]  # fmt: skip

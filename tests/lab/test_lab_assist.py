@@ -20,6 +20,9 @@ NAME = re.compile(
     r"( (?P<augment>augmented|plain))? (?P<epochs>\d+)ep"
 )
 
+# Section 4.2.3: flip, affine (180 degrees, translate .1, scale .9-1.1), crop 4, jitter (.5, .5, .5, .05)
+AUGMENTED = "flip,crop:4,rotate:180,translate:0.1,zoom:0.1,jitter:0.5/0.5/0.5/0.05,pad:zeros"
+
 
 @pytest.mark.parametrize(("name", "part"), GRID.items(), ids=GRID.keys())
 def test_a_configuration_is_what_its_name_says(name: str, part: Part) -> None:
@@ -35,7 +38,7 @@ def test_a_configuration_is_what_its_name_says(name: str, part: Part) -> None:
     assert settings["nesterov"] is False
     assert said["momentum"] is None or settings["momentum"] == float(said["momentum"])
     assert settings["weight_decay"] == float(said["decay"])
-    assert part.data_options["augment"] == ("flip,crop:4,pad:zeros" if said["augment"] == "augmented" else "none")
+    assert part.data_options["augment"] == (AUGMENTED if said["augment"] == "augmented" else "none")
     assert part.budget == f"{3e-6 * epochs * TRAIN_SAMPLES[said['data']]:g}M cost"
     assert APPENDIX.scales["paper"][f"{name}, equal epochs"] == part.model_copy(update={"budget": f"{epochs}ep"})
     kind, _, options = settings["schedule"].partition(":")
@@ -58,7 +61,20 @@ def test_every_configuration_has_its_table_and_its_control() -> None:
         assert table.part is not None
         methods = GRID[table.part].methods
         assert methods is not None
-        assert set(methods) == {*table.methods, "erm", "matched-random"}
+        controls = {"matched-random"} if "batchwise" in methods else set()  # which replays it
+        assert set(methods) == {*table.methods, "erm", *controls}
+
+
+@pytest.mark.parametrize("recipe", ["assist-4.4", "assist-appendix"])
+def test_augmented_images_are_filtered_epochwise_as_section_3_4_says(recipe: str) -> None:
+    """Another augmentation is trained on than was scored, wherever there is one."""
+    found = find_recipe(recipe)
+    parts = [part for parts in found.scales.values() for part in parts.values()]
+    for method in ("epochwise", "both"):
+        where = [part for part in parts if part.methods is None or method in part.methods]
+        augmented = any(part.data_options["augment"] != "none" for part in where)
+        assert augmented == (recipe == "assist-appendix")
+        assert not augmented or Plan.parse(found.methods[method]).select.epochwise.resample
 
 
 def table_of(recipe: str, part: str) -> Table:

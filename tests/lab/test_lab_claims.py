@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from pydantic import ValidationError
 from scipy import stats
 
 from lessonplan.lab.claims import across_parts, judge, judge_trends
+from lessonplan.lab.comparable import Ran, Setting
 from lessonplan.lab.measures import Measure, mean_of, measured
 from lessonplan.lab.recipe import Claim, Table, Trend
 from lessonplan.lab.source_tables import tables_of_part
@@ -112,13 +114,28 @@ def test_a_trend_compares_differences_between_parts() -> None:
     assert more["detail"].startswith("erm minus filter, large against small: +9.33 points (")
 
 
-def test_a_trend_with_a_part_that_did_not_run_is_undecided() -> None:
+def test_a_trend_with_a_part_that_did_not_run_is_not_measured() -> None:
     [missing, run] = judge_trends([trend("huge", "small", "missing"), trend("large", "small", "run")], PARTS)
-    assert missing["verdict"] == "undecided"
+    assert missing["verdict"] == "not measured"
     assert "no results of huge" in missing["detail"]
     assert run["verdict"] == "held"
     assert run["detail"].endswith("3 seeds")
-    assert judge_trends([trend("large", "small")], {})[0]["verdict"] == "undecided"
+    assert judge_trends([trend("large", "small")], {})[0]["verdict"] == "not measured"
+
+
+def test_a_claim_on_a_method_that_did_not_run_is_not_measured() -> None:
+    parts = {
+        "both": results_of({"erm": accuracies([0.5, 0.7, 0.6]), "filter": accuracies([0.49, 0.68, 0.6])}),
+        "one": results_of({"erm": accuracies([0.5, 0.7, 0.6])}),
+    }
+    claim = Claim(text="It helps.", method="filter", than="erm")
+    judged = {name: judge([claim], results) for name, results in parts.items()}
+    assert judged["one"][0] == {
+        "text": "It helps.",
+        "verdict": "not measured",
+        "detail": "filter did not take part at this scale",
+    }
+    assert across_parts(judged) == ["undecided in 1 of 2 parts (both), not measured in 1 (one): It helps."]
 
 
 def test_seeds_of_one_part_alone_do_not_count() -> None:
@@ -133,8 +150,11 @@ def test_claims_across_parts_name_the_parts() -> None:
     assert found == ["held in 1 of 2 parts (b), did not hold in 1 (a): It helps."]
 
 
+SETTING = Setting(data="mnist", model="lenet", epochs=5)
+RAN = Ran("mnist", "idx:mnist", "lenet", "5ep", 60_000)
 TABLE = Table(
     title="Table 9",
+    of=[SETTING],
     columns=["filtering", "loss train", "test", "ratio"],
     rows=[["None", 0.5, 1.0, 2.0], ["None again", 0.4, None, None], ["Batchwise", 0.9, 0.95, 1.056]],
     methods=["erm", "erm", "filter"],
@@ -145,7 +165,7 @@ TABLE = Table(
 
 def test_our_rows_stand_below_the_sources() -> None:
     results = results_of({"erm": losses([1.0, 2.0], [0.5, 0.5]), "filter": [], "control": losses([1.0], [1.0])})
-    [shown] = tables_of_part([TABLE], "batch 16", results)
+    [shown] = tables_of_part([TABLE], "batch 16", RAN, results)
     assert shown["columns"] == TABLE.columns
     assert shown["rows"] == [
         ["None", "0.500", "1.000", "2.000"],
@@ -157,8 +177,23 @@ def test_our_rows_stand_below_the_sources() -> None:
     ]
 
 
+def test_ours_stand_apart_where_something_differs() -> None:
+    """The source's table alone, then ours with what they were measured with."""
+    results = results_of({"erm": losses([1.0, 2.0], [0.5, 0.5]), "filter": []})
+    theirs, ours = tables_of_part([TABLE], "batch 16", replace(RAN, model="tiny", images=1_000), results)
+    assert theirs["title"] == "Table 9"
+    assert theirs["rows"] == [
+        ["None", "0.500", "1.000", "2.000"],
+        ["None again", "0.400", None, None],
+        ["Batchwise", "0.900", "0.950", "1.056"],
+    ]
+    assert "MNIST (1,000 training images), tiny, 5ep" in ours["title"]
+    assert ours["columns"] == ["method", *TABLE.columns[1:]]
+    assert ours["rows"] == [["erm", "0.500", "1.500", "3.000"], ["filter", None, None, None]]
+
+
 @pytest.mark.parametrize(
     ("part", "shown"), [("batch 16", 1), ("batch 16, equal epochs", 1), ("batch 160", 0), ("all", 0)]
 )
 def test_a_table_stands_beside_its_part_alone(part: str, shown: int) -> None:
-    assert len(tables_of_part([TABLE], part, results_of({}))) == shown
+    assert len(tables_of_part([TABLE], part, RAN, results_of({}))) == shown

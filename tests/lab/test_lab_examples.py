@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from lessonplan.data import load
-from lessonplan.lab.examples import write_examples
+from lessonplan.lab.examples import training_images, write_examples
 from lessonplan.lab.methods import read_methods
 
 
@@ -19,3 +19,12 @@ def test_methods_without_a_mix_share_a_picture(tmp_path: Path) -> None:
     captions = [json.loads((tmp_path / "examples" / name).read_text())["caption"] for name in written[::2]]
     assert captions[0].startswith("filter, erm: not mixed")
     assert captions[1].startswith("sum: ")
+
+
+def test_pictures_show_the_augmentation() -> None:
+    """``preview`` took no notice of --augment."""
+    plain, turned = (load("digits", per_class=4, augment=text) for text in ("none", "rotate:90,pad:zeros"))
+    raw, labels = training_images(plain, 6, seed=0)
+    shown, same = training_images(turned, 6, seed=0)
+    assert labels.equal(same)
+    assert not raw.equal(shown)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import lessonplan as lp
-from lessonplan.errors import ConfigError
+from lessonplan.errors import ConfigError, LessonplanError
 from lessonplan.lab.methods import Method, read_methods
 from lessonplan.settings import Settings
 
@@ -175,3 +175,24 @@ def test_settings_that_cannot_be_read(given: str, words: list[str]) -> None:
         read_methods(given)
     for word in words:
         assert word in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a: [1", "a: !!python/name:os.system", "a: {settings: 5}", "a: {settings: [1]}", "a: {settings: lr}",
+        "a: {settings: {[1]: 2}}", "? [1]\n: mixup", "[mixup]", "a: {mix: [1]}", "a: 7", "a: {settings: {1: 2}}",
+    ],
+)  # fmt: skip
+def test_files_of_methods_that_cannot_be(tmp_path: Path, text: str) -> None:
+    """One sentence, whatever is in them."""
+    file = tmp_path / "methods.yaml"
+    file.write_text(text)
+    with pytest.raises(LessonplanError):
+        read_methods(file)
+    file.write_bytes(b"a: \xff\xfe")
+    with pytest.raises(LessonplanError, match="not valid YAML"):
+        read_methods(file)
+    (tmp_path / "folder.yaml").mkdir()
+    with pytest.raises(LessonplanError, match="cannot read"):
+        read_methods(tmp_path / "folder.yaml")

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
+from lessonplan.lab import statistics
 from lessonplan.lab.results import fluctuation
 from lessonplan.lab.statistics import bootstrap_interval, compare_paired, holm, paired_p_value, t_interval
 
@@ -75,6 +76,26 @@ def test_bootstrap_agrees_with_all_resamples() -> None:
     assert wide is not None
     assert narrow is not None
     assert wide[0] < narrow[0] < narrow[1] < wide[1]
+
+
+@pytest.mark.parametrize("n", [2, 37])
+@pytest.mark.parametrize("level", [0.5, 0.95])
+def test_bootstrap_is_scipys_however_many_values_are_resampled_at_a_time(
+    n: int, level: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = np.random.default_rng(0).normal(size=n).tolist()
+    oracle = stats.bootstrap(
+        (values,), np.mean, confidence_level=level, method="percentile", rng=np.random.default_rng(0)
+    ).confidence_interval
+    for at_once in (1, n * 1000, n * 9998, n * 9999):
+        monkeypatch.setattr(statistics, "_AT_ONCE", at_once)
+        monkeypatch.setattr(statistics, "_KEPT", 0)
+        assert bootstrap_interval(values, level) == pytest.approx((oracle.low, oracle.high), rel=1e-12)
+    monkeypatch.undo()
+    for shift in (0.0, 1.0):  # the second uses what the first drew
+        shifted = [value + shift for value in values]
+        expected = (oracle.low + shift, oracle.high + shift)
+        assert bootstrap_interval(shifted, level) == pytest.approx(expected, rel=1e-12)
 
 
 def test_bootstrap_is_the_same_every_time_and_leaves_the_global_generator_alone() -> None:

@@ -319,7 +319,9 @@ def test_the_command_gives_its_options_on(tmp_path: Path, capsys: pytest.Capture
 
     options = {"classes": "0,1", "per_class": 6, "batch": 4, "evaluate": 60, "lr": 0.1}
     command = Order(data="digits", out=tmp_path, epochs=2, survivors=2, keep_split=True, seed=3, jobs=1, **options)
-    assert command.run() == 0
+    answer = command.run()
+    answer.show()
+    assert answer.code == 0
     assert f"page: {tmp_path / 'index.html'}" in capsys.readouterr().out
     config = json.loads((tmp_path / "ordering.json").read_text())["config"]
     wanted = {"redraw": False, "seed": 3, "lr": 0.1, "momentum": 0.9, "batch_size": 4, "survivors": 2}

@@ -121,6 +121,7 @@ CASES = [
     Case("choice-twins", _chosen(MIXUP, MIXUP)),
     Case("probability", _around(m.Probability, MIXUP, p=0.7)),
     Case("until", _around(m.Until, MIXUP, end="80%")),
+    Case("from", lambda s: _at(_around(m.Until, MIXUP, end="80%", start="20%")(s), 0.5)),
     Case("until-end", lambda s: _at(_around(m.Until, MIXUP, end="80%")(s), 0.9), random=False),
     Case("manifold", _known(m.ManifoldMixup, layers=("input",), model=Glance()), at_least=2),
     Case("manifold-4", _known(m.ManifoldMixup, layers=("input",), k=4, model=Glance()), at_least=4),

@@ -210,6 +210,34 @@ def test_a_chain_in_text_and_back():
     assert lp.Plan.parse("select:accuracy >> topk:0.5 + mixup >> cutout").mix.name == "chain"
 
 
+def test_a_choice_in_text_and_back():
+    """With a probability around it, unequal, and inside of others."""
+    third = 1 / 3
+    for text in (
+        "mixup|cutmix",
+        "(mixup:alpha=0.2|cutmix):p=0.5",
+        "(mixup|cutmix):weights=0.25/0.75",
+        f"(mixup|cutmix|cutout):weights={third}/{third}/{third}",
+        "((mixup|cutmix):weights=0.25/0.75):until=80%",
+        "(mixup|cutmix) >> cutout",
+        "(mixup|cutmix)|cutout",
+        "mixup|((cutmix|cutout):weights=0.5/0.5)",
+    ):
+        mix = m.parse_mix(text)
+        assert str(mix) == text
+        assert m.parse_mix(str(mix)).config() == mix.config()
+    both = m.parse_mix("(mixup|cutmix):weights=0.25/0.75,p=0.5")
+    assert isinstance(both, m.Probability)
+    assert both.p == 0.5
+    assert list(both.mix.p) == [0.25, 0.75]
+
+
+def test_weights_may_be_whole_numbers():
+    always = m.Choice([m.Mixup(num_classes=2), m.Cutout()], p=[0, 1])
+    x, y = torch.ones(4, 1, 6, 6), torch.tensor([0, 1, 0, 1])
+    assert all(always(x, y)[1].max(1).values.eq(1).all() for _ in range(5))
+
+
 @pytest.mark.parametrize(
     ("make", "words"),
     [
@@ -218,6 +246,10 @@ def test_a_chain_in_text_and_back():
         (lambda: m.ManifoldMixup() >> m.Cutout(), "goes on inside the network"),
         (lambda: m.Mixup() >> m.SumAugment(2, draw="mixed"), "stands behind another mix"),
         (lambda: m.parse_mix("(mixup|cutmix):q=1"), "unknown option"),
+        (lambda: m.parse_mix("(mixup >> cutout):weights=.5/.5"), "weights to no choice"),
+        (lambda: m.parse_mix("(mixup|cutmix):weights=.5"), "one probability each"),
+        (lambda: m.parse_mix("(mixup|cutmix):weights=.5/.6"), "together 1"),
+        (lambda: m.parse_mix("(mixup|cutmix):weights=a/b"), "numbers separated by slashes"),
     ],
 )
 def test_chains_that_cannot_be(make, words):
@@ -247,3 +279,35 @@ def test_chains_through_fit():
     ]
     weights = [torch.cat([p.flatten() for p in run.model.parameters()]) for run in runs]
     assert not any(torch.equal(weights[0], other) for other in weights[1:])
+
+
+def test_a_mix_that_begins_late() -> None:
+    """Clean, then mixed, then clean; a cascade inside goes through its stages in its own part of the budget."""
+    mix = m.parse_mix("mixup:from=20%,until=80%")
+    assert str(mix) == "mixup:from=20%,until=80%"
+    assert str(m.parse_mix("mixup:from=0.5")) == "mixup:from=0.5"
+    mix.num_classes = 3
+    x, y = torch.arange(6.0), torch.tensor([0, 1, 2, 0, 1, 2])
+    for progress, mixed in ((0.0, False), (0.19, False), (0.2, True), (0.79, True), (0.8, False), (1.0, False)):
+        mix.advance(progress)
+        assert torch.equal(mix(x, y)[0], x) is not mixed, progress
+    fresh = m.parse_mix("mixup:from=20%")
+    fresh.num_classes = 3
+    assert torch.equal(fresh(x, y)[0], x)  # before anybody said how far training is
+
+    cascade = m.Until(m.Cascade(4, 3, patience=None), "90%", start="50%")
+    seen = []
+    for step in range(20):
+        cascade.advance(step / 20)
+        seen.append(cascade.current_k())
+    assert seen[:10] == [1] * 10
+    assert seen[18:] == [1, 1]
+    inner = m.Cascade(4, 3, patience=None)
+    alone = []
+    for step in range(8):
+        inner.advance(step / 8)
+        alone.append(inner.current_k())
+    assert seen[10:18] == alone
+    for text in ("mixup:from=80%,until=20%", "mixup:from=50%,until=50%"):
+        with pytest.raises(ConfigError, match="never mixes"):
+            m.parse_mix(text)

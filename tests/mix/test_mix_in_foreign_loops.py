@@ -192,3 +192,65 @@ def test_sums_keep_the_memory_format(pairing, coefficients):
     assert last.is_contiguous(memory_format=torch.channels_last)
     assert plain.is_contiguous()
     assert torch.allclose(last, plain, atol=1e-6)
+
+
+def test_a_worker_does_not_speak_over_what_was_told():
+    """It hears, and what it has heard may be old by then: only the main process writes what all share."""
+    mix, x = m.Cascade(k=4, num_classes=5, patience=None), torch.randn(16, 3)
+    loader = DataLoader(
+        TensorDataset(x, torch.arange(16) % 5),
+        batch_size=8,
+        num_workers=2,
+        collate_fn=mix,
+        persistent_workers=True,
+        multiprocessing_context="fork",
+    )
+    for epoch in range(3):
+        mix.advance(epoch / 2.9)
+        told = mix._shared.clone()
+        rows = [len(mixed) for mixed, _ in loader]
+        assert rows == [8 // mix.k] * 2
+        assert torch.equal(mix._shared, told)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_mix_is_a_collate_function(all_cases, workers):
+    """Of samples in a worker it makes what it makes of the batch that they are."""
+    for case in all_cases:
+        mix, twin = case.make(0), case.make(0)
+        if mix.needs_network():
+            continue
+        x, y = case.batch(8)
+        loader = DataLoader(
+            TensorDataset(x, y),
+            batch_size=8,
+            num_workers=workers,
+            collate_fn=mix,
+            multiprocessing_context="fork" if workers else None,
+        )
+        ((mixed, target),) = list(loader)
+        assert mixed.dtype.is_floating_point
+        assert len(mixed) == len(target), case.name
+        if not workers:  # a worker draws apart
+            wanted = twin((x, y))  # as torchvision's are called
+            assert torch.equal(mixed, wanted[0]), case.name
+            assert torch.equal(target, wanted[1]), case.name
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ([{"image": 1}, {"image": 2}], "dict is no sample"),
+        ([], "list is no sample"),
+        (torch.zeros(4, 3), "Tensor is no sample"),
+        ([(torch.zeros(3), 0, 1)], "tuple is no sample"),
+    ],
+)
+def test_what_is_no_batch_is_refused(given, said):
+    with pytest.raises(ConfigError, match=said):
+        m.Mixup(num_classes=3)(given)
+
+
+def test_inputs_that_are_no_tensor_are_refused():
+    with pytest.raises(ConfigError, match="inputs of type ndarray: give a tensor"):
+        m.Mixup(num_classes=3)(torch.zeros(2, 3).numpy(), torch.tensor([0, 1]))

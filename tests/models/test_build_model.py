@@ -6,6 +6,7 @@ import random
 import subprocess
 import sys
 import types
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -196,6 +197,17 @@ def test_timm_models(monkeypatch: pytest.MonkeyPatch) -> None:
         build_model("timm:resnet18.nope", shape=(1, 28, 30), num_classes=7)
 
 
+@pytest.fixture
+def modules_come_back() -> Iterator[None]:
+    """What a broken import takes from ``sys.modules`` is what other tests have imported before."""
+    kept = {name: module for name, module in sys.modules.items() if name.startswith(("timm", "torchvision"))}
+    yield
+    for name in [name for name in sys.modules if name.startswith(("timm", "torchvision"))]:
+        del sys.modules[name]
+    sys.modules.update(kept)
+
+
+@pytest.mark.usefixtures("modules_come_back")
 def test_timm_missing_or_broken(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
     monkeypatch.delitem(sys.modules, "timm", raising=False)
     monkeypatch.setattr(sys, "path", [str(tmp_path_factory.mktemp("empty"))])

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+
+import psutil
 import pytest
 import torch
 from torch import nn
@@ -88,12 +91,31 @@ class Driver:
     def utilization(self, device) -> int:
         raise self.Refused("not supported on this slice")
 
+    def temperature(self, device) -> int:
+        return 41
+
+    def power_draw(self, device) -> int:
+        return 120_500  # milliwatts
+
 
 def test_what_a_driver_does_not_tell_ends_no_training(monkeypatch) -> None:
     monkeypatch.setattr(torch, "get_device_module", lambda device: Driver())
-    use = usage.memory_use(torch.device("cuda"))
-    assert use["gpu_memory_mb"] == 3
+    use = usage.machine_use(torch.device("cuda"))
+    assert (use["gpu_memory_mb"], use["gpu_temperature"], use["gpu_power_w"]) == (3, 41, 120.5)
     assert "gpu_utilisation" not in use
+
+
+def test_a_run_tells_what_it_takes_of_the_machine() -> None:
+    use = usage.machine_use(torch.device("cpu"))
+    assert set(use) == {"memory_mb", "free_memory_mb", "threads", "cpu_utilisation"}
+    assert 1 < use["memory_mb"] < psutil.virtual_memory().total / 2**20 > use["free_memory_mb"] > 1
+    assert 0 <= use["cpu_utilisation"] <= 100
+    enough = threading.Event()
+    waiting = threading.Thread(target=enough.wait)
+    waiting.start()
+    assert usage.machine_use(torch.device("cpu"))["threads"] >= use["threads"] + 1
+    enough.set()
+    waiting.join()
 
 
 def test_data_without_a_device_follow_the_network() -> None:

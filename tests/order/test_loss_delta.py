@@ -635,7 +635,7 @@ def test_an_external_batch_from_the_training_data_is_refused(loop, make_samples)
     other = make_samples(20, 1)
     for validation, number in (
         (data, "30 of 30"),
-        (type(data)(torch.cat([other.x, data.x[:2]]), torch.zeros(22)), "2"),
+        (type(data)(torch.cat([other.x, data.x[:2]]), torch.zeros(22, dtype=torch.int64)), "2"),
     ):
         with pytest.raises(DataError, match=f"{number} of|{number}"):
             make(on="external").setup(Occasion(0, data, validation))

@@ -112,6 +112,7 @@ def test_values_are_plain_data():
     assert describe_value((1, "a", [None, len])) == [1, "a", [None, "builtins:len"]]
 
 
+@pytest.mark.slow
 def test_the_same_in_every_process():
     code = (
         "from lessonplan.parts.identity import describe_function as d\n"

@@ -157,3 +157,76 @@ def test_frozen_parts_stay_and_runs_resume_bit_for_bit(tune: str, plan: str, tmp
         assert {name.partition(".")[0] for name in moved} == {"classifier", "stage3", "norm"}
     if plan == "none":
         assert (whole.result["cost"] < 3 * whole.result["samples"]) == (tune != "none")
+
+
+@pytest.fixture(scope="module")
+def earlier(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run, whose network others begin with."""
+    folder = tmp_path_factory.mktemp("earlier") / "run"
+    data = lp.data.load("digits", per_class=10)
+    lp.fit("wrn-10-1", data, budget="4 steps", batch_size=20, threads=1, out=folder)
+    return folder
+
+
+def statistics(network: nn.Module) -> list[torch.Tensor]:
+    return [buffer.clone() for name, buffer in network.named_buffers() if "running" in name]
+
+
+@pytest.mark.parametrize(("given", "frozen"), [("auto", True), ("frozen", True), ("train", False)])
+@pytest.mark.parametrize(
+    "plan", ["none", "manifold", "puzzle", "select:accuracy", "order:loss-delta:candidates=2"]
+)
+def test_batch_norm_keeps_the_statistics_of_weights_from_elsewhere(
+    given: str, frozen: bool, plan: str, earlier: Path
+) -> None:
+    data = lp.data.load("digits", per_class=10)
+    before = lp.load(earlier).model
+    run = lp.fit(
+        "wrn-10-1", data, plan, "3 steps", weights=str(earlier), batch_norm=given, batch_size=20, threads=1
+    )
+    pairs = list(zip(statistics(before), statistics(run.model), strict=True))
+    assert pairs
+    assert all(torch.equal(a, b) for a, b in pairs) == frozen
+    scales = [(m.weight, n.weight) for m, n in zip(before.modules(), run.model.modules(), strict=True)
+              if isinstance(m, nn.BatchNorm2d)]  # fmt: skip
+    assert all(not torch.equal(a, b) for a, b in scales), "scale and shift train all the same"
+
+
+def test_an_update_with_frozen_statistics_is_one_of_the_network_in_evaluation_mode(earlier: Path) -> None:
+    data = lp.data.load("digits", per_class=10)
+    given: dict[str, Any] = {"weights": str(earlier), "batch_size": "all", "optimizer": "sgd", "momentum": 0.0}
+    run = lp.fit("wrn-10-1", data, "none", "1 steps", weight_decay=0.0, lr=0.1, schedule="constant", threads=1,
+                 nesterov=False, **given)  # fmt: skip
+    by_hand = lp.load(earlier).model.eval()
+    x, y = data.train.fetch(torch.arange(len(data.train)))
+    loss = nn.functional.cross_entropy(by_hand(x), y)
+    names, parameters = zip(*by_hand.named_parameters(), strict=True)
+    for name, p, g in zip(names, parameters, torch.autograd.grad(loss, parameters), strict=True):
+        torch.testing.assert_close(run.model.get_parameter(name), p - 0.1 * g, rtol=1e-4, atol=1e-6)
+
+
+def test_networks_from_scratch_train_their_statistics_unless_told_otherwise() -> None:
+    data = lp.data.load("digits", per_class=10)
+    begun = build_model("wrn-10-1", shape=data.shape, num_classes=10, seed=fold_seed(0, "weights"))
+    for given, same in (("auto", False), ("train", False), ("frozen", True)):
+        run = lp.fit("wrn-10-1", data, "none", "2 steps", batch_norm=given, batch_size=20, threads=1)
+        pairs = zip(statistics(begun), statistics(run.model), strict=True)
+        assert all(torch.equal(a, b) for a, b in pairs) == same
+
+
+@pytest.mark.parametrize("statistics_of", ["restore", "follow"])
+def test_scores_in_training_mode_leave_frozen_statistics_frozen(statistics_of: str, earlier: Path) -> None:
+    """The scoring pass is the network's as it trains: normalised by the statistics that stay."""
+    from lessonplan.network.untouched import asked, followed
+
+    network = lp.load(earlier).model
+    x = lp.data.load("digits", per_class=10).train.fetch(torch.arange(16))[0]
+    train_mode(network, frozen_statistics=True)
+    expected = network(x)
+    before = statistics(network)
+    with (asked if statistics_of == "restore" else followed)(network, "train"):
+        torch.testing.assert_close(network(x), expected)
+    assert all(torch.equal(a, b) for a, b in zip(before, statistics(network), strict=True))
+    train_mode(network)
+    with (asked if statistics_of == "restore" else followed)(network, "train"):
+        assert not torch.allclose(network(x), expected)

@@ -16,7 +16,7 @@ from PIL import Image
 from lessonplan.errors import DataError, LessonplanWarning
 from lessonplan.report import write_comparison, write_run
 
-VOID = {"meta", "link", "br", "img", "path", "use"}
+VOID = {"meta", "link", "br", "img", "input", "path", "use"}
 
 
 class Page(HTMLParser):
@@ -135,7 +135,11 @@ def test_holds_every_part_in_order(written):
         "configuration", "environment",
     ]  # fmt: skip
     plots = page.all("svg", role="img")
-    assert len(plots) == 8
+    # Four measures of validation data, loss of the updates, norm and clock against three axes (no clock against
+    # itself), with scores, differences and two bars of cost.
+    axes = [attrs["id"] for attrs, _ in page.all("input", type="radio")]
+    assert axes == ["axis-cost", "axis-epochs", "axis-updates"][: len(axes)]
+    assert len(plots) == 7 * len(axes) + 4
     assert all(attrs.get("aria-label") for attrs, _ in plots)
     images = [attrs for attrs, _ in page.all("img")]
     assert [image["alt"] for image in images] == [
@@ -162,7 +166,8 @@ def test_answer_names_the_verdicts(written):
 
 def test_curves_of_failed_runs_do_not_cut_the_others_short(written):
     _, _, page = written
-    (label,) = [str(attrs["aria-label"]) for attrs, _ in page.all("svg") if "validation acc" in str(attrs)]
+    labels = [str(attrs["aria-label"]) for attrs, _ in page.all("svg") if "validation acc" in str(attrs)]
+    (label,) = [label for label in labels if "against cost" in label]
     ends = {name: float(value) for name, value in re.findall(r"(\w+) (\d+\.?\d*)(?:,| and|\.$)", label)}
     assert ends["cascade"] > 70  # after four epochs, where its last seed failed, it had reached 44
 

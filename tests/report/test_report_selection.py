@@ -96,7 +96,7 @@ def test_nine_panels_of_both_sets_with_their_ratios(selected):
 def test_what_a_selection_did(selected):
     _, text = selected
     assert titles(text, "selection") == [
-        "Acceptance", "Raw batches per update", "Updates", "Overflow", "Age", "Samples through the network",
+        "Acceptance", "Raw batches per update", "Updates", "Left over", "Age", "Samples through the network",
     ]  # fmt: skip
     assert ends(text, "kept (%)") == [{"kept": 10.0}]
     assert ends(text, "raw batches") == [{"raw batches": 2.5}]
@@ -227,7 +227,7 @@ def test_table_of_training_and_test_data(compared):
 def test_no_such_table_and_no_such_columns_without_a_selection(tmp_path, synthetic):
     synthetic.write_comparison_folder(tmp_path, skills={"erm": 0.8, "sum": 0.9}, seeds=2, extras=False)
     text = write_comparison(tmp_path).read_text()
-    for words in ("train-test", "Backpropagated", "backpropagated", "against other axes"):
+    for words in ("train-test", "Backpropagated", "backpropagated", 'id="axis-updates"'):
         assert words not in text
 
 
@@ -243,8 +243,8 @@ def test_axes_are_shown_where_they_tell_something_else(compared):
     assert differs_from_cost(stored, UPDATES)
     assert not differs_from_cost(stored, PASSES)
     assert not differs_from_cost(stored, SECONDS)
-    assert titles(text, "curves")[-3:] == [
-        "The same runs, against other axes", "Accuracy at equal updates", "Loss at equal updates",
+    assert re.findall(r'<input type="radio" name="axis" id="axis-(\w+)"( checked)?>', text) == [
+        ("cost", " checked"), ("epochs", ""), ("updates", ""),
     ]  # fmt: skip
     figure = text[text.index('aria-label="Curves of validation accuracy (%) against updates') :]
     drawn = figure[: figure.index("</svg>")]

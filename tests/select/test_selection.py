@@ -80,6 +80,29 @@ def test_filled_samples_count_once() -> None:
     assert (chosen.weights[:drawn] != 1).any()
 
 
+def test_top_k_behind_the_soft_filter_takes_k_where_algorithm_6_adds_all_that_are_marginal() -> None:
+    wrong = torch.stack([torch.zeros(80), torch.linspace(1.0, 2.0, 80)], 1)
+    marginal, sure = torch.tensor([[0.1, 0.0]]).repeat(60, 1), torch.tensor([[5.0, 0.0]]).repeat(60, 1)
+    logits, labels = torch.cat([marginal, wrong, sure]), torch.zeros(200, dtype=torch.int64)
+    losses = torch.nn.functional.cross_entropy(logits, labels, reduction="none")
+    scored = Scored(torch.arange(200), labels, logits, losses)
+
+    # Line by line as printed, where the highest losses come first.
+    probabilities, as_printed, beside = logits.softmax(1), [], []
+    for i in range(200):
+        p, q = sorted(probabilities[i].tolist(), reverse=True)[:2]
+        if int(logits[i].argmax()) != 0:
+            as_printed.append(i)
+        elif p - q <= 0.2:
+            beside.append(i)
+    as_printed.sort(key=lambda i: -float(losses[i]))
+    as_printed = as_printed[:40] + beside
+
+    chosen = (AccuracyFilter(0.2) >> TopK(40)).choose(scored, torch.Generator()).positions.tolist()
+    assert (len(chosen), len(as_printed)) == (40, 100)
+    assert sorted(chosen) == sorted(as_printed[:40])  # here no marginal sample has a loss among the highest
+
+
 def test_weights_multiply() -> None:
     class Two(TopK):
         def __call__(self, scores: Tensor, size: int, generator: torch.Generator):

@@ -166,6 +166,32 @@ def test_every_sample_is_handled(index_samples, table_network):
     assert states == [(False, 3), (False, 6), (False, 1), (True, 1), (True, 1)]
 
 
+def test_epochs_of_nothing_are_counted_where_no_two_are_alike(index_samples, table_network):
+    """A hundred in a row, through a stored state, and anew behind an epoch that kept something."""
+    data = index_samples(6)
+    data.varies = True
+    model = table_network(lambda index, update: False)
+    supply = supply_of(data, model, "accuracy")
+    for epoch in range(99):
+        assert run(supply, epoch, 8) == []
+        assert not supply.starved
+        if epoch == 50:
+            state = supply.state_dict()
+            supply = supply_of(data, model, "accuracy")
+            supply.load_state_dict(state)
+    model.accept = lambda index, update: True
+    assert len(run(supply, 99, 6)) == 1
+    model.accept = lambda index, update: False
+    assert [bool(run(supply, 100 + i, 6)) or supply.starved for i in range(100)] == [False] * 99 + [True]
+
+
+@pytest.mark.parametrize(("text", "ends"), [("accuracy", True), ("accuracy >> batchwise:mode=train", False)])
+def test_scores_that_depend_on_the_batch_are_another_epochs_too(index_samples, table_network, text, ends):
+    supply = supply_of(index_samples(6), table_network(lambda index, update: False), text)
+    assert run(supply, 0, 6) == []
+    assert supply.starved is ends
+
+
 def test_two_selections_of_which_the_second_keeps_nothing(index_samples, table_network):
     """The first one keeps half of the samples for ever: training must end all the same."""
     model = table_network(lambda index, update: False)

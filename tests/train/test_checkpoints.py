@@ -278,3 +278,142 @@ def test_a_limit_on_file_size(interrupted, whole, same_run, tmp_path) -> None:
         signal.signal(signal.SIGXFSZ, handler)
     assert _steps(tmp_path / "run") == [6, 9]
     same_run(whole, interrupted())
+
+
+# -- what is read, skipped and let go of, without a run ---------------------------------------------------
+
+
+@pytest.fixture
+def two(tmp_path) -> Checkpoints:
+    """Two sound checkpoints, at 1 and 2."""
+    checkpoints = Checkpoints(tmp_path / "c")
+    for step in (1, 2):
+        checkpoints.save(step, {"step": step})
+    return checkpoints
+
+
+def test_what_is_skipped_stays_under_another_name(two) -> None:
+    newest = two.newest()
+    newest.write_bytes(b"damaged")
+    with pytest.warns(LessonplanWarning, match="is damaged and is skipped"):
+        assert two.load_newest() == {"step": 1}
+    assert sorted(os.listdir(two.folder)) == ["step-0000000001.ckpt", "step-0000000002.damaged"]
+    assert newest.with_suffix(".damaged").read_bytes() == b"damaged"
+
+
+def test_a_folder_that_cannot_be_written_to_is_read_all_the_same(two, monkeypatch) -> None:
+    two.newest().write_bytes(b"damaged")
+
+    def refuse(self: Path, target: Path) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(Path, "replace", refuse)
+    with pytest.warns(LessonplanWarning, match="is damaged and is skipped"):
+        assert two.load_newest() == {"step": 1}
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        b"lessonplan-checkpoint-1",
+        b"lessonplan-checkpoint-1 %(digest)s",
+        b"lessonplan-checkpoint-1 %(digest)s %(length)d 0",
+        b"lessonplan-checkpoint-2 %(digest)s %(length)d",
+        b"lessonplan-checkpoint-1 %(digest)s 7",
+        b"lessonplan-checkpoint-1 0 %(length)d",
+    ],
+)
+def test_a_header_that_is_wrong_in_one_place(two, header: bytes) -> None:
+    payload = two.newest().read_bytes().partition(b"\n")[2]
+    digest = hashlib.sha256(payload).hexdigest().encode()
+    two.newest().write_bytes(header % {b"digest": digest, b"length": len(payload)} + b"\n" + payload)
+    with pytest.warns(LessonplanWarning, match="is damaged and is skipped"):
+        assert two.load_newest() == {"step": 1}
+
+
+@pytest.mark.parametrize("content", [["a list"], None, "text"])
+def test_what_is_no_state_is_damaged(two, content) -> None:
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    _seal(two.newest(), buffer.getvalue())
+    with pytest.warns(LessonplanWarning, match="is damaged and is skipped"):
+        assert two.load_newest() == {"step": 1}
+
+
+def test_code_is_not_run_either_where_the_environment_allows_it(two, tmp_path, monkeypatch) -> None:
+    """PyTorch's switch speaks for calls that say nothing themselves."""
+    monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")
+    buffer = io.BytesIO()
+    torch.save({"weights": _Bomb(tmp_path / "exploded")}, buffer)
+    _seal(two.newest(), buffer.getvalue())
+    with pytest.warns(LessonplanWarning, match="is damaged and is skipped"):
+        assert two.load_newest() == {"step": 1}
+    assert not (tmp_path / "exploded").exists()
+    torch.load(io.BytesIO(buffer.getvalue()))
+    assert (tmp_path / "exploded").exists(), "the switch is not what this test takes it for"
+
+
+def test_what_a_gpu_wrote_is_read_to_the_cpu(two, monkeypatch) -> None:
+    """Also where there is none, for which PyTorch would refuse."""
+    with monkeypatch.context() as patched:
+        patched.setattr(torch.serialization, "location_tag", lambda storage: "cuda:0")
+        two.save(3, {"weights": torch.arange(3)})
+    weights = two.load_newest()["weights"]
+    assert weights.device.type == "cpu"
+    assert weights.tolist() == [0, 1, 2]
+
+
+def test_short_memory_is_no_damage(two, monkeypatch) -> None:
+    """Neither while a checkpoint is read nor while it is taken back: it is used when there is memory again."""
+
+    def short(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    with pytest.raises(MemoryError):
+        two.resume(short)
+    with monkeypatch.context() as patched:
+        patched.setattr(torch, "load", short)
+        with pytest.raises(MemoryError):
+            two.load_newest()
+    assert two.load_newest() == {"step": 2}
+
+
+def test_where_none_can_be_used_everything_is_as_before(two) -> None:
+    """The first try has spoilt what there was; what is taken back is a copy of before, also of what is inside."""
+    present, taken, asked = {"log": ["before"]}, [], []
+
+    def take(state: dict) -> str:
+        taken.append(state)
+        if "step" in state:
+            present["log"].append("spoilt")
+            raise ValueError("another run's")
+        return "taken"
+
+    def before() -> dict:
+        asked.append(1)
+        return present
+
+    with pytest.warns(LessonplanWarning, match=r"is damaged or another run's \(ValueError: another run's\)"):
+        assert two.resume(take, before) is None
+    assert taken == [{"step": 2}, {"step": 1}, {"log": ["before"]}]
+    assert len(asked) == 1
+    two.save(3, {"log": []})
+    assert two.resume(take, before) == "taken"
+
+
+def test_older_ones_stay_until_the_new_one_is_seen_to_be_sound(two, monkeypatch) -> None:
+    """A disk that loses the end of a file without a word."""
+    monkeypatch.setitem(
+        Checkpoints.save.__globals__, "write_atomically", lambda path, content: path.write_bytes(content[:-1])
+    )
+    two.save(3, {"step": 3})
+    two.save(4, {"step": 4})
+    assert [file.stem for file in sorted(two.folder.iterdir())] == [f"step-{n:010d}" for n in (1, 2, 3, 4)]
+
+
+def test_an_old_one_that_another_process_has_removed_already(two, monkeypatch) -> None:
+    there = Path.glob
+    gone = two.folder / "step-0000000000.ckpt"
+    monkeypatch.setattr(Path, "glob", lambda self, pattern: [gone, *there(self, pattern)])
+    two.save(3, {"step": 3})
+    assert [file.name for file in sorted(two.folder.iterdir())] == ["step-0000000002.ckpt", "step-0000000003.ckpt"]

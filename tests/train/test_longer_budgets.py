@@ -89,6 +89,7 @@ def test_a_continuation_that_was_interrupted_is_gone_on_with(tmp_path, data) -> 
 # -- no update -----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_run_without_an_update_is_not_finished(tmp_path) -> None:
     few = lp.data.load("digits", per_class=20)
     with pytest.raises(ConfigError, match="no update was made: the budget of 2 epochs was used up"):

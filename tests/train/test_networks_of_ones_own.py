@@ -34,6 +34,7 @@ class Net(nn.Module):
         z = self.layer(x.flatten(1))
         return {
             "tensor": z, "tuple": (z, z), "named": Output(z, z.sum()), "dict": {"logits": z, "hidden": z},
+            "other": {"hidden": z, "loss": z.sum()},
             "spatial": z[:, :, None, None], "flat": z.flatten(), "list": [z],
         }[self.form]  # fmt: skip
 
@@ -44,9 +45,8 @@ class Net(nn.Module):
         (Net(1000), r"gives \(\d+, 1000\) for \d+ samples: it must give logits \(N, 3\), for 3 classes"),
         (Net(2), r"\(\d+, 2\) for \d+ samples"),
         (Net(form="tuple"), "gives a tuple: wrap it"),
-        (Net(form="named"), "gives a Output: wrap it"),
         (Net(form="list"), "gives a list: wrap it"),
-        (Net(form="dict"), "gives a dict of logits, hidden: wrap it"),
+        (Net(form="other"), "gives a dict of hidden, loss: wrap it"),
         (Net(form="spatial"), r"gives \(\d+, 3, 1, 1\)"),
         (Net(form="flat"), r"gives \(\d+,\)"),
     ],
@@ -58,7 +58,20 @@ def test_outputs_that_are_no_logits_are_refused_before_training(tmp_path, net, w
     assert not (tmp_path / "run" / "metrics.jsonl").exists()
 
 
-@pytest.mark.parametrize("form", ["dict", "tuple"])
+@pytest.mark.parametrize("plan", ["none", "select:accuracy + mixup", "order:loss-delta:candidates=2"])
+def test_logits_among_other_outputs_are_used(plan) -> None:
+    """As Hugging Face's models give them."""
+    weights = []
+    for form in ("tensor", "named", "dict"):
+        torch.manual_seed(0)
+        net = Net(form=form)
+        lp.fit(net, data(), plan, "2ep", threads=1)
+        weights.append(net.layer.weight.detach())
+    assert torch.equal(weights[0], weights[1])
+    assert torch.equal(weights[0], weights[2])
+
+
+@pytest.mark.parametrize("form", ["other", "tuple"])
 def test_outputs_that_are_no_logits_in_a_loop_of_ones_own(form) -> None:
     loop = lp.batches(Net(form=form), data(), "select:accuracy", batch_size=8, epochs=1)
     with pytest.raises(ConfigError, match="wrap it"):
@@ -133,3 +146,19 @@ def test_one_picture_is_a_list_of_one(tmp_path) -> None:
         assert classifier.classify(one) == classifier.classify([image])
     assert classifier.predict(X[:5]).shape == (5, 3)
     assert classifier.predict([]).shape == (0, 3)
+
+
+def test_a_finished_run_of_other_weights_is_told_of(tmp_path):
+    """The same weights, or those that it ended with, are the run's own."""
+
+    def network(seed):
+        torch.manual_seed(seed)
+        return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10))
+
+    trained = network(0)
+    first = lp.fit(trained, "digits", None, "2 steps", out=tmp_path, threads=1)
+    for same in (network(0), trained):
+        again = lp.fit(same, "digits", None, "2 steps", out=tmp_path, threads=1)
+        assert again.result == first.result
+    with pytest.warns(LessonplanWarning, match="began with other weights than this network has"):
+        lp.fit(network(1), "digits", None, "2 steps", out=tmp_path, threads=1)

@@ -178,7 +178,19 @@ class Own(nn.Module):
             return logits.reshape(2, 3) if len(x) == 2 else logits
         if self.does == "noise":
             return logits + torch.randn_like(logits)
-        return {"logits": logits}
+        if self.does == "dictionary":
+            return {"scores": logits}
+        return {"logits": logits, "hidden": x}
+
+
+def test_logits_among_other_outputs(tmp_path: Path) -> None:
+    """As Hugging Face's networks give them."""
+    subject = classifier(Own("more"), (1, 8, 8))
+    subject.export(tmp_path / "m.onnx")
+    x = torch.randn(5, 1, 8, 8)
+    with torch.no_grad():
+        expected = subject.model(x)["logits"]
+    torch.testing.assert_close(opened(tmp_path / "m.onnx")(x.numpy())[0], expected, atol=1e-6, rtol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -188,7 +200,7 @@ class Own(nn.Module):
         ("branch", "cannot be written as ONNX"),
         ("batch", "for any batch size"),
         ("noise", "other logits"),
-        ("dictionary", "dict of logits"),
+        ("dictionary", "dict of scores"),
     ],
 )
 def test_what_cannot_be_exported_is_one_sentence(

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import lessonplan as lp
 from lessonplan.errors import ConfigError
 from lessonplan.train.schedule import Schedule
 
@@ -69,6 +70,51 @@ def test_stagnation_reads_the_running_mean() -> None:
     assert schedule.state_dict()["waited"] == 1
     schedule.observe(1)
     assert schedule.factor(0) == 0.5
+
+
+def test_losses_of_each_k_are_judged_by_themselves() -> None:
+    """With another K the loss jumps up: that is no stagnation, and the factor that was reached stays."""
+    schedule = Schedule("stagnation:patience=3,smoothing=1")
+    for loss, k in ((1.0, 4), (1.0, 4), (1.0, 4), (1.0, 4)):
+        schedule.observe(loss, k)
+    assert schedule.factor(0) == 0.5
+    for loss in (3.0, 2.9, 2.8, 2.7, 2.6):
+        schedule.observe(loss, 2)
+    assert schedule.factor(0) == 0.5
+    for _ in range(3):
+        schedule.observe(2.6, 2)
+    assert schedule.factor(0) == 0.25
+
+
+def test_behind_a_change_of_k_a_lucky_batch_is_not_the_best() -> None:
+    """With weight .25 the plain mean of the first four is where the count begins: (0 + 4 + 4 + 4) / 4."""
+    schedule = Schedule("stagnation:patience=2,smoothing=0.25")
+    schedule.observe(1.0, 2)
+    for loss in (0.0, 4.0, 4.0):
+        schedule.observe(loss, 1)
+        assert schedule.state_dict()["best"] == math.inf
+    stored = Schedule("stagnation:patience=2,smoothing=0.25")
+    stored.load_state_dict(schedule.state_dict())
+    for one in (schedule, stored):
+        one.observe(4.0, 1)
+        assert one.state_dict()["mean"] == one.state_dict()["best"] == 3.0
+        one.observe(5.0, 1)
+        assert one.state_dict()["mean"] == 3.5
+        assert one.factor(0) == 1.0
+        one.observe(5.0, 1)
+        assert one.factor(0) == 0.5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mix", ["gradual:k=4", "cascade:k=4,patience=none,lr_at_switch=keep"])
+def test_the_thesis_loss_and_learning_rate_rule_go_together(mix: str) -> None:
+    """Before, the divisor of sum-bce alone halved the learning rate until nothing was learned."""
+    data = lp.data.load("digits", val_fraction=0.2)
+    run = lp.fit(
+        "fcnet-64", data, mix, "120k samples", threads=1, loss="sum-bce", schedule="stagnation:patience=300"
+    )
+    assert run.history[-1]["lr"] >= 0.05 / 4
+    assert run.result["test"]["accuracy"] > 0.92
 
 
 def test_restart_takes_the_rest_of_the_budget_as_the_whole() -> None:

@@ -254,6 +254,36 @@ def test_nothing_from_the_start(quick, data, tmp_path) -> None:
     assert json.loads(text)["select"]["updates"] == 0
 
 
+# -- augmented samples, of which no two epochs have the same ----------------------------------------------
+
+
+@dataclass(eq=False)
+class InEpochs(Filter):
+    """Keeps all in some epochs of one raw batch each, and nothing in others."""
+
+    name: ClassVar[str] = "in-epochs"
+    keeps: str = ""
+    epoch: int = -1
+
+    def __call__(self, logits, targets):
+        self.epoch += 1
+        return torch.full((len(targets),), self.keeps[self.epoch : self.epoch + 1] == "1")
+
+
+@pytest.mark.parametrize("when", [lp.select.Batchwise, lp.select.Epochwise])
+def test_another_augmentation_may_have_errors_again(quick, monkeypatch, when: Any) -> None:
+    """An epoch of nothing ends no training; a hundred in a row do, though updates alone would never end it."""
+    monkeypatch.setattr(epochwise, "_CHUNK", 40)
+    keeps = "1" + "0" * 99 + "1" + "0" * 100 + "1"
+    epochs = {}
+    for augment in ("crop:1", "none"):
+        data = lp.data.load("digits", per_class=4, val_fraction=0, augment=augment)
+        run = quick(lp.Plan(when(InEpochs(keeps))), "1000 steps", data=data, batch_size=40)
+        assert run.result["stopped"] == HANDLED
+        epochs[augment] = [record["select"]["accepted"] for record in run.history]
+    assert epochs == {"crop:1": [40, *[0] * 99, 40, *[0] * 100], "none": [40, 0]}
+
+
 # -- exact resume ---------------------------------------------------------------------------------------
 
 RESUMED = [
@@ -262,6 +292,8 @@ RESUMED = [
     "accuracy:margin=0.4 >> batchwise:overflow=discard,raw_batch_size=5",
     "accuracy:margin=0.6 >> weighted:0.8,importance=true >> batchwise:max_age=0,raw_batch_size=20",
     "accuracy:margin=0.5 >> epochwise:every=2",
+    "accuracy:margin=0.5 >> batchwise:statistics=follow",
+    "accuracy:margin=0.5 >> epochwise:statistics=follow",
     "weighted:0.7,power=2->0.5,importance=true >> epochwise:resample=true >> accuracy:margin=0.8",
     "infobatch >> epochwise + mixup",
     "selective-backprop + cascade:k=4,patience=1",

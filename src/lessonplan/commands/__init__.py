@@ -6,8 +6,11 @@ import dataclasses
 from collections.abc import Iterator, Mapping
 from typing import Any, get_type_hints
 
+from lessonplan.commands.advise import Advise
 from lessonplan.commands.check import Check
 from lessonplan.commands.compare import Compare
+from lessonplan.commands.completion import Completion
+from lessonplan.commands.doctor import Doctor
 from lessonplan.commands.evaluate import Evaluate
 from lessonplan.commands.export import Export
 from lessonplan.commands.lr import Lr
@@ -17,17 +20,20 @@ from lessonplan.commands.preview import Preview
 from lessonplan.commands.recipes import Recipes, Reproduce
 from lessonplan.commands.report import Report
 from lessonplan.commands.train import Train
+from lessonplan.commands.tune import Tune
 from lessonplan.settings import Settings
 
-__all__ = ["COMMAND_TYPES", "option_names"]
+__all__ = ["COMMAND_TYPES", "option_names", "spelled"]
 
 # Fields whose option could not be a field: beside the method run, or a word of Python.
 _SPELLED_OTHERWISE = {"network": "run", "lowest": "from", "highest": "to"}
 
 COMMAND_TYPES: dict[str, Any] = {
     "compare": Compare,
+    "advise": Advise,
     "train": Train,
     "lr": Lr,
+    "tune": Tune,
     "check": Check,
     "preview": Preview,
     "evaluate": Evaluate,
@@ -37,12 +43,23 @@ COMMAND_TYPES: dict[str, Any] = {
     "recipes": Recipes,
     "reproduce": Reproduce,
     "report": Report,
+    "doctor": Doctor,
+    "completion": Completion,
 }
 
 
 def option_names(kind: Any) -> list[str]:
     """Every option of a command, as it is written."""
     return [name.replace("_", "-") for name in _names(kind)]
+
+
+def spelled(field: str) -> str:
+    """A field of a command as its option, without the dashes before it.
+
+    >>> spelled("image_size"), spelled("lowest")
+    ('image-size', 'from')
+    """
+    return _SPELLED_OTHERWISE.get(field, field).replace("_", "-")
 
 
 def _names(kind: Any) -> Iterator[str]:
@@ -53,7 +70,7 @@ def _names(kind: Any) -> Iterator[str]:
         elif dataclasses.is_dataclass(item.default):
             yield from _spellings(get_type_hints(type(item.default)))
         else:
-            yield from _spellings({_SPELLED_OTHERWISE.get(item.name, item.name): types[item.name]})
+            yield from _spellings({spelled(item.name): types[item.name]})
 
 
 def _spellings(types: Mapping[str, Any]) -> Iterator[str]:

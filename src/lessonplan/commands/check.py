@@ -2,29 +2,101 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated
 
 import tyro
+
+from lessonplan.commands.answer import TALK, Answer, Talk
+from lessonplan.commands.common import Flat
+from lessonplan.data.kinds import KINDS
+from lessonplan.errors import ConfigError, visible
 
 
 @dataclass(frozen=True)
 class Check:
     """Options of ``lessonplan check``."""
 
-    part: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="PART")]
-    """a mix, filter, selector, order or network of your own: module:Class or FILE.py:Class, options after another
-    colon"""
+    what: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="DATA|PART")]
+    """data, written as --data of train (folder:photos, digits, a path); or a mix, filter, selector, order or
+    network of your own: module:Class or FILE.py:Class, options after another colon"""
+    out: Path | None = None
+    """folder for a page with the pictures (index.html) and all numbers (data.json)"""
+    test: str | None = None
+    """test data of their own, written like the data"""
+    model: str | None = None
+    """network whose features labels are judged by, with --weights"""
+    weights: str | None = None
+    """its weights: pretrained, a file, or a run's folder"""
+    per_class: int | None = None
+    """labels of each class that are going to be used; all if not given"""
+    val_fraction: float = 0.2
+    """share of the labels that is going to judge"""
+    image_size: int | None = None
+    """side in pixels that images are resized and cropped to"""
+    workers: int = 2
+    """threads that decode"""
+    seed: int = 0
+    """of the folds in which labels are judged"""
+    device: str = "auto"
+    """where features are computed"""
+    talk: Annotated[Talk, Flat] = TALK
 
-    def run(self) -> int:
-        """Try it, a line a check; 1 if one does not hold."""
+    def run(self) -> Answer:
+        """Look, a line a finding; 1 if a check of a part does not hold, or parts of the data overlap."""
+        if not _is_data(self.what):
+            return self._part()
+        from lessonplan.lab.data_check import check_data
+        from lessonplan.report.data_check import print_data_check
+
+        options = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name not in _NO_OPTION}
+        found = check_data(self.what, **options)
+        page = self.out / "index.html" if self.out is not None else None
+
+        def show() -> None:
+            print_data_check(found.record)
+            if page is not None:
+                print(f"page: {page}")
+
+        return Answer({"page": page, **found.record}, show, 1 if found.leaks else 0)
+
+    def _part(self) -> Answer:
+        given = [
+            f"--{f.name.replace('_', '-')}"
+            for f in dataclasses.fields(self)
+            if f.name not in _NO_OPTION and getattr(self, f.name) != f.default
+        ]
+        if given:
+            raise ConfigError(
+                f"{', '.join(given)} is for data, and {self.what} is a part of your own: give the part alone, or"
+                " data such as folder:PATH"
+            )
         from lessonplan.lab.checking import check_part
 
-        findings = check_part(self.part)
-        for finding in findings:
-            print(f"{'no' if finding.problem else 'ok':3} {finding.check}")
-            if finding.problem:
-                print(f"    {finding.problem}")
+        findings = check_part(self.what)
         wrong = sum(bool(finding.problem) for finding in findings)
-        print(f"{len(findings) - wrong} of {len(findings)} hold")
-        return 1 if wrong else 0
+
+        def show() -> None:
+            for finding in findings:
+                print(f"{'no' if finding.problem else 'ok':3} {finding.check}")
+                if finding.problem:
+                    print(f"    {visible(finding.problem)}")
+            print(f"{len(findings) - wrong} of {len(findings)} hold")
+
+        checks = [{"check": f.check, "holds": not f.problem, "problem": f.problem or None} for f in findings]
+        return Answer({"part": self.what, "checks": checks}, show, 1 if wrong else 0)
+
+
+_NO_OPTION = ("what", "talk")
+
+
+def _is_data(text: str) -> bool:
+    """Whether a text names data: a part of one's own is always written with a colon behind a module or file.
+
+    >>> _is_data("folder:photos"), _is_data("digits"), _is_data("mixes.py:Mine"), _is_data("photos")
+    (True, True, False, True)
+    """
+    home, colon, _ = text.partition(":")
+    return home in KINDS or Path(text).expanduser().is_dir() or (not colon and not home.endswith(".py"))

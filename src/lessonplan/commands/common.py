@@ -35,7 +35,7 @@ class DataOptions:
     test_fraction: float = 0.5
     """share set aside for testing where the data have no test part"""
     augment: str = "auto"
-    """auto, none, or for example flip,crop:4"""
+    """auto, none, or words such as flip,crop:4,rotate:15,jitter:.4/.4/.4/.1 or flip,trivial (docs/augment.md)"""
     image_size: int | None = None
     """side in pixels that images are resized and cropped to (recordings: mel bands and time steps)"""
     clip_seconds: float = 1.0
@@ -44,6 +44,9 @@ class DataOptions:
     """share of the training labels that are replaced by random ones"""
     on_bad: Literal["error", "skip"] = "error"
     """what to do with unreadable images"""
+    memory_limit: float = 2.0
+    """GiB that samples may take in memory: larger sets of pictures are read as they are needed, larger arrays are
+    refused"""
     workers: int = 2
     """processes that read ahead, for data that do not fit into memory"""
 
@@ -53,7 +56,21 @@ class DataOptions:
         if self.val_fraction is None and self.val_per_class is None:
             options["val_fraction"] = 0.2
         defaults = {f.name: f.default for f in dataclasses.fields(self)}
-        return {name: value for name, value in options.items() if value != defaults[name]}
+        return in_bytes({name: value for name, value in options.items() if value != defaults[name]})
+
+
+def in_bytes(options: dict[str, Any]) -> dict[str, Any]:
+    """Options of the command line as ``lessonplan.data.load`` takes them.
+
+    Raises:
+        ConfigError: no number of bytes.
+    """
+    limit = options.get("memory_limit")
+    if limit is None:
+        return options
+    if not 0 <= limit < 2**33:
+        raise ConfigError(f"--memory-limit {limit}: give GiB, for example 8")
+    return {**options, "memory_limit": round(limit * 2**30)}
 
 
 DATA_DEFAULTS = DataOptions()

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_origin
 
 import tyro
 
-from lessonplan.commands.common import DataOptions, Flat
+from lessonplan.commands.answer import TALK, Answer, Talk
+from lessonplan.commands.common import DataOptions, Flat, in_bytes
 from lessonplan.errors import ConfigError
 from lessonplan.evaluation import Evaluation
 
@@ -57,27 +58,27 @@ class Evaluate:
     device: str = "auto"
     """auto, cpu, cuda"""
     threads: int | None = None
-    """CPU threads"""
+    """CPU threads; those that the run was trained with if not given"""
     source: Annotated[DataOptions, Flat] = _OF_THE_RUN
+    talk: Annotated[Talk, Flat] = TALK
 
-    def run(self) -> int:
+    def run(self) -> Answer:
         """Evaluate, print the tables, name the page."""
-        import torch
-
         from lessonplan.lab.evaluation import evaluate
+        from lessonplan.network.threads import cpu_threads
         from lessonplan.report.evaluation_terminal import print_evaluation
 
         out = self._out()
         options = Evaluation.make(**vars(self.asked))
-        before = torch.get_num_threads()
-        torch.set_num_threads(self._threads() or before)
-        try:
+        with cpu_threads(self._threads()):
             results = evaluate(self._subject(), options, out=out)
-        finally:
-            torch.set_num_threads(before)
-        print_evaluation(results)
-        print(f"page: {out / 'index.html'}")
-        return 0
+        page = out / "index.html"
+
+        def show() -> None:
+            print_evaluation(results)
+            print(f"page: {page}")
+
+        return Answer({"folder": out, "page": page, **results}, show)
 
     def _out(self) -> Path:
         if self.out is not None:
@@ -89,7 +90,11 @@ class Evaluate:
     def _threads(self) -> int | None:
         if self.threads is not None and self.threads < 1:
             raise ConfigError(f"--threads {self.threads}: give at least 1")
-        return self.threads
+        if self.threads is not None or self.trained is None:
+            return self.threads
+        from lessonplan.train.run_folder import stored_threads
+
+        return stored_threads(self.trained)
 
     def _subject(self) -> Subject:
         from lessonplan.lab.evaluation import model_subject, run_subject
@@ -119,7 +124,7 @@ class Evaluate:
         values = {
             item.name: getattr(self.source, item.name) for item in fields(DataOptions) if item.name != "data"
         }
-        return {name: value for name, value in values.items() if value != getattr(_OF_THE_RUN, name)}
+        return in_bytes({name: value for name, value in values.items() if value != getattr(_OF_THE_RUN, name)})
 
 
 def _numbers(name: str, text: str | None) -> list[float] | None:

@@ -8,6 +8,9 @@ from typing import Annotated
 
 import tyro
 
+from lessonplan.commands.answer import TALK, Answer, Talk
+from lessonplan.commands.common import Flat
+
 
 @dataclass(frozen=True)
 class Export:
@@ -23,14 +26,14 @@ class Export:
     """version of ONNX's operators; PyTorch's default if not given"""
     force: bool = False
     """replace a file that is there"""
+    talk: Annotated[Talk, Flat] = TALK
 
-    def run(self) -> int:
+    def run(self) -> Answer:
         """Write the file, say what it takes."""
         from lessonplan.train import load
 
         classifier = load(self.trained)
         takes = classifier.export(self.out, preprocessing=self.preprocessing, opset=self.opset, force=self.force)
-        print(
-            f"{self.out}: takes {takes}; gives logits and probabilities of {len(classifier.class_names)} classes"
-        )
-        return 0
+        names = list(classifier.class_names)
+        line = f"{self.out}: takes {takes}; gives logits and probabilities of {len(names)} classes"
+        return Answer({"file": self.out, "takes": takes, "class_names": names}, lambda: print(line))

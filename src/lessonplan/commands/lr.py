@@ -8,6 +8,7 @@ from typing import Annotated
 
 import tyro
 
+from lessonplan.commands.answer import TALK, Answer, Talk
 from lessonplan.commands.common import DATA_DEFAULTS, DEFAULTS, DataOptions, Flat, load_for
 from lessonplan.settings import Settings
 
@@ -19,6 +20,8 @@ class Lr:
     What belongs to longer training (--schedule, --keep, --ema, evaluations, checkpoints) has no say.
     """
 
+    plan: Path | None = None
+    """a plan file; options that are given go first, and its lr has no say"""
     model: str = "tiny"
     """network, written as for train"""
     mix: str = "none"
@@ -39,27 +42,34 @@ class Lr:
     """of split, weights, order and mixes"""
     source: Annotated[DataOptions, Flat] = DATA_DEFAULTS
     settings: Annotated[Settings, Flat] = DEFAULTS
+    talk: Annotated[Talk, Flat] = TALK
 
-    def run(self) -> int:
+    def run(self) -> Answer:
         """Train with a rising learning rate, say which one is suggested, write the page."""
-        from lessonplan.plan import Plan
+        from lessonplan.commands.planned import planned
         from lessonplan.report.lr import write_lr
         from lessonplan.report.lr_words import sentences
         from lessonplan.train.lr_range import check_range, find_lr
 
         check_range(self.lowest, self.highest, self.steps, self.out)
+        chosen = planned(self, self.plan)
         found = find_lr(
-            self.model,
-            load_for(self.model, self.source, self.settings, self.seed),
-            Plan.from_texts(select=self.select, order=self.order, mix=self.mix),
+            chosen.model,
+            load_for(chosen.model, self.source, chosen.settings, self.seed),
+            chosen.plan,
             self.lowest,
             self.highest,
             self.steps,
             seed=self.seed,
             out=self.out,
-            **self.settings.model_dump(),
+            **chosen.settings.model_dump(),
         )
-        print("\n".join(sentences(found.to_json())))
-        if self.out is not None:
-            print(f"page: {write_lr(self.out)}")
-        return 0
+        told = found.to_json()
+        page = write_lr(self.out) if self.out is not None else None
+
+        def show() -> None:
+            print("\n".join(sentences(told)))
+            if page is not None:
+                print(f"page: {page}")
+
+        return Answer({"folder": self.out, "page": page, **told}, show)

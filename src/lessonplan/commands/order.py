@@ -8,6 +8,8 @@ from typing import Annotated, Literal
 
 import tyro
 
+from lessonplan.commands.answer import TALK, Answer, Talk
+from lessonplan.commands.common import Flat
 from lessonplan.data.kinds import spellings
 
 
@@ -57,15 +59,16 @@ class Order:
     jobs: int | None = None
     """trees trained at a time; one a core on the CPU if not given"""
     run_on: str = "local"
-    """local (processes of this machine), ray, or slurm:hours=24 (their packages are extras)"""
+    """local (processes of this machine), ray or slurm with options as those of compare"""
     chunk: int | None = None
     """most networks trained together; bounds the memory"""
     max_hours: float = 48.0
     """a search that would take longer is refused"""
     device: str = "auto"
     """auto, cpu, cuda"""
+    talk: Annotated[Talk, Flat] = TALK
 
-    def run(self) -> int:
+    def run(self) -> Answer:
         """Search, print the table, name the page."""
         from lessonplan.lab.ordering import search_orderings
         from lessonplan.report.ordering import print_ordering
@@ -97,6 +100,10 @@ class Order:
             survivors=self.survivors,
             seed=self.seed,
         )
-        print_ordering(summary)
-        print(f"page: {self.out / 'index.html'}")
-        return 0
+        page = self.out / "index.html"
+
+        def show() -> None:
+            print_ordering(summary)
+            print(f"page: {page}")
+
+        return Answer({"folder": self.out, "page": page, **summary}, show)

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import csv
 import sys
+from collections.abc import Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
+from lessonplan.commands.answer import TALK, Answer, Talk
+from lessonplan.commands.common import Flat
 from lessonplan.data.kinds import IMAGE_ENDINGS, SOUND_ENDINGS
 from lessonplan.data.walk import files_below, in_words, printable, strange_endings
-from lessonplan.errors import DataError
+from lessonplan.errors import DataError, visible
+from lessonplan.files import growing
+from lessonplan.progress import Line
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -28,57 +34,89 @@ class Predict:
     trained: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """folder of a finished run"""
     images: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FILE_OR_FOLDER")]
-    """an image (a recording, for a network of recordings), or a folder that is searched for them"""
+    """an image (a recording, for a network of recordings), or a folder that is searched for them; for a network of
+    features a table as for csv:PATH"""
     out: Path = Path("predictions.csv")
-    """CSV file to write: file, class, probability, and the probability of each class"""
+    """CSV file to write: file (or row), class, probability, and the probability of each class"""
+    talk: Annotated[Talk, Flat] = TALK
 
-    def run(self) -> int:
+    def run(self) -> Answer:
         """Classify every readable image; name the others."""
-        import torch
-
         from lessonplan.train import load
-        from lessonplan.train.judged import predicted_cells
 
         classifier = load(self.trained)
+        if len(classifier.preprocessing.shape) == 1:
+            return self._classify(classifier, *_rows(self.images, classifier), "row", [])
         sound = classifier.preprocessing.audio is not None
         kind, endings = ("recording", SOUND_ENDINGS) if sound else ("image", IMAGE_ENDINGS)
         paths = _files(self.images, kind, endings)
-        classified = 0
-        with ExitStack() as stack:
+        left_out: list[dict[str, str]] = []
+        tried = ((printable(str(path)), _read(path, classifier, left_out)) for path in paths)
+        return self._classify(classifier, len(paths), tried, kind, left_out)
+
+    def _classify(
+        self,
+        classifier: Classifier,
+        count: int,
+        samples: Iterable[tuple[str, Tensor | None]],
+        kind: str,
+        left_out: list[dict[str, str]],
+    ) -> Answer:
+        """Classify samples of one row each as they come; those that are None could not be read."""
+        import torch
+
+        from lessonplan.train.judged import predicted_cells
+
+        called = "row" if kind == "row" else "file"
+        classified, tried = 0, iter(samples)
+        told: list[dict[str, Any]] = []  # filled for scripts alone: there may be millions
+        with ExitStack() as stack, Line("classifying", total=count, unit=f"{kind}s") as line:
             writer: Any = None
-            for start in range(0, len(paths), _TOGETHER):
-                tried = [(path, _read(path, classifier)) for path in paths[start : start + _TOGETHER]]
-                read = [(path, x) for path, x in tried if x is not None]
+            while some := list(islice(tried, _TOGETHER)):
+                line.update(advance=len(some))
+                read = [(name, x) for name, x in some if x is not None]
                 if not read:
                     continue
                 if writer is None:
-                    self.out.parent.mkdir(parents=True, exist_ok=True)
-                    file = stack.enter_context(self.out.open("w", newline="", encoding="utf-8"))
+                    file = stack.enter_context(growing(self.out))
                     writer = csv.writer(file)
-                    writer.writerow(["file", "class", "probability", *classifier.class_names])
+                    writer.writerow([called, "class", "probability", *classifier.class_names])
                 rows = classifier.probabilities(torch.cat([x for _, x in read])).tolist()
-                for (path, _), row in zip(read, rows, strict=True):
-                    name, probability, each = predicted_cells(row, classifier.class_names)
-                    writer.writerow([printable(str(path)), name, probability, *each])
+                for (name, _), row in zip(read, rows, strict=True):
+                    best, probability, each = predicted_cells(row, classifier.class_names)
+                    if self.talk.json:
+                        shares = dict(zip(classifier.class_names, row, strict=True))
+                        told.append({called: name, "class": best, "probabilities": shares})
+                    writer.writerow([name, best, probability, *each])
                 file.flush()  # what is done stays, whatever comes
                 classified += len(read)
         if not classified:
-            raise DataError(f"none of the {len(paths)} files in {self.images} can be read as {kind}s")
-        print(f"{classified} {kind}s classified, {len(paths) - classified} unreadable: {self.out}")
-        return 0
+            raise DataError(f"none of the {count} files in {self.images} can be read as {kind}s")
+        summary = f"{classified} {kind}s classified, {count - classified} unreadable: {self.out}"
+        found = {"file": self.out, "classified": classified, "left_out": left_out, "predictions": told}
+        return Answer(found, lambda: print(summary))
+
+
+def _rows(path: Path, classifier: Classifier) -> tuple[int, Iterable[tuple[str, Tensor | None]]]:
+    """The rows of a table as the network takes them."""
+    from lessonplan.data.base import Options
+    from lessonplan.data.delimited import features
+
+    names, raw = features(path, classifier.preprocessing.shape[0], Options())
+    return len(names), zip(names, classifier.preprocessing(raw).split(1), strict=True)
 
 
 _TOGETHER = 64
 
 
-def _read(path: Path, classifier: Classifier) -> Tensor | None:
+def _read(path: Path, classifier: Classifier, left_out: list[dict[str, str]]) -> Tensor | None:
     """A file as the network takes it; one that cannot be read is named, and costs no other."""
     try:
         return classifier.preprocessing([path])
     except Exception as error:  # whatever a damaged file makes a reader raise
-        print(
-            f"lessonplan: {printable(str(path))} is left out: {str(error).partition(chr(10))[0]}", file=sys.stderr
-        )
+        reason = str(error).partition("\n")[0]
+        left_out.append({"file": printable(str(path)), "reason": reason})
+        print(visible(f"lessonplan: {printable(str(path))} is left out: {reason}"), file=sys.stderr)
         return None
 
 
@@ -90,8 +128,8 @@ def _files(path: Path, kind: str, endings: frozenset[str]) -> list[Path]:
             there = f", but files ending in {strange}" if strange else ""
             raise DataError(f"{path} holds no {kind}s ({', '.join(sorted(endings))}){there}")
         if strange:
-            print(f"lessonplan: left out for their endings: {strange}", file=sys.stderr)
+            print(visible(f"lessonplan: left out for their endings: {strange}"), file=sys.stderr)
         return found.files
-    if not path.exists():
-        raise DataError(f"{path} does not exist: give a file or a folder of {kind}s")
+    if not path.is_file():
+        raise DataError(f"{path} does not exist, or is no file: give a file or a folder of {kind}s")
     return [path]

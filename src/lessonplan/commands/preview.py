@@ -8,6 +8,7 @@ from typing import Annotated
 
 import tyro
 
+from lessonplan.commands.answer import TALK, Answer, Talk
 from lessonplan.commands.common import DATA_DEFAULTS, DataOptions, Flat
 from lessonplan.errors import ConfigError, DataError
 
@@ -19,7 +20,7 @@ class Preview:
     out: Path
     """PNG file to write"""
     mix: str = "sum:k=4"
-    """how samples are mixed"""
+    """how samples, augmented as --augment says, are mixed; none shows the augmentation alone"""
     count: int = 8
     """pictures to show"""
     seed: int = 0
@@ -29,8 +30,9 @@ class Preview:
     network: Annotated[Path | None, tyro.conf.arg(name="run")] = None
     """folder of a finished run, whose network mixes such as puzzle ask; an untrained one if not given"""
     source: Annotated[DataOptions, Flat] = DATA_DEFAULTS
+    talk: Annotated[Talk, Flat] = TALK
 
-    def run(self) -> int:
+    def run(self) -> Answer:
         """Draw."""
         from lessonplan.data import load
         from lessonplan.lab.examples import mixed_images
@@ -48,5 +50,4 @@ class Preview:
         if figure is None:
             raise DataError(f"samples of shape {data.shape} are no images: nothing can be drawn")
         save_png(figure, self.out)
-        print(self.out)
-        return 0
+        return Answer({"file": self.out, "mix": self.mix}, lambda: print(self.out))

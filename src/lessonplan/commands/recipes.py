@@ -8,23 +8,32 @@ from typing import Annotated, Literal
 
 import tyro
 
-from lessonplan.commands.common import read_seeds
+from lessonplan.commands.answer import TALK, Answer, Talk
+from lessonplan.commands.common import Flat, read_seeds
 
 
 @dataclass(frozen=True)
 class Recipes:
     """Options of ``lessonplan recipes``."""
 
-    def run(self) -> int:
+    talk: Annotated[Talk, Flat] = TALK
+
+    def run(self) -> Answer:
         """List the recipes."""
         from lessonplan.lab.ordering.recipe import search_recipes
         from lessonplan.lab.recipe import all_recipes
 
         recipes = {r.name: (r.title, list(r.scales)) for r in all_recipes()}
         recipes |= {r.name: (r.title, list(r.scales)) for r in search_recipes().values()}
-        for name, (title, scales) in sorted(recipes.items()):
-            print(f"{name:<24} {title}  [{', '.join(scales)}]")
-        return 0
+        listed = [
+            {"name": name, "title": title, "scales": scales} for name, (title, scales) in sorted(recipes.items())
+        ]
+
+        def show() -> None:
+            for recipe in listed:
+                print(f"{recipe['name']:<24} {recipe['title']}  [{', '.join(recipe['scales'])}]")
+
+        return Answer({"recipes": listed}, show)
 
 
 @dataclass(frozen=True)
@@ -52,8 +61,9 @@ class Reproduce:
     """network instead of the recipe's, written as for train"""
     weights: str | None = None
     """weights instead of the recipe's: pretrained, a file, or the folder of a finished run"""
+    talk: Annotated[Talk, Flat] = TALK
 
-    def run(self) -> int:
+    def run(self) -> Answer:
         """Run the recipe, print its tables and what became of the source's claims."""
         from lessonplan.lab.reproduction import reproduce
 
@@ -69,6 +79,11 @@ class Reproduce:
             model=self.model,
             weights=self.weights,
         )
-        outcome.show()
-        print(f"page: {self.out / 'index.html'}")
-        return 1 if outcome.failures else 0
+        page = self.out / "index.html"
+
+        def show() -> None:
+            outcome.show()
+            print(f"page: {page}")
+
+        found = {"folder": self.out, "page": page, "recipe": self.name, "scale": self.scale, **outcome.to_json()}
+        return Answer(found, show, 1 if outcome.failures else 0)

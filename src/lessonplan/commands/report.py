@@ -8,17 +8,43 @@ from typing import Annotated
 
 import tyro
 
+from lessonplan.commands.answer import TALK, Answer, Talk
+from lessonplan.commands.common import Flat
+from lessonplan.errors import ConfigError
+
 
 @dataclass(frozen=True)
 class Report:
     """Options of ``lessonplan report``."""
 
     folder: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="DIR")]
-    """folder of a run, a comparison or a reproduction"""
+    """folder of a run, a comparison, a reproduction or a tournament"""
+    talk: Annotated[Talk, Flat] = TALK
 
-    def run(self) -> int:
-        """Write the pages again."""
+    watch: bool = False
+    """serve a page over a comparison that is running, to this machine alone: runs done, running and failed, time
+    left, curves so far; Ctrl-C ends it"""
+    port: int | None = None
+    """of the page that --watch serves; a free one if not given"""
+
+    def run(self) -> Answer:
+        """Write the pages again, or serve one."""
+        if self.watch:
+            return self._watch()
+        if self.port is not None:
+            raise ConfigError("--port is for the page that --watch serves: give both, or none")
         from lessonplan.report import write_pages
 
-        print(f"page: {write_pages(self.folder)}")
-        return 0
+        page = write_pages(self.folder)
+        return Answer({"page": page}, lambda: print(f"page: {page}"))
+
+    def _watch(self) -> Answer:
+        import sys
+        from contextlib import suppress
+
+        from lessonplan.report.watching import Watch
+
+        with Watch(self.folder, self.port or 0) as server, suppress(KeyboardInterrupt):
+            print(f"page: {server.address} (Ctrl-C ends it)", file=sys.stderr, flush=True)
+            server.serve_forever()
+        return Answer({"page": server.address}, lambda: None)

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import copy
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
+from lessonplan.commands.answer import TALK, Answer, Talk
 from lessonplan.commands.common import DATA_DEFAULTS, DEFAULTS, DataOptions, Flat, load_for
 from lessonplan.settings import Settings
+
+if TYPE_CHECKING:
+    from lessonplan.commands.planned import Planned
+    from lessonplan.data import Data
+    from lessonplan.network.ranks import Ranks
+    from lessonplan.plan import Plan
 
 
 @dataclass(frozen=True)
@@ -16,6 +25,8 @@ class Train:
 
     out: Path
     """folder of the run; the same command again resumes it"""
+    plan: Path | None = None
+    """a plan file: YAML with model, mix, select, order, budget and settings; options that are given go first"""
     model: str = "tiny"
     """network, for example wrn-16-1, wrn-16-1:norm=group, timm:NAME, hf-hub:ORG/NAME, transformers:NAME, or your
     own: module:Class, FILE.py:Class"""
@@ -24,37 +35,73 @@ class Train:
     select: str = "none"
     """which samples are trained on, for example "accuracy:margin=0.2 >> topk:0.5" or accuracy >> epochwise"""
     order: str = "none"
-    """in which order, for example loss-delta:candidates=8,warmup=5ep, multi-attempt:k=16"""
+    """in which order, for example loss-delta:candidates=8,warmup=5ep, multi-attempt:k=16, teacher:RUN"""
     budget: str = "20ep"
     """how long to train: 20ep, 4000 steps, 400k samples, 10min, 1.2M cost"""
     seed: int = 0
     """of split, weights, order and mixes"""
     log: str = ""
-    """where metrics go beside metrics.jsonl: tensorboard, wandb, mlflow (extras), separated by commas"""
+    """where the run is recorded beside its folder: tensorboard, wandb, mlflow (extras), separated by commas"""
     source: Annotated[DataOptions, Flat] = DATA_DEFAULTS
     settings: Annotated[Settings, Flat] = DEFAULTS
+    talk: Annotated[Talk, Flat] = TALK
 
-    def run(self) -> int:
+    def run(self) -> Answer:
         """Train, write the run's page, say how well it went."""
-        from lessonplan.plan import Plan
+        from lessonplan.commands.planned import planned
+        from lessonplan.train.joining import joined
+
+        chosen = planned(self, self.plan)
+        with joined(chosen.settings.device) as ranks:
+            return self._train(chosen, ranks)
+
+    def _train(self, chosen: Planned, ranks: Ranks) -> Answer:
+        """Train on one of several ranks, or alone; the first one writes and is recorded."""
         from lessonplan.report import write_run
+        from lessonplan.report.at_chance import run_note as at_chance
+        from lessonplan.report.watched import SENTENCE as WATCHED_TEST
         from lessonplan.train import fit
         from lessonplan.train.loggers import loggers
 
-        run = fit(
-            self.model,
-            load_for(self.model, self.source, self.settings, self.seed),
-            Plan.from_texts(select=self.select, order=self.order, mix=self.mix),
-            self.budget,
-            seed=self.seed,
-            out=self.out,
-            callbacks=loggers(self.log, self.out),
-            **self.settings.model_dump(),
-        )
-        write_run(self.out)
-        parts = [
-            f"{name} accuracy {run.result[name]['accuracy']:.4f}" for name in ("val", "test") if name in run.result
-        ]
-        print(f"{', '.join(parts) or 'trained'} after {run.result['samples']} sample passes")
-        print(f"page: {self.out / 'index.html'}")
-        return 0
+        data = load_for(chosen.model, self.source, chosen.settings, self.seed)
+        with tempfile.TemporaryDirectory() as place:
+            picture = (
+                self._picture(chosen.plan, data, Path(place) / "mixed.png") if self.log and ranks.first else None
+            )
+            run = fit(
+                chosen.model,
+                data,
+                chosen.plan,
+                chosen.budget,
+                seed=self.seed,
+                out=self.out,
+                callbacks=loggers(self.log, self.out, picture) if ranks.first else (),
+                **chosen.settings.model_dump(),
+            )
+        if ranks.first:
+            write_run(self.out)
+        page = self.out / "index.html"
+
+        def show() -> None:
+            parts = [
+                f"{part} accuracy {run.result[part]['accuracy']:.4f}" for part in _JUDGED if part in run.result
+            ]
+            if chosen.settings.evaluate_test == "curve":
+                print(WATCHED_TEST)
+            print(f"{', '.join(parts) or 'trained'} after {run.result['samples']} sample passes")
+            if note := at_chance(run.result):
+                print(note)
+            print(f"page: {page}")
+
+        return Answer({"folder": self.out, "page": page, **run.result}, show)
+
+    def _picture(self, plan: Plan, data: Data, file: Path) -> Path | None:
+        """What the network sees, drawn for a record; None where samples are no images."""
+        from lessonplan.lab.examples import mixed_images
+        from lessonplan.report import save_png
+
+        figure = mixed_images(copy.deepcopy(plan.mix), data, seed=self.seed)
+        return save_png(figure, file) if figure is not None else None
+
+
+_JUDGED = ("val", "test")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -14,10 +15,11 @@ from torch.utils.data import ConcatDataset, Subset, TensorDataset
 
 from lessonplan.data.arrays import TensorSource, from_arrays
 from lessonplan.data.base import Options, Parts, Source, fingerprint_of
-from lessonplan.data.encoded import BROKEN, Header, bad_images, choose_size, each, report_bad, why
+from lessonplan.data.encoded import Header, bad_images, choose_size, each, report_bad, why
 from lessonplan.data.join import VALIDATION, with_parts
 from lessonplan.data.labels import Unlabelled, to_labels
 from lessonplan.data.pixels import (
+    BROKEN,
     Decoding,
     Pixels,
     background_of,
@@ -73,7 +75,9 @@ def _from_mapping(dataset: Mapping[str, Any], options: Options) -> Parts:
         if name not in dataset:
             continue
         try:
-            sources[name] = from_dataset(dataset[name], options).train
+            found = from_dataset(dataset[name], options)
+            sources[name] = found.train
+            parts.unreadable += [(f"{name}, {which}", reason) for which, reason in found.unreadable]
         except Unlabelled:
             unlabelled.append(name)
     parts.notes |= {"unlabelled_parts": unlabelled} if unlabelled else {}
@@ -154,6 +158,7 @@ def _images(dataset: Any, options: Options) -> Parts:
             _pixels(item, shape, decoding)
 
     keep, notes = torch.arange(total), {"images": note, **decoding.words()}
+    bad: list[tuple[str, str]] = []
     if fits or options.on_bad == "skip" or named is None:
         # One after the other: nothing says that a stranger's object may be read by several threads.
         results = each(into, range(total), 1)
@@ -164,9 +169,9 @@ def _images(dataset: Any, options: Options) -> Parts:
     labels, names = _classes(dataset, named, given, keep)
     if not fits:
         streamed = DatasetSource(dataset, keep, labels, names, shape, decoding)
-        return Parts(streamed, None, dict(notes), decoding=decoding)
+        return Parts(streamed, None, dict(notes), decoding=decoding, unreadable=bad)
     decoded = torch.from_numpy(data if len(keep) == total else data[keep.numpy()])
-    return Parts(TensorSource(decoded, labels, names), None, dict(notes), decoding=decoding)
+    return Parts(TensorSource(decoded, labels, names), None, dict(notes), decoding=decoding, unreadable=bad)
 
 
 class _Look(NamedTuple):
@@ -298,7 +303,7 @@ def _classes(dataset: Any, named: Any, given: list[Any], keep: Tensor) -> tuple[
     kept = [given[i] for i in keep.tolist()] if named is None else np.asarray(named)[keep.numpy()]
     labels, names = to_labels(kept)
     own = _own_names(dataset)
-    values = [int(n) if n.lstrip("-").isdigit() else -1 for n in names]
+    values = [int(n) if re.fullmatch(r"-?[0-9]{1,18}", n) else -1 for n in names]
     fit_own = own is not None and min(values) >= 0 and max(values) < len(own)
     if own is not None and fit_own and (named is not None or not _contradicted(dataset, given)):
         return torch.tensor(values, dtype=torch.int64)[labels], own

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,10 +11,11 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from lessonplan.data.base import Parts, fingerprint_of, row_keys
+from lessonplan.data.base import Options, Parts, fingerprint_of, row_keys
 from lessonplan.data.labels import to_labels
+from lessonplan.data.limits import check_fits
 from lessonplan.data.pixels import Decoding, channels_lead, decoding_of, range_of, to_uint8
-from lessonplan.errors import DataError
+from lessonplan.errors import DataError, first_line
 
 Array = npt.NDArray[Any]
 
@@ -29,6 +29,7 @@ class TensorSource:
         class_names: one name per class.
         boxes: ``(N, 4)`` float32, where the object is: left, top, right, bottom in pixels. None: unknown.
         files: what the files are called that the samples come from. None: they come from none.
+        sizes: ``(N, 2)`` int64, height and width of the images before they were resized. None: unknown.
 
     Raises:
         DataError: different lengths, no samples, or labels without a class name.
@@ -43,6 +44,7 @@ class TensorSource:
         class_names: Sequence[str],
         boxes: Tensor | None = None,
         files: Sequence[str] | None = None,
+        sizes: Tensor | None = None,
     ) -> None:
         if len(data) != len(labels):
             raise DataError(f"{len(data)} samples but {len(labels)} labels: there must be one label per sample")
@@ -54,7 +56,7 @@ class TensorSource:
                 f"but there are {len(class_names)} class names"
             )
         self.data, self.labels, self.class_names = data, labels.to(torch.int64), tuple(class_names)
-        self.shape, self.boxes, self.files = tuple(data.shape[1:]), boxes, files
+        self.shape, self.boxes, self.files, self.sizes = tuple(data.shape[1:]), boxes, files, sizes
         self._keys = row_keys(data)
         self.fingerprint = fingerprint_of(self._keys, self.labels, self.class_names)
 
@@ -89,7 +91,8 @@ def to_samples(x: Array | Tensor | Sequence[Any], decoding: Decoding | None = No
     if array.dtype.kind not in "biuf":
         raise DataError(f"x must hold numbers, not {array.dtype}")
     if array.ndim == 2:
-        features = array.astype(np.float32)
+        with np.errstate(over="ignore"):  # what overflows is infinite, and is told of
+            features = array.astype(np.float32)
         bad = np.flatnonzero(~np.isfinite(features).all(axis=1))
         if len(bad):
             raise DataError(f"{len(bad)} rows of x hold NaN or infinite values (the first is row {bad[0]})")
@@ -116,11 +119,16 @@ def from_arrays(x: Any, y: Any, x_test: Any = None, y_test: Any = None) -> Parts
 
 def _array(x: Any) -> Array:
     try:
-        return np.asarray(x.detach().cpu() if isinstance(x, Tensor) else x)
+        if isinstance(x, Tensor):
+            x = x.detach().cpu()
+            x = x.float() if x.dtype == torch.bfloat16 else x  # which NumPy does not know
+        return np.asarray(x)
     except ValueError:
         raise DataError(
             "x holds samples of different shapes: bring them to one, or give a data set object of images"
         ) from None
+    except (TypeError, RuntimeError) as error:  # a sparse tensor, a kind of number that NumPy does not know
+        raise DataError(f"x cannot be used as an array of numbers ({first_line(error)}): convert it") from None
 
 
 def _decoding(given: Sequence[Any]) -> Decoding:
@@ -142,11 +150,12 @@ _NAMES = {
 }
 
 
-def from_npz(path: Path) -> Parts:
+def from_npz(path: Path, options: Options) -> Parts:
     """Sources from an ``.npz`` file with x and y (or x_train and y_train), and perhaps x_test and y_test.
 
     Raises:
-        DataError: no such file, no such archive, missing arrays, or arrays of Python objects (never unpickled).
+        DataError: no such file, no such archive, missing arrays, arrays of Python objects (never unpickled), or
+            more than ``memory_limit``.
     """
     if not path.is_file():
         raise DataError(f"{path} does not exist or is no file")
@@ -156,10 +165,14 @@ def from_npz(path: Path) -> Parts:
             raise DataError(f"{path} is a single array: give an .npz file with x and y")
         with archive:
             names = archive.files
-            found = {k: next((archive[n] for n in options if n in names), None) for k, options in _NAMES.items()}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as e:
-        if isinstance(e, DataError):
-            raise
+            chosen = {k: next((n for n in known if n in names), None) for k, known in _NAMES.items()}
+            check_fits(
+                path, _unpacked(archive, [n for n in chosen.values() if n is not None]), options.memory_limit
+            )
+            found = {k: archive[n] if n is not None else None for k, n in chosen.items()}
+    except DataError:
+        raise
+    except Exception as e:  # whatever a damaged archive, or one that lies about itself, makes the reader raise
         raise DataError(f"{path} cannot be read as an .npz file of plain arrays ({e})") from e
     if found["x"] is None or found["y"] is None:
         raise DataError(
@@ -168,6 +181,12 @@ def from_npz(path: Path) -> Parts:
     if (found["x_test"] is None) != (found["y_test"] is None):
         raise DataError(f"{path} holds only one of x_test and y_test: give both or neither")
     return from_arrays(found["x"], found["y"], found["x_test"], found["y_test"])
+
+
+def _unpacked(archive: Any, names: Sequence[str]) -> int:
+    """Bytes of arrays, as the archive's list announces them; no more can be read of them."""
+    sizes = {info.filename: info.file_size for info in archive.zip.infolist()}
+    return sum(sizes.get(f"{name}.npy", sizes.get(name, 0)) for name in names)
 
 
 def digits() -> Parts:

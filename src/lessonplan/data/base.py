@@ -91,7 +91,8 @@ class Parts:
     """What a data specification holds: a training source, perhaps a test source, and notes on both.
 
     ``val`` are rows ``(n,)`` int64 of the training source that a set with a test part keeps for validation;
-    ``audio`` tells how recordings became samples, ``decoding`` how deep and transparent pixels did.
+    ``audio`` tells how recordings became samples, ``decoding`` how deep and transparent pixels did, ``unreadable``
+    the files that were left out, each with the reason.
     """
 
     train: Source
@@ -100,6 +101,7 @@ class Parts:
     val: Tensor | None = None
     audio: Spectrogram | None = None
     decoding: Decoding = field(default_factory=Decoding)
+    unreadable: list[tuple[str, str]] = field(default_factory=list)
 
 
 def digest(pieces: Iterable[bytes], size: int = 16) -> bytes:
@@ -113,7 +115,7 @@ def digest(pieces: Iterable[bytes], size: int = 16) -> bytes:
 
 def fingerprint_of(keys: Iterable[bytes], labels: Tensor, class_names: Sequence[str]) -> str:
     """Hash of samples (by their keys), labels and class names: 16 hexadecimal digits."""
-    named = "\0".join(class_names).encode()
+    named = "\0".join(class_names).encode("utf-8", "backslashreplace")
     return digest([b"".join(keys), labels.numpy().tobytes(), named], size=8).hex()
 
 
@@ -146,6 +148,12 @@ def file_names(source: Source, rows: Tensor) -> list[str] | None:
     known = getattr(source, "file_names", None)
     names: list[str] | None = known(rows) if known is not None else None
     return names
+
+
+def original_sizes(source: Source) -> Tensor | None:
+    """Height and width ``(N, 2)`` int64 of a source's images before they were resized; None where not known."""
+    sizes: Tensor | None = getattr(source, "sizes", None)
+    return sizes
 
 
 def groups_of(keys: Sequence[bytes]) -> Tensor:

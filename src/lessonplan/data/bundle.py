@@ -23,6 +23,7 @@ from lessonplan.data.spectrogram import check_seconds
 from lessonplan.data.view import View
 from lessonplan.data.walk import subfolders
 from lessonplan.errors import ConfigError, DataError
+from lessonplan.shown import notebook_html
 
 MEASURED_ROWS = 10_000  # of a streamed set, whose every sample would have to be decoded for exact statistics
 
@@ -44,6 +45,7 @@ class Data:
         description: where the data come from and how they were cut, as plain values for JSON.
         preprocessing: what a user's own image goes through for a model trained on these.
         placed: whether they were loaded for a certain device.
+        unreadable: files that were left out, each with the reason.
     """
 
     train: View
@@ -58,6 +60,8 @@ class Data:
     description: dict[str, Any]
     preprocessing: Preprocessing
     placed: bool = False
+    unreadable: tuple[tuple[str, str], ...] = ()
+    _repr_html_ = notebook_html
 
     def on(self, device: torch.device) -> Data:
         """The same data with their batches on a device; these themselves if they are there."""
@@ -124,7 +128,8 @@ def load(
         val_fraction: fraction of the labelled samples of each class that goes to validation, in [0, 1). A set with
             a validation part of its own gives that part whole (0 leaves it out); without one, None is 0.
         test_fraction: fraction of each class set aside for testing, in [0, 1); 0 is no test set.
-        augment: ``"auto"``, ``"none"`` or None, ``"flip,crop:4"`` or an :class:`Augment`; for training alone.
+        augment: ``"auto"``, ``"none"`` or None, words such as ``"flip,crop:4,trivial"`` (:meth:`Augment.parse`) or
+            an :class:`Augment`; for training alone.
         seed: key of the splits and of the augmentation.
         device: where batches go; None is the CPU, until ``fit`` puts them where the network is.
         image_size: pixels, or (height, width), of the images. None: their own size if all agree, otherwise
@@ -133,7 +138,8 @@ def load(
         on_bad: ``"error"`` stops at an unreadable image and names it; ``"skip"`` leaves such images out.
         workers: processes that read ahead, for sets that are not in memory.
         prefetch: batches each of them prepares ahead.
-        memory_limit: sets that take at most this many bytes as uint8 are decoded once and kept in memory.
+        memory_limit: sets that take at most this many bytes as uint8 are decoded once and kept in memory. Arrays
+            in files, which cannot be read bit by bit, are refused if they unpack to more.
         label_noise: fraction of the training labels that are replaced by ones drawn uniformly from all classes
             (:func:`lessonplan.data.corrupt.corrupt`, keyed by the seed), in [0, 1]. Validation and test labels
             stay true; ``train.clean_labels`` and ``train.corrupted`` tell what was done.
@@ -156,6 +162,8 @@ def load(
     sizes.check()
     if on_bad not in ("error", "skip"):
         raise ConfigError(f"on_bad={on_bad!r}: use 'error' or 'skip'")
+    if isinstance(memory_limit, bool) or not isinstance(memory_limit, int) or memory_limit < 0:
+        raise ConfigError(f"memory_limit={memory_limit!r}: give a number of bytes")
     check_noise(label_noise)
     check_seconds(clip_seconds)
     needs = input or InputNeeds()
@@ -240,6 +248,7 @@ def load(
             shape, tuple(normalise.mean.tolist()), tuple(normalise.std.tolist()), audio, parts.decoding
         ),
         placed=device is not None,
+        unreadable=tuple(parts.unreadable),
     )
 
 
@@ -264,7 +273,8 @@ def _with_test(parts: Parts, test: Any, options: Options) -> Parts:
     notes = {**parts.notes, **({"test_notes": other.notes} if other.notes else {})}
     if (parts.audio is None) != (other.audio is None):
         raise DataError("one of training and test set holds recordings and the other does not: give two of a kind")
-    return Parts(parts.train, aligned(source, parts.train), notes, parts.val, parts.audio, parts.decoding)
+    own = (parts.val, parts.audio, parts.decoding, [*parts.unreadable, *other.unreadable])
+    return Parts(parts.train, aligned(source, parts.train), notes, *own)
 
 
 def _one_class(name: str, spec: Any) -> str:

@@ -13,12 +13,14 @@ import torch
 
 from lessonplan.data.arrays import TensorSource
 from lessonplan.data.base import Parts
+from lessonplan.data.labels import writable
 from lessonplan.data.safe_pickle import load_plain
 from lessonplan.errors import DataError
 
 _CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 _SHAPE = (3, 32, 32)
 _PIXELS = 3 * 32 * 32
+_LONGEST_LIST = 2**20  # bytes of a list of class names
 Read = tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]
 
 
@@ -107,6 +109,8 @@ def _read_python(path: Path, version: Version) -> Read:
         raise DataError(f"{path} is no CIFAR batch: it must hold 'data' (N x {_PIXELS} bytes) and N '{key}'")
     if not all(isinstance(label, int) for label in labels):
         raise DataError(f"{path} has labels that are no integers")
+    if any(not 0 <= label < version.classes for label in labels):
+        raise DataError(f"{path} has labels outside 0..{version.classes - 1}: the file is damaged")
     return np.ascontiguousarray(pixels), np.array(labels, dtype=np.int64)
 
 
@@ -115,12 +119,15 @@ def _class_names(root: Path, version: Version) -> tuple[str, ...]:
     path = root / version.names
     names: list[str] = []
     if path.is_file() and version.binary:
-        names = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+        text = path.read_bytes()[:_LONGEST_LIST].decode("utf-8", "backslashreplace")
+        names = [line.strip() for line in text.splitlines() if line.strip()]
     elif path.is_file():
         content = load_plain(path)
         key = "label_names" if version.classes == 10 else "fine_label_names"
         listed = content.get(key, []) if isinstance(content, dict) else []
-        names = [n.decode("latin1") if isinstance(n, bytes) else str(n) for n in listed]
+        if not isinstance(listed, list):
+            raise DataError(f"{path} holds no list of class names: fetch it again")
+        names = [n.decode("latin1") if isinstance(n, bytes) else writable(str(n)) for n in listed]
     if len(names) == version.classes:
         return tuple(names)
     return _CIFAR10 if version.classes == 10 else tuple(str(i) for i in range(version.classes))

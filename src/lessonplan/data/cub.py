@@ -9,6 +9,7 @@ import torch
 
 from lessonplan.data.base import Options, Parts
 from lessonplan.data.encoded import Files, Labelled, build
+from lessonplan.data.walk import lies_in
 from lessonplan.errors import DataError
 
 _IMAGES, _SPLIT, _BOXES = "images.txt", "train_test_split.txt", "bounding_boxes.txt"
@@ -44,7 +45,7 @@ def from_cub(root: Path, options: Options) -> Parts:
         lacking = next((key for key in paths if found is not None and key not in found), None)
         if lacking is not None:
             raise DataError(f"{root / which} has no line for image {lacking} ({paths[lacking]}): unpack it again")
-    gone = next((name for name in paths.values() if not (root / "images" / name).is_file()), None)
+    gone = next((name for name in paths.values() if not lies_in(root / "images", name)), None)
     if gone is not None:
         raise DataError(f"{root / _IMAGES} names {gone}, which is not in {root / 'images'}: unpack it again")
     classes = tuple(sorted(set(names.values())))

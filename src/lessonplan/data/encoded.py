@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import struct
 import warnings
-import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +18,9 @@ from torch import Tensor
 from lessonplan.data.arrays import TensorSource
 from lessonplan.data.base import Options, Parts, Source, digest, fingerprint_of
 from lessonplan.data.join import with_parts
+from lessonplan.data.labels import Unlabelled
 from lessonplan.data.pixels import (
+    BROKEN,
     Decoding,
     Pixels,
     background_of,
@@ -39,16 +39,15 @@ from lessonplan.data.pixels import (
 from lessonplan.errors import DataError, LessonplanWarning
 
 T = TypeVar("T")
-#: What a broken file makes PIL raise.
-BROKEN = (
-    OSError, SyntaxError, ValueError, EOFError, TypeError, IndexError, KeyError, OverflowError, AttributeError,
-    struct.error, zlib.error, Image.DecompressionBombError,
-)  # fmt: skip
 DEFAULT_SIZE = 64  # the shorter side where images differ in size and the user says nothing
 _PIECE = 4096
 _LOOKED_AT = 256  # transparent images, to choose what is put behind them
 _PLAIN = frozenset({".bmp", ".ppm", ".pgm", ".tif", ".tiff"})  # may be uncompressed: equal pieces prove little
 _SMALL = 128 * 128  # below so many pixels threads cost more than they bring (measured on 32 x 32 PNGs)
+
+
+class StorageChanged(DataError):
+    """What images are read from is not what it was: no fault of a single image."""
 
 
 class Encoded(Protocol):
@@ -62,6 +61,23 @@ class Encoded(Protocol):
 
     def load(self, i: int) -> Path | bytes:
         """Where image i is: a path, or its bytes."""
+        ...
+
+
+@runtime_checkable
+class Indexed(Encoded, Protocol):
+    """Images of which an index keeps what there is to know before they are decoded."""
+
+    def headers(self) -> list[Header | str]:
+        """The header of every image, or why there is none."""
+        ...
+
+    def keys(self, rows: Sequence[int]) -> list[bytes]:
+        """The keys (:func:`file_key`) of some."""
+        ...
+
+    def ahead(self, rows: Sequence[int]) -> Sequence[int]:
+        """Prepare for loading these; returns in which order that is best, as positions among them."""
         ...
 
 
@@ -158,6 +174,7 @@ class ImageSource:
         shape: ``(C, H, W)`` they are brought to.
         boxes: ``(N, 4)`` float32, where the object is: left, top, right, bottom in pixels. None: unknown.
         decoding: of deep and transparent pixels.
+        sizes: ``(N, 2)`` int64, height and width of the images as they are. None: unknown.
     """
 
     in_memory = False
@@ -171,13 +188,15 @@ class ImageSource:
         shape: tuple[int, ...],
         boxes: Tensor | None = None,
         decoding: Decoding = Decoding(),  # noqa: B008
+        sizes: Tensor | None = None,
     ) -> None:
-        self.decoding = decoding
+        self.decoding, self.sizes = decoding, sizes
         self.images, self.keep, self.labels = images, keep, labels
         self.class_names, self.shape, self.boxes = class_names, shape, boxes
-        self._keys = [file_key(images.load(i)) for i in keep.tolist()]
+        # Keys that an index has are asked of it again: a list of a million takes as much as the whole index.
+        self._keys = [] if isinstance(images, Indexed) else [file_key(images.load(i)) for i in keep.tolist()]
         self.fingerprint = fingerprint_of(
-            [*self._keys, repr(shape).encode(), *_decided(decoding)], labels, class_names
+            [*self.content_keys(), repr(shape).encode(), *_decided(decoding)], labels, class_names
         )
 
     def __len__(self) -> int:
@@ -186,9 +205,14 @@ class ImageSource:
     def read(self, rows: Tensor) -> Tensor:
         """Decode images ``(B, C, H, W)``; a broken one is a DataError that names it."""
         out = np.empty((len(rows), *self.shape), dtype=np.uint8)
-        for place, i in enumerate(self.keep[rows].tolist()):
+        wanted = self.keep[rows].tolist()
+        order = self.images.ahead(wanted) if isinstance(self.images, Indexed) else range(len(wanted))
+        for place in order:
+            i = wanted[place]
             try:
                 out[place] = decode(self.images.load(i), self.shape, self.decoding)
+            except StorageChanged:
+                raise
             except BROKEN as e:
                 raise bad_images([(self.images.name(i), why(e))], len(self)) from e
         return torch.from_numpy(out)
@@ -199,6 +223,8 @@ class ImageSource:
 
     def content_keys(self) -> list[bytes]:
         """One key per image, from its file (:func:`file_key`)."""
+        if isinstance(self.images, Indexed):
+            return self.images.keys(self.keep.tolist())
         return self._keys
 
 
@@ -222,13 +248,24 @@ def file_key(where: Path | bytes) -> bytes:
     if isinstance(where, bytes):
         return b"f" + digest([where])
     with where.open("rb") as file:
-        size = file.seek(0, 2)
-        whole = size <= 3 * _PIECE or where.suffix.lower() in _PLAIN
-        pieces = [str(size).encode()] if not whole else []
-        for start in (0,) if whole else (0, size // 2, size - _PIECE):
+
+        def read(start: int, size: int) -> bytes:
             file.seek(start)
-            pieces.append(file.read() if whole else file.read(_PIECE))
-    return b"f" + digest(pieces)
+            return file.read(size)
+
+        return _key(where.suffix, file.seek(0, 2), read)
+
+
+def key_as_file(content: bytes, ending: str) -> bytes:
+    """The key that a file of this content and with this ending has."""
+    return _key(ending, len(content), lambda start, size: content[start : start + size])
+
+
+def _key(ending: str, size: int, read: Callable[[int, int], bytes]) -> bytes:
+    if size <= 3 * _PIECE or ending.lower() in _PLAIN:
+        return b"f" + digest([read(0, size)])
+    pieces = (read(start, _PIECE) for start in (0, size // 2, size - _PIECE))
+    return b"f" + digest([str(size).encode(), *pieces])
 
 
 def why(error: BaseException) -> str:
@@ -262,6 +299,8 @@ def each(work: Callable[[int], T], rows: Sequence[int], threads: int) -> list[T 
     def attempt(i: int) -> T | str:
         try:
             return work(i)
+        except StorageChanged:
+            raise
         except BROKEN as e:
             return why(e)
 
@@ -273,6 +312,8 @@ def each(work: Callable[[int], T], rows: Sequence[int], threads: int) -> list[T 
 
 def scan(part: Labelled, threads: int) -> list[Header | str]:
     """The header of every image, or why there is none."""
+    if isinstance(part.images, Indexed):
+        return part.images.headers()
 
     def header(i: int) -> Header:
         with open_image(part.images.load(i)) as image:
@@ -281,6 +322,34 @@ def scan(part: Labelled, threads: int) -> list[Header | str]:
     rows = range(len(part.images))
     # Headers of files wait for the disk, those of bytes for nothing.
     return each(header, rows, threads if isinstance(part.images, Files) else 1)
+
+
+def build_parts(
+    files: Mapping[str, Sequence[Path]], read: Callable[[Sequence[Path]], Labelled], options: Options
+) -> Parts:
+    """Sources of a set whose parts are groups of files; those without labels are left out, and noted.
+
+    Args:
+        files: by the names of the parts: train, and perhaps test and validation. Without a test part the
+            validation part is for testing.
+        read: what some files hold.
+        options: see ``build``.
+
+    Raises:
+        Unlabelled: the training part has no labels.
+    """
+    train = read(files["train"])
+    parts, unlabelled = {}, []
+    for name in ("test", "validation"):
+        try:
+            if files.get(name):
+                parts[name] = read(files[name])
+        except Unlabelled:
+            unlabelled.append(name)
+    judged = parts.pop("test", None) or parts.pop("validation", None)
+    found = build(train, judged, options, parts.get("validation"))
+    found.notes |= {"unlabelled_parts": unlabelled} if unlabelled else {}
+    return found
 
 
 def build(train: Labelled, test: Labelled | None, options: Options, validation: Labelled | None = None) -> Parts:
@@ -302,16 +371,16 @@ def build(train: Labelled, test: Labelled | None, options: Options, validation: 
     fits = len(found) * int(np.prod(shape)) <= options.memory_limit
     pixels = sum(h.size[0] * h.size[1] for h in found) / max(1, len(found))
     threads = options.workers if pixels >= _SMALL else 1
-    sources, left_out = [], 0
+    sources, unreadable = [], []
     for part, heads in zip(parts, headers, strict=True):
-        source = _source(part, heads, shape, fits, threads, options, decoding)
-        left_out += len(part.images) - len(source)
+        source, bad = _source(part, heads, shape, fits, threads, options, decoding)
+        unreadable += bad
         sources.append(source)
     notes: dict[str, Any] = {"images": resized, **decoding.words()}
-    if left_out:
-        notes["unreadable_left_out"] = left_out
+    if unreadable:
+        notes["unreadable_left_out"] = len(unreadable)
     named = dict(zip(["train", *(["test"] if test is not None else []), "validation"], sources, strict=False))
-    return with_parts(Parts(named.pop("train"), None, notes, decoding=decoding), named)
+    return with_parts(Parts(named.pop("train"), None, notes, decoding=decoding, unreadable=unreadable), named)
 
 
 def decide(parts: Sequence[Labelled], headers: Sequence[Sequence[Header | str]]) -> Decoding:
@@ -380,8 +449,8 @@ def _source(
     threads: int,
     options: Options,
     decoding: Decoding,
-) -> Source:
-    """One part: decoded into memory, or checked as far as asked and left to be streamed."""
+) -> tuple[Source, list[tuple[str, str]]]:
+    """One part: decoded into memory, or checked as far as asked and left to be streamed; and what was left out."""
     images = part.images
     rows = [i for i, header in enumerate(headers) if isinstance(header, Header)]
     reasons = {i: header for i, header in enumerate(headers) if isinstance(header, str)}
@@ -397,14 +466,18 @@ def _source(
         results = each(into, good, threads)
         reasons |= {rows[p]: result for p, result in enumerate(results) if result is not None}
         good = [p for p, result in enumerate(results) if result is None]
-    report_bad([(images.name(i), reasons[i]) for i in sorted(reasons)], len(images), options.on_bad)
+    bad = [(images.name(i), reasons[i]) for i in sorted(reasons)]
+    report_bad(bad, len(images), options.on_bad)
     keep = torch.tensor([rows[p] for p in good], dtype=torch.int64)
     boxes = _placed(part, headers, keep, (shape[1], shape[2]), decoding.crop or 1.0)
+    heads = [headers[i] for i in keep.tolist()]
+    sizes = torch.tensor([h.size for h in heads if isinstance(h, Header)], dtype=torch.int64).view(-1, 2)
     if not fits:
-        return ImageSource(images, keep, part.labels[keep], part.class_names, shape, boxes, decoding)
+        streamed = ImageSource(images, keep, part.labels[keep], part.class_names, shape, boxes, decoding, sizes)
+        return streamed, bad
     decoded = torch.from_numpy(data if len(good) == len(data) else data[good])
     files = [images.name(i) for i in keep.tolist()]
-    return TensorSource(decoded, part.labels[keep], part.class_names, boxes, files)
+    return TensorSource(decoded, part.labels[keep], part.class_names, boxes, files, sizes), bad
 
 
 def _placed(

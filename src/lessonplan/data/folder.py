@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,8 +14,8 @@ from lessonplan.data.encoded import Files, Labelled, build
 from lessonplan.data.imagenet import flat_part
 from lessonplan.data.join import VALIDATION
 from lessonplan.data.kinds import IMAGE_ENDINGS
-from lessonplan.data.walk import any_below, files_below, in_words, printable, strange_endings, subfolders
-from lessonplan.errors import DataError, LessonplanWarning
+from lessonplan.data.walk import any_below, files_below, in_words, left_out, printable, subfolders
+from lessonplan.errors import DataError
 
 TRAIN, TESTS = ("train", "training"), ("test", "testing")
 _PARTS = frozenset({*TRAIN, *TESTS, *VALIDATION})
@@ -119,15 +118,7 @@ class _Layout:
     def finish(self, parts: Parts) -> Parts:
         """The sources, with what there is to say of them."""
         if self.others:
-            self.notes["other_endings"] = dict(self.others.most_common())
-        strange = strange_endings(self.others)
-        if strange:
-            warnings.warn(
-                f"{strange.total()} files below {self.root} are left out, for their endings are not read:"
-                f" {in_words(strange)}",
-                LessonplanWarning,
-                stacklevel=2,
-            )
+            self.notes["other_endings"] = left_out(self.others, self.root)
         parts.notes |= self.notes
         return parts
 

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import csv
+import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import torch
 
 from lessonplan.data.encoded import Files, Labelled
 from lessonplan.data.kinds import IMAGE_ENDINGS
-from lessonplan.data.walk import files_below
+from lessonplan.data.limits import check_ratio
+from lessonplan.data.walk import files_below, lies_in
 from lessonplan.errors import DataError
+from lessonplan.matlab import Announced, read_matlab
 
 _ANNOTATIONS = "val_annotations.txt"
 _NUMBERS = "ILSVRC2012_validation_ground_truth.txt"
 _SYNSETS = "*validation_synset_labels.txt"
 _SYNSET = re.compile(r"n\d{8}")
+_NUMBER = re.compile(r"[0-9]{1,9}")
 
 
 def flat_part(part: Path, root: Path, class_names: tuple[str, ...]) -> Labelled | None:
@@ -68,11 +72,11 @@ def _annotated(root: Path, class_names: tuple[str, ...]) -> Labelled:
                 f"{where}, line {at}: expected a file name and one of the training classes, got {line!r}"
             )
         path = root / "images" / fields[0]
-        if not path.is_file():
+        if not lies_in(root / "images", fields[0]):
             raise DataError(f"{where}, line {at}, names {fields[0]}, which is not in {root / 'images'}")
         paths.append(path)
         labels.append(number[fields[1]])
-        if len(fields) == 6 and all(value.strip().isdigit() for value in fields[2:]):
+        if len(fields) == 6 and all(map(_NUMBER.fullmatch, map(str.strip, fields[2:]))):
             left, top, right, bottom = map(int, fields[2:])
             boxes.append([left, top, right + 1.0, bottom + 1.0])
     known = torch.tensor(boxes) if boxes and len(boxes) == len(paths) else None
@@ -83,11 +87,11 @@ def _listed(part: Path, root: Path, names: list[str], class_names: tuple[str, ..
     """The synset of each picture, by its name without the ending; None where there is no list."""
     for place in _places(part, root):
         if (place / "LOC_val_solution.csv").is_file():
-            with (place / "LOC_val_solution.csv").open(newline="") as file:
-                rows = list(csv.reader(file))
+            with (place / "LOC_val_solution.csv").open(newline="", encoding="utf-8", errors="replace") as file:
+                rows = _rows(file)
             return {row[0]: row[1].split()[0] for row in rows if len(row) > 1 and _SYNSET.match(row[1])}
         for where in sorted(place.glob(_SYNSETS)):
-            return _by_line(where, where.read_text().split(), names)
+            return _by_line(where, _text(where).split(), names)
         if (place / "val.txt").is_file():
             return _by_index(place / "val.txt", class_names)
         if (place / _NUMBERS).is_file():
@@ -112,11 +116,11 @@ def _by_line(where: Path, synsets: list[str], names: list[str]) -> dict[str, str
 def _by_index(where: Path, class_names: tuple[str, ...]) -> dict[str, str]:
     """Caffe's list: numbers are positions among all synsets in their order."""
     found = {}
-    for at, line in enumerate(where.read_text().splitlines(), start=1):
+    for at, line in enumerate(_text(where).splitlines(), start=1):
         if not line.strip():
             continue
         name, _, index = line.rpartition(" ")
-        if not index.isdigit() or not int(index) < len(class_names):
+        if not _NUMBER.fullmatch(index) or not int(index) < len(class_names):
             raise DataError(
                 f"{where}, line {at}: expected a file and a number below the {len(class_names)} training classes,"
                 f" got {line!r}"
@@ -133,8 +137,27 @@ def _synsets_of(where: Path, part: Path, root: Path) -> list[str]:
             f"{where} numbers the classes as the development kit does: put its meta.mat beside it (or sort the"
             " pictures into folders of their synsets)"
         )
-    from scipy.io import loadmat  # takes longer than the rest of this module
 
-    table = loadmat(meta, squeeze_me=True)["synsets"]
-    synset = {int(row["ILSVRC2012_ID"]): str(row["WNID"]) for row in table}
-    return [synset[int(number)] for number in where.read_text().split()]
+    def check(announced: Announced) -> None:
+        if "synsets" not in announced:
+            raise DataError(f"{meta} is not that of the development kit, which holds synsets: fetch it again")
+        check_ratio(meta, sum(math.prod(shape) for shape in announced.values()), meta.stat().st_size)
+
+    table = read_matlab(meta, ["synsets"], check, columns=["ILSVRC2012_ID", "WNID"])
+    synset = dict(zip(table["ILSVRC2012_ID"].tolist(), table["WNID"].tolist(), strict=True))
+    numbers = _text(where).split()
+    strange = next((number for number in numbers if number not in synset), None)
+    if strange is not None:
+        raise DataError(f"{where} has the class {strange!r}, which {meta} does not name: fetch them again")
+    return [synset[number] for number in numbers]
+
+
+def _text(where: Path) -> str:
+    return where.read_text(encoding="utf-8", errors="replace")
+
+
+def _rows(file: Iterable[str]) -> list[list[str]]:
+    try:
+        return list(csv.reader(file))
+    except csv.Error as error:
+        raise DataError(f"LOC_val_solution.csv is damaged ({error}): fetch it again") from None

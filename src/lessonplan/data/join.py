@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from lessonplan.data.arrays import TensorSource
-from lessonplan.data.base import Parts, Source, content_keys, digest, file_names
+from lessonplan.data.base import Parts, Source, content_keys, digest, file_names, original_sizes
 from lessonplan.errors import DataError
 
 VALIDATION = ("validation", "val", "valid", "dev")
@@ -23,6 +23,7 @@ class _Relabelled:
         self.source, self.labels, self.class_names = source, labels, class_names
         self.shape, self.in_memory, self.fingerprint = source.shape, source.in_memory, source.fingerprint
         self.boxes: Tensor | None = getattr(source, "boxes", None)
+        self.sizes = original_sizes(source)
 
     def __len__(self) -> int:
         return len(self.source)
@@ -48,6 +49,7 @@ class _Joined:
         self.fingerprint = digest([first.fingerprint.encode(), second.fingerprint.encode()], size=8).hex()
         one, other = getattr(first, "boxes", None), getattr(second, "boxes", None)
         self.boxes: Tensor | None = None if one is None or other is None else torch.cat([one, other])
+        self.sizes = _both_sizes(first, second)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -79,8 +81,14 @@ def joined(first: Source, second: Source) -> Source:
         boxes = None if first.boxes is None or second.boxes is None else torch.cat([first.boxes, second.boxes])
         labels = torch.cat([first.labels, second.labels])
         files = None if first.files is None or second.files is None else [*first.files, *second.files]
-        return TensorSource(torch.cat([first.data, second.data]), labels, first.class_names, boxes, files)
+        sizes = _both_sizes(first, second)
+        return TensorSource(torch.cat([first.data, second.data]), labels, first.class_names, boxes, files, sizes)
     return _Joined(first, second)
+
+
+def _both_sizes(first: Source, second: Source) -> Tensor | None:
+    one, other = original_sizes(first), original_sizes(second)
+    return None if one is None or other is None else torch.cat([one, other])
 
 
 def with_parts(parts: Parts, named: Mapping[str, Source]) -> Parts:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,9 @@ IMAGE_ENDINGS = frozenset(
     {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".jfif"}
 )
 SOUND_ENDINGS = frozenset({".wav"})
+
+
+_TAR = re.compile(r"\.(tar(\.(gz|bz2|xz|zst|Z))?|tgz|tbz2?|txz)$", re.IGNORECASE)
 
 
 def _never(path: Path, names: Sequence[str]) -> bool:
@@ -25,7 +29,7 @@ class Kind:
     Attributes:
         spelling: how they are named: ``"digits"``, ``"table:NAME"``, ``"npz:PATH"``.
         home: ``module:function`` in this package. The function takes what stands behind the colon (a path where
-            the spelling says PATH), and ``options`` where it names them, and gives ``Parts``.
+            the spelling says PATH or PATTERN), and ``options`` where it names them, and gives ``Parts``.
         lies_at: whether such data are at a path; ``names`` are the entries of a folder, none for a file.
     """
 
@@ -40,8 +44,13 @@ class Kind:
 
     @property
     def takes(self) -> str:
-        """What stands behind the colon: PATH, NAME or nothing."""
+        """What stands behind the colon: PATH, PATTERN (a path, perhaps with wildcards), NAME or nothing."""
         return self.spelling.partition(":")[2]
+
+    @property
+    def takes_path(self) -> bool:
+        """Whether data of this kind are files."""
+        return self.takes in ("PATH", "PATTERN")
 
 
 def _npz(path: Path, names: Sequence[str]) -> bool:
@@ -59,6 +68,20 @@ def _idx(path: Path, names: Sequence[str]) -> bool:
 
 def _parquet(path: Path, names: Sequence[str]) -> bool:
     return any(name.endswith(".parquet") for name in (names or [path.name]))
+
+
+def _tar(path: Path, names: Sequence[str]) -> bool:
+    if any((path / name).is_dir() for name in names):  # a download that lies beside what was unpacked of it
+        return False
+    return any(_TAR.search(name) is not None for name in (names or [path.name]))
+
+
+def _svhn(path: Path, names: Sequence[str]) -> bool:
+    return any(name.endswith("_32x32.mat") for name in (names or [path.name]))
+
+
+def _csv(path: Path, names: Sequence[str]) -> bool:
+    return "train.csv" in names if names else path.suffix.lower() in {".csv", ".tsv", ".data"}
 
 
 def _wav(path: Path, names: Sequence[str]) -> bool:
@@ -92,7 +115,10 @@ KINDS: dict[str, Kind] = {
         Kind("npz:PATH", "arrays:from_npz", _npz),
         Kind("cifar:PATH", "cifar:from_cifar", _cifar),
         Kind("idx:PATH", "idx:from_idx", _idx),
-        Kind("parquet:PATH", "parquet:from_parquet", _parquet),
+        Kind("parquet:PATTERN", "parquet:from_parquet", _parquet),
+        Kind("tar:PATTERN", "shards.tar:from_tar", _tar),
+        Kind("svhn:PATH", "svhn:from_svhn", _svhn),
+        Kind("csv:PATH", "delimited:from_csv", _csv),
         Kind("wav:PATH", "recordings:from_wav", _wav),
         Kind("folder:PATH", "folder:from_images", _folder),
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from lessonplan.errors import DataError
 
 Array = npt.NDArray[Any]
 UNLABELLED = -1
+_LARGEST = 2.0**53  # up to here a float64 tells whole numbers apart
 _ONE = "a label must be one class number or name a sample"
 
 
@@ -46,8 +47,44 @@ def to_labels(y: Array | Tensor | Sequence[Any]) -> tuple[Tensor, tuple[str, ...
     values, numbers = np.unique(array, return_inverse=True)
     if array.dtype.kind == "i" and UNLABELLED in values and values.tolist() != [-1, 1]:
         raise Unlabelled(_unlabelled(int((array == UNLABELLED).sum()), len(array)))
-    names = tuple(v.decode("utf-8", "replace") if isinstance(v, bytes) else str(v) for v in values.tolist())
+    names = tuple(
+        v.decode("utf-8", "replace") if isinstance(v, bytes) else writable(str(v)) for v in values.tolist()
+    )
     return torch.from_numpy(numbers.astype(np.int64).reshape(-1)), names
+
+
+def class_numbers(
+    labels: Sequence[Any], names: Sequence[str] | None, row_name: Callable[[int], str]
+) -> tuple[Tensor, tuple[str, ...]]:
+    """Labels as class numbers, with names from the file or from the labels themselves."""
+    count = len(names) if names is not None else None
+    if labels and all(label is None or label == UNLABELLED for label in labels):
+        raise Unlabelled(f"{row_name(0)} and all rows behind it are unlabelled (the label is {labels[0]!r})")
+    for i, label in enumerate(labels):
+        number = isinstance(label, int)
+        unlabelled = label is None or (number and label < 0) or not isinstance(label, (int, str))
+        if unlabelled or (number and count is not None and label >= count):
+            allowed = f"0..{count - 1}" if count is not None else "a class number or name"
+            raise DataError(f"{row_name(i)} has the label {label!r}, not {allowed}")
+    words = [isinstance(label, str) for label in labels]
+    if any(words) and not all(words):
+        named, numbered = words.index(True), words.index(False)
+        raise DataError(
+            f"{row_name(named)} has the label {labels[named]!r} and {row_name(numbered)} has {labels[numbered]!r}:"
+            " give numbers everywhere, or names"
+        )
+    if names is None or any(words):
+        return to_labels(list(labels))
+    return torch.tensor(list(labels), dtype=torch.int64), tuple(names)
+
+
+def writable(name: str) -> str:
+    r"""A name as text that any file takes: halves of characters are written out.
+
+    >>> writable("caf\u00e9"), writable("a\ud800")
+    ('café', 'a\\ud800')
+    """
+    return name.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _as_array(y: Any) -> Array:
@@ -80,9 +117,24 @@ def _plain(array: Array) -> Array:
     if all(isinstance(item, (bool, np.bool_)) for item in items):
         return np.asarray(items, dtype=bool)
     if all(isinstance(item, (int, float, np.number)) for item in items):
-        return np.asarray(items, dtype=np.float64 if any(_is_float(item) for item in items) else np.int64)
+        if not any(_is_float(item) for item in items):
+            return _of_integers(items)
+        return np.asarray(items, dtype=np.float64)
     kinds = sorted({type(item).__name__ for item in items})
     raise DataError(f"labels of several types ({', '.join(kinds)}): give numbers, or give names")
+
+
+def _of_integers(items: list[Any]) -> Array:
+    try:
+        return np.asarray(items, dtype=np.int64)
+    except OverflowError:
+        row = next(row for row, item in enumerate(items) if not -(2**63) <= int(item) < 2**63)
+        raise _too_large(row, items[row]) from None
+
+
+def _too_large(row: int, label: Any) -> DataError:
+    said = f"{float(label):g}" if abs(label) < 1e300 else "a number of hundreds of digits"
+    return DataError(f"sample {row} has the label {said}: give class numbers of at most 15 digits, or names")
 
 
 def _ends_in_zero(item: Any) -> bool:
@@ -114,6 +166,9 @@ def _whole(array: Array) -> Array:
             f"sample {fractions[0]} has the label {array[fractions[0]]}: labels must be classes, and these have"
             " fractions"
         )
+    large = np.flatnonzero(np.abs(array.astype(np.float64)) > _LARGEST)
+    if len(large):  # beyond it neighbouring numbers are one, and classes would be
+        raise _too_large(int(large[0]), array[large[0]])
     return array.astype(np.int64)
 
 

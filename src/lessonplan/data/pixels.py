@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import struct
+import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,9 +68,27 @@ class Decoding:
         return said
 
 
+BROKEN = (
+    OSError, SyntaxError, ValueError, EOFError, TypeError, IndexError, KeyError, OverflowError, AttributeError,
+    ZeroDivisionError, NotImplementedError, MemoryError, AssertionError, RecursionError, struct.error, zlib.error,
+    Image.DecompressionBombError,
+)  # fmt: skip
+"""What a broken file makes PIL raise."""
+FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
+"""What pictures may be, whatever their names say. PIL knows more, and starts other programs for some of it."""
+
+
 def open_image(where: Path | bytes) -> Image.Image:
-    """Open an image file or its bytes; only its header is read."""
-    return Image.open(io.BytesIO(where) if isinstance(where, bytes) else where)
+    """Open an image file or its bytes; only its header is read.
+
+    Raises:
+        OSError: no picture of the ``FORMATS``, or no regular file.
+    """
+    if isinstance(where, bytes):
+        return Image.open(io.BytesIO(where), formats=FORMATS)
+    if not where.is_file():  # a pipe would be waited for
+        raise FileNotFoundError("no regular file")
+    return Image.open(where, formats=FORMATS)
 
 
 def orientation(image: Image.Image) -> int:

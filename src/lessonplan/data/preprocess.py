@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,14 +12,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 
 from lessonplan.data.normalise import Normalise, scale_of
-from lessonplan.data.pixels import Decoding, Pixels, fit, from_array, from_pil, open_image
+from lessonplan.data.pixels import BROKEN, Decoding, Pixels, fit, from_array, from_pil, open_image
 from lessonplan.data.spectrogram import Spectrogram
+from lessonplan.data.store import read_file
 from lessonplan.data.wav import Recording, read_wav
-from lessonplan.errors import DataError
+from lessonplan.errors import DataError, first_line
 
 Image_ = Image.Image | str | Path | npt.NDArray[Any] | Recording
 
@@ -53,14 +56,27 @@ class Preprocessing:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Preprocessing:
-        """The inverse of :meth:`to_dict`."""
-        return cls(
-            shape=tuple(int(n) for n in values["shape"]),
-            mean=tuple(float(m) for m in values["mean"]),
-            std=tuple(float(s) for s in values["std"]),
-            audio=Spectrogram(**values["audio"]) if values.get("audio") else None,
-            decoding=Decoding(**values.get("decoding", {})),
-        )
+        """The inverse of :meth:`to_dict`.
+
+        Raises:
+            DataError: values that it never gives.
+        """
+        try:
+            found = cls(
+                shape=tuple(int(n) for n in values["shape"]),
+                mean=tuple(float(m) for m in values["mean"]),
+                std=tuple(float(s) for s in values["std"]),
+                audio=Spectrogram(**values["audio"]) if values.get("audio") else None,
+                decoding=Decoding(**values.get("decoding", {})),
+            )
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+            raise DataError(
+                f"the stored preprocessing cannot be used ({first_line(error)}): put it back"
+            ) from None
+        sizes = (len(found.shape) in (1, 3), len(found.mean) == len(found.std) == found.shape[0])
+        if not (all(sizes) and all(map(math.isfinite, found.mean)) and all(0 < s < math.inf for s in found.std)):
+            raise DataError(f"the stored preprocessing {_shortened(values)} cannot be used: put it back")
+        return found
 
     def __call__(self, images: Sequence[Image_] | Tensor | npt.NDArray[Any]) -> Tensor:
         """Make a batch for the model.
@@ -106,11 +122,15 @@ class Preprocessing:
             try:
                 with open_image(Path(image)) as opened:
                     return from_pil(opened, channels, size, self.decoding)
-            except (OSError, UnidentifiedImageError, SyntaxError, ValueError, Image.DecompressionBombError) as e:
-                raise DataError(f"{image} cannot be read as an image ({e})") from e
+            except BROKEN as e:
+                raise DataError(f"{image} cannot be read as an image ({first_line(e)})") from e
         if isinstance(image, Image.Image):
             return from_pil(image, channels, size, self.decoding)
         return fit(from_array(np.asarray(image), decoding=self.decoding), channels, size, self.decoding)
+
+
+def _shortened(value: Any) -> str:
+    return textwrap.shorten(repr(value), 200, placeholder=" ...")
 
 
 def is_one(images: Any) -> bool:
@@ -127,7 +147,7 @@ def _spectrogram(recording: Image_, audio: Spectrogram) -> Pixels:
     """A recording as training saw it."""
     if isinstance(recording, (str, Path)):
         try:
-            recording = read_wav(Path(recording).read_bytes())
+            recording = read_wav(read_file(Path(recording), None))
         except (OSError, DataError) as e:
             raise DataError(f"{recording} cannot be read as a WAV file ({e})") from e
     if not isinstance(recording, Recording):

@@ -85,14 +85,17 @@ def from_wav(path: Path, options: Options) -> Parts:
             stacklevel=2,
         )
     images, reasons = _images(store, [root + n for n in names], rates, audio, threads)
-    report_bad([(names[i], reasons[i]) for i in sorted(reasons)], len(names), options.on_bad, "recordings")
+    unreadable = [(names[i], reasons[i]) for i in sorted(reasons)]
+    report_bad(unreadable, len(names), options.on_bad, "recordings")
     notes = layout.notes | {
         "spectrograms": audio.to_dict(),
         "resampled": sum(other.values()),
         **({"unreadable_left_out": len(reasons)} if reasons else {}),
     }
     keep = [i for i in range(len(names)) if i not in reasons]
-    return _parts(layout, names, keep, images, audio, notes)
+    parts = _parts(layout, names, keep, images, audio, notes)
+    parts.unreadable = unreadable
+    return parts
 
 
 def arrange(store: Store) -> tuple[str, Layout]:

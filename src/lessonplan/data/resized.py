@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lessonplan.data.base import Options, Parts, Source, content_keys, file_names, row_keys
+from lessonplan.data.base import Options, Parts, Source, content_keys, file_names, original_sizes, row_keys
 from lessonplan.data.pixels import Decoding, fit, place_box
 from lessonplan.errors import ConfigError
 
@@ -30,12 +30,14 @@ class Resized:
         self.labels, self.class_names = source.labels, source.class_names
         self.fingerprint = f"{source.fingerprint} at {'x'.join(map(str, shape))}"
         self._keys = content_keys(source)
+        sizes, own = original_sizes(source), torch.tensor([source.shape[1:]])
+        self.sizes = own.expand(len(source), 2) if sizes is None else sizes
         boxes = getattr(source, "boxes", None)
-        own, size = (source.shape[1], source.shape[2]), (shape[1], shape[2])
+        side, size = (source.shape[1], source.shape[2]), (shape[1], shape[2])
         self.boxes = (
             None
             if boxes is None
-            else torch.tensor([place_box(box.tolist(), own, size, decoding.crop or 1.0) for box in boxes])
+            else torch.tensor([place_box(box.tolist(), side, size, decoding.crop or 1.0) for box in boxes])
         )
         self.in_memory = source.in_memory and len(source) * int(np.prod(shape)) <= memory_limit
         self._held = self._resized(torch.arange(len(source))) if self.in_memory else None

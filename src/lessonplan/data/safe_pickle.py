@@ -111,10 +111,18 @@ def load_plain(path: Path) -> Any:
         raise DataError(f"{path} cannot be read ({type(e).__name__}: {e}): fetch it again") from e
 
 
-def _plain(value: Any) -> Any:
-    """Descriptions of arrays to arrays, keys to text."""
+def _plain(value: Any, known: dict[int, Any] | None = None) -> Any:
+    """Descriptions of arrays to arrays, keys to text; what is there several times is done once."""
+    known = {} if known is None else known
     if isinstance(value, _Array):
         return value.value
     if isinstance(value, dict):
-        return {(k.decode("latin1") if isinstance(k, bytes) else k): _plain(v) for k, v in value.items()}
+        if id(value) not in known:
+            known[id(value)] = None  # in itself it would be without end
+            known[id(value)] = {_text(k): _plain(v, known) for k, v in value.items()}
+        return known[id(value)]
     return value
+
+
+def _text(key: Any) -> Any:
+    return key.decode("latin1") if isinstance(key, bytes) else key

@@ -4,12 +4,33 @@ from __future__ import annotations
 
 import importlib
 import inspect
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from lessonplan.data.base import Options, Parts, Source
 from lessonplan.data.kinds import KINDS, Kind
 from lessonplan.errors import DataError, unknown
+
+_AT_ONCE = 2  # a set and its test set
+
+_opened: ContextVar[dict[tuple[str, Options], Parts] | None] = ContextVar("_opened", default=None)
+
+
+@contextmanager
+def opening_once() -> Iterator[None]:
+    """While this lasts, a name or a path is opened once for the same options: for runs that follow each other.
+
+    Memory holds the last two: a set and the one that it is tested on.
+    """
+    token = _opened.set({})
+    try:
+        yield
+    finally:
+        _opened.reset(token)
 
 
 def open_parts(spec: Any, options: Options) -> Parts:
@@ -25,10 +46,15 @@ def open_parts(spec: Any, options: Options) -> Parts:
         ConfigError: a kind nobody knows.
         DataError: data that are missing or broken.
     """
-    if isinstance(spec, Path):
-        return _read(KINDS[guess(spec)], spec, options)
-    if isinstance(spec, str):
-        return _open_text(spec, options)
+    if isinstance(spec, (str, Path)):
+        opened, key = _opened.get(), (str(spec), options)
+        if opened is None:
+            return _open_text(spec, options)
+        if key not in opened:
+            while len(opened) >= _AT_ONCE:
+                del opened[next(iter(opened))]
+            opened[key] = _open_text(spec, options)
+        return replace(opened[key])  # the parts are put together anew, the sources are shared
     if isinstance(spec, Source):
         return Parts(spec)
     if isinstance(spec, tuple):
@@ -62,20 +88,24 @@ def guess(path: Path) -> str:
     """
     if not path.exists():
         raise DataError(f"{path} does not exist")
+    if not path.is_file() and not path.is_dir():
+        raise DataError(f"{path} is no file and no folder: give the path of data")
     names = [] if path.is_file() else [entry.name for entry in path.iterdir()]
     if path.is_file() or names:
         for name, kind in KINDS.items():
             if kind.lies_at(path, names):
                 return name
-    known = ", ".join(name for name, kind in KINDS.items() if kind.takes == "PATH")
+    known = ", ".join(name for name, kind in KINDS.items() if kind.takes_path)
     raise DataError(f"{path} holds no data of a known kind: write KIND:PATH with one of {known}")
 
 
-def _open_text(spec: str, options: Options) -> Parts:
+def _open_text(spec: str | Path, options: Options) -> Parts:
+    if isinstance(spec, Path):
+        return _read(KINDS[guess(spec)], spec, options)
     name, colon, where = spec.partition(":")
     kind = KINDS.get(name)
-    if kind is not None and bool(colon) == bool(kind.takes) and (where or kind.takes != "PATH"):
-        return _read(kind, Path(where).expanduser() if kind.takes == "PATH" else where, options)
+    if kind is not None and bool(colon) == bool(kind.takes) and (where or not kind.takes_path):
+        return _read(kind, Path(where).expanduser() if kind.takes_path else where, options)
     path = Path(spec).expanduser()
     if path.exists():
         return _read(KINDS[guess(path)], path, options)

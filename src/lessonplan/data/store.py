@@ -7,8 +7,9 @@ import zipfile
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path
 
+from lessonplan.data.limits import check_ratio
 from lessonplan.data.walk import walk
 from lessonplan.errors import DataError
 
@@ -46,6 +47,7 @@ def open_store(path: Path) -> Store:
         members = archive.infolist()
     except _BROKEN as e:
         raise DataError(f"{path} is no zip archive, or a damaged one ({e}): fetch or pack it again") from e
+    check_ratio(path, sum(member.file_size for member in members), path.stat().st_size)
     for member in members:
         if _leaves(member):
             archive.close()
@@ -68,33 +70,55 @@ def _folder(root: Path) -> Store:
     names = []
     for where, files in walk(root):
         below = Path(where).relative_to(root)
-        names += [(below / f).as_posix() for f in files]
+        names += [(below / f).as_posix() for f in files if (Path(where) / f).is_file()]
 
-    def read(name: str, limit: int | None) -> bytes:
-        try:
-            with (root / name).open("rb") as file:
-                return _at_most(file.read(LARGEST + 1) if limit is None else file.read(limit))
-        except OSError as e:
-            raise DataError(e.strerror or str(e)) from e
+    return Store(root, _visible(names), lambda name, limit: read_file(root / name, limit))
 
-    return Store(root, _visible(names), read)
+
+def read_file(path: Path, limit: int | None) -> bytes:
+    """A file's bytes, or its first ones.
+
+    Raises:
+        DataError: it cannot be read, is no regular file, or is larger than 256 MiB.
+    """
+    if not path.is_file():
+        raise DataError("no regular file")
+    try:
+        with path.open("rb") as file:
+            return _at_most(file.read(LARGEST + 1) if limit is None else file.read(limit))
+    except OSError as e:
+        raise DataError(e.strerror or str(e)) from e
 
 
 def _visible(names: list[str]) -> tuple[str, ...]:
     """Names without hidden files and what macOS adds to archives."""
-    hidden = (".", "__MACOSX")
-    return tuple(sorted(n for n in set(names) if not any(part.startswith(hidden) for part in n.split("/"))))
+    return tuple(sorted(n for n in set(names) if not is_hidden(n)))
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a member is a hidden file, or what macOS adds to archives.
+
+    >>> is_hidden("a/._b.png"), is_hidden("__MACOSX/b.png"), is_hidden("a/b.png")
+    (True, True, False)
+    """
+    return any(part.startswith((".", "__MACOSX")) for part in name.split("/"))
+
+
+def leads_out(name: str) -> bool:
+    """Whether a member's name leads out of a folder on any system.
+
+    >>> leads_out("a/../../b"), leads_out("/a"), leads_out("C:a"), leads_out("a\\\\..\\\\b"), leads_out("a/b..png")
+    (True, True, True, True, False)
+    """
+    plain = name.replace("\\", "/")
+    return plain.startswith("/") or plain[1:2] == ":" or ".." in plain.split("/")
 
 
 def _leaves(member: zipfile.ZipInfo) -> bool:
-    """Whether a member is a link, or its name leads elsewhere on any system."""
-    for name in (member.filename, member.orig_filename):
-        windows = PureWindowsPath(name)
-        if name.startswith("/") or windows.drive or windows.root or ".." in windows.parts:
-            return True
-        if ".." in PurePosixPath(name).parts:
-            return True
-    return stat.S_ISLNK(member.external_attr >> 16)
+    """Whether a member is a link, or its name leads elsewhere."""
+    return (
+        leads_out(member.filename) or leads_out(member.orig_filename) or stat.S_ISLNK(member.external_attr >> 16)
+    )
 
 
 def _at_most(data: bytes) -> bytes:

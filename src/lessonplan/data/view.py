@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import copy
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import torch
 from torch import Tensor
+from torch.utils.data import get_worker_info
 
 from lessonplan.data.augment import Augment
 from lessonplan.data.base import Source, file_names
@@ -24,6 +25,9 @@ class View:
     Sets in memory lie on the device as they are (uint8 for images) and are augmented there by the batch;
     others are read ahead by worker processes. Either way the pixels of a sample are a function of
     (seed, epoch, its row in the source) alone.
+
+    It is a ``torch.utils.data.Dataset`` as well: ``DataLoader(data.train, batch_size=64, shuffle=True)``. A sample
+    that is asked for again in this way gets the next epoch's augmentation, whichever worker is asked.
 
     Args:
         source: raw samples.
@@ -68,6 +72,7 @@ class View:
         self.augment, self.seed = augment, seed
         self.workers, self.prefetch = workers, prefetch
         self._normalise = normalise
+        self._count_draws()
         self._place(torch.device(device))
 
     def _place(self, device: torch.device) -> None:
@@ -99,9 +104,54 @@ class View:
         return len(self.rows)
 
     @property
+    def varies(self) -> bool:
+        """Whether a sample is not the same in every epoch."""
+        return self.augment is not None and str(self.augment) != "none"
+
+    @property
     def reads_ahead(self) -> bool:
         """Whether ``batches`` reads ahead in worker processes."""
         return not self.source.in_memory and self.workers > 0
+
+    def _count_draws(self) -> None:
+        """How often each sample was an item of a DataLoader, in memory that workers share; None where it is always
+        the same."""
+        self._draws = torch.zeros(len(self.rows), dtype=torch.int32).share_memory_() if self.varies else None
+
+    def set_epoch(self, epoch: int) -> None:
+        """Say which draw of the augmentation a DataLoader's items are from here on, where training is resumed."""
+        if self._draws is not None:
+            self._draws.fill_(epoch)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        """A sample ``shape`` and its label ``()``; see the class for its augmentation."""
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"sample {index} of {len(self)}")
+        return self.__getitems__([index % len(self)])[0]
+
+    def __getitems__(self, indices: Sequence[int]) -> list[tuple[Tensor, Tensor]]:
+        """Many samples, which are augmented together; a DataLoader asks for its batches in this way.
+
+        Raises:
+            ConfigError: the samples are on an accelerator, and a worker process asks.
+        """
+        if self._elsewhere and get_worker_info() is not None:
+            raise ConfigError(
+                f"the samples are on {self.device}, where a DataLoader's worker cannot reach them: give"
+                " num_workers=0"
+            )
+        at = torch.as_tensor(indices, dtype=torch.int64)
+        if self._draws is None:
+            return list(zip(*self.fetch(at), strict=True))
+        epochs = self._draws[at]
+        self._draws[at] += 1
+        found: list[tuple[Tensor, Tensor]] = [None] * len(at)  # type: ignore[list-item]
+        for epoch in epochs.unique().tolist():
+            places = (epochs == epoch).nonzero().squeeze(1)
+            x, y = self.fetch(at[places], epoch)
+            for place, *sample in zip(places.tolist(), x, y, strict=True):
+                found[place] = (sample[0], sample[1])
+        return found
 
     def fetch(self, indices: Tensor, epoch: int = 0) -> tuple[Tensor, Tensor]:
         """Samples and labels by position in this view.
@@ -150,12 +200,24 @@ class View:
 
     def _finish(self, x: Tensor, indices: Tensor, epoch: int) -> tuple[Tensor, Tensor]:
         """Raw samples to the device, augmented and normalised, with their labels."""
-        x = x.to(self.device, non_blocking=True)
-        rows, labels = self._places
         at = indices.to(self.device, non_blocking=True)
-        if self.augment is not None:
-            x = self.augment(x, rows[at], seed=self.seed, epoch=epoch)
-        return self._here(x), labels[at]
+        return self._here(self._changed(x, at, epoch)), self._places[1][at]
+
+    def _changed(self, x: Tensor, at: Tensor, epoch: int) -> Tensor:
+        """Raw samples to the device, augmented."""
+        x = x.to(self.device, non_blocking=True)
+        return x if self.augment is None else self.augment(x, self._places[0][at], seed=self.seed, epoch=epoch)
+
+    def pixels(self, indices: Tensor, epoch: int = 0) -> Tensor:
+        """What :meth:`fetch` normalises, ``(B, *shape)`` on the device: samples of a picture's type, augmented.
+
+        Args:
+            indices: ``(B,)`` int64 positions in this view.
+            epoch: which draw of the augmentation.
+        """
+        transform = self.augment.transform if self.augment is not None else None
+        raw = read(self.source, self.rows[indices.cpu()], transform, self.seed, epoch)
+        return self._changed(raw, indices.to(self.device), epoch)
 
     def raw(self, indices: Tensor) -> Tensor:
         """Untouched samples ``(B, *shape)`` on the CPU: uint8 for images, float32 for features."""
@@ -171,6 +233,7 @@ class View:
             augment.check(self.source.shape)
         other = copy.copy(self)
         other.augment = augment
+        other._count_draws()
         other._stream = other._new_stream()
         return other
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import unicodedata
+import warnings
 from collections import Counter
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from lessonplan.errors import LessonplanWarning
 
 _LEFTOVERS = frozenset(
     {"__macosx", "@eadir", "#recycle", "$recycle.bin", "system volume information", "lost+found", "__pycache__"}
@@ -45,9 +48,11 @@ def files_below(folder: Path, endings: Collection[str], apart: Collection[Path] 
     for where, files in walk(folder, apart):
         for name in files:
             ending = os.path.splitext(name)[1].lower()
+            if not os.path.isfile(os.path.join(where, name)):  # a link to nowhere, a pipe that would be waited for
+                continue
             if ending in endings:
                 found.files.append(Path(where, name))
-            elif os.path.exists(os.path.join(where, name)):  # a link may lead nowhere
+            else:
                 found.others[ending] += 1
     found.files.sort()
     return found
@@ -76,6 +81,17 @@ def _unwanted(name: str) -> bool:
     return name.startswith(".") or name.lower() in _LEFTOVERS
 
 
+def lies_in(folder: Path, name: str) -> bool:
+    """Whether a list may name this file: it is there, and does not lead out of the folder.
+
+    >>> lies_in(Path("."), "../x.png")
+    False
+    """
+    path = os.path.normpath(name)
+    below = not (os.path.isabs(path) or path == os.pardir or path.startswith(os.pardir + os.sep))
+    return below and os.path.isfile(os.path.join(folder, name))  # False for names that no file can have
+
+
 def printable(name: str) -> str:
     """A file's name as text that can be written: one Unicode form, bytes that are no UTF-8 as ``\\xe9``.
 
@@ -89,6 +105,19 @@ def printable(name: str) -> str:
 def strange_endings(others: Counter[str]) -> Counter[str]:
     """The endings that may be pictures or recordings: all but those of texts and tables beside them."""
     return Counter({ending: count for ending, count in others.items() if ending not in _BESIDE})
+
+
+def left_out(others: Counter[str], where: object) -> dict[str, int]:
+    """Files by their endings that were left out, for the notes on a set; a warning if they may be samples."""
+    strange = strange_endings(others)
+    if strange:
+        warnings.warn(
+            f"{strange.total()} files below {where} are left out, for their endings are not read:"
+            f" {in_words(strange)}",
+            LessonplanWarning,
+            stacklevel=3,
+        )
+    return dict(others.most_common())
 
 
 def in_words(others: Counter[str]) -> str:

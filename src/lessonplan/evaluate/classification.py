@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from lessonplan.confusion import class_scores, scores_of
 
 _QUANTILES = {"loss_q50": 0.5, "loss_q90": 0.9, "loss_q99": 0.99}
+_BELIEF_QUANTILES = {"q10": 0.1, "q50": 0.5, "q90": 0.9}
+_BELIEF_DIGITS = 5  # a curve shows no more, and a line an epoch holds many
 _CALIBRATION_BINS = 15
 
 
@@ -37,23 +39,44 @@ def loss_summary(losses: Tensor) -> dict[str, float]:
     6.0
     """
     ordered = losses.double().sort().values
-    # torch.quantile refuses more than 16 million values, so interpolate between order statistics here.
-    last = len(ordered) - 1
-    quantiles = {}
-    for name, q in _QUANTILES.items():
-        low = int(q * last)
-        share = q * last - low
-        quantiles[name] = torch.lerp(ordered[low], ordered[min(low + 1, last)], share).item()
     return {
         "loss": ordered.mean().item(),
         "loss_best": ordered[0].item(),
         "loss_worst": ordered[-1].item(),
-        **quantiles,
+        **{name: _quantile(ordered, q) for name, q in _QUANTILES.items()},
     }
 
 
+def belief_summary(logits: Tensor) -> dict[str, float]:
+    """How sure a network is: quantiles of its confidence and of its margin over the samples of ``(N, C)`` logits.
+
+    Confidence is the highest probability, the margin by how much it leads the second (the gap of the top two,
+    which ASSIST's soft filter looks at, section 3.2.1 and figure 8). Of each the .1, .5 and .9 quantile, as
+    ``confidence_q10`` and so on, in [0, 1], to five decimals.
+
+    >>> found = belief_summary(torch.tensor([[0.75, 0.25], [0.9, 0.1], [0.5, 0.5]]).log())
+    >>> found["confidence_q50"], found["margin_q50"]
+    (0.75, 0.5)
+    """
+    top = logits.double().softmax(1).topk(min(2, logits.shape[1]), dim=1).values
+    confidence = top[:, 0]
+    margin = confidence - top[:, 1] if top.shape[1] > 1 else confidence
+    return {
+        f"{name}_{suffix}": round(_quantile(values, q), _BELIEF_DIGITS)
+        for name, values in (("confidence", confidence.sort().values), ("margin", margin.sort().values))
+        for suffix, q in _BELIEF_QUANTILES.items()
+    }
+
+
+def _quantile(ordered: Tensor, q: float) -> float:
+    """Of sorted ``(N,)`` values, linear between two; ``torch.quantile`` refuses more than 16 million."""
+    last = len(ordered) - 1
+    low = int(q * last)
+    return torch.lerp(ordered[low], ordered[min(low + 1, last)], q * last - low).item()
+
+
 def classification_metrics(logits: Tensor, labels: Tensor) -> dict[str, float]:
-    """Accuracies, macro F1 and cross-entropy losses of logits ``(N, C)`` against labels ``(N,)``.
+    """Accuracies, macro F1, cross-entropy losses and beliefs of logits ``(N, C)`` against labels ``(N,)``.
 
     Balanced accuracy and macro F1 are scikit-learn's (``lessonplan.confusion.ClassScores``); they are made of
     counts a class, so that they cost nothing beside the losses however many classes there are.
@@ -73,6 +96,7 @@ def classification_metrics(logits: Tensor, labels: Tensor) -> dict[str, float]:
         "top5": top5,
         "balanced_accuracy": scores.balanced_accuracy,
         "macro_f1": scores.macro_f1,
+        **belief_summary(logits),
     }
 
 

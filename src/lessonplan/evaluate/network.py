@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from lessonplan.errors import ConfigError, DataError
 from lessonplan.network.accelerator import device_of
+from lessonplan.network.network import as_logits
 from lessonplan.network.untouched import evaluating
 
 Progress = Callable[[int], object]
@@ -30,7 +31,7 @@ def predict_logits(
     device, parts = device_of(model, x), []
     with evaluating(model):
         for part in x.split(batch_size):
-            parts.append(model(part.to(device)).float().cpu())
+            parts.append(as_logits(model(part.to(device)), len(part)).cpu())
             if progress is not None:
                 progress(len(part))
     return torch.cat(parts)

@@ -19,7 +19,8 @@ class TestTimeSum(RandomisedDefence):
     """Average the predictions for ``copies`` sums of the input and k - 1 fresh samples of a pool (thesis 3.6).
 
     The input's weight in a sum is ``weight / (weight + k - 1)``, a partner's ``1 / (weight + k - 1)``: the
-    thesis' weights ``lambda / k`` and ``1 / (k lambda)`` sum to 1 at lambda = 1 only, where both agree.
+    thesis' weights ``lambda / k`` and ``1 / (k lambda)`` sum to 1 at lambda = 1, where both agree, and at
+    lambda = k - 1 alone.
 
     Args:
         model: a network that gives logits ``(N, C)``.

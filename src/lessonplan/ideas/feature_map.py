@@ -52,7 +52,7 @@ class FeatureMapAugment(Stateful):
         self.layers = _resolve(layers, model)
         self.augment = Augment.parse(augment) if isinstance(augment, str) else augment
         require(
-            str(self.augment) != "none" and self.augment.transform is None,
+            str(self.augment) != "none" and self.augment.transform is None and not self.augment.resamples,
             f"augment '{self.augment}' cannot be applied to feature maps: give flip, crop:1 or both",
         )
         self.generator = torch.Generator().manual_seed(fold_seed(seed, type(self).__name__))

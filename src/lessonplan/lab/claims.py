@@ -1,4 +1,4 @@
-"""What became of a source's claims: held, did not hold or undecided, with the interval."""
+"""What became of a source's claims: held, did not hold, undecided or not measured, with the interval."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lessonplan.lab.measures import Measure, in_unit, measured
-from lessonplan.lab.recipe import Claim, Trend
+from lessonplan.lab.recipe import Claim, Pair, Trend
 from lessonplan.lab.statistics import Difference, compare_paired, correct_together
 
 Judged = dict[str, str]
 _VERDICTS = {"better": "held", "worse": "did not hold", "undecided": "undecided"}
+_NOT_MEASURED = "not measured"
 
 
 def judge(claims: Sequence[Claim], results: dict[str, Any]) -> list[Judged]:
@@ -30,10 +31,10 @@ def judge(claims: Sequence[Claim], results: dict[str, Any]) -> list[Judged]:
     judged = []
     for claim in claims:
         absent = [name for name in (claim.method, claim.than) if name not in names]
-        reason = f"{_both(absent)} did not take part at this scale" if absent else "too few finished runs"
+        missing = f"{_both(absent)} did not take part at this scale" if absent else None
         other = f" ({claim.than_measure.replace('_', ' ')})" if claim.than_measure is not None else ""
         subject = f"{claim.method} minus {claim.than}{other}"
-        judged.append(_verdict(claim, decided.get(claim.text), subject, reason))
+        judged.append(_verdict(claim, decided.get(claim.text), subject, missing))
     return judged
 
 
@@ -56,9 +57,9 @@ def judge_trends(trends: Sequence[Trend], parts: Mapping[str, dict[str, Any]]) -
     judged = []
     for trend in trends:
         absent = [name for name in (trend.part, trend.than_part) if name not in parts]
-        reason = f"no results of {_both(absent)}" if absent else "too few finished runs"
+        missing = f"no results of {_both(absent)}" if absent else None
         subject = f"{trend.method} minus {trend.than}, {trend.part} against {trend.than_part}"
-        judged.append(_verdict(trend, decided.get(trend.text), subject, reason))
+        judged.append(_verdict(trend, decided.get(trend.text), subject, missing))
     return judged
 
 
@@ -75,7 +76,9 @@ def across_parts(parts: Mapping[str, Sequence[Judged]]) -> list[str]:
     found: dict[str, dict[str, list[str]]] = {}
     for part, claims in parts.items():
         for claim in claims:
-            by_verdict = found.setdefault(claim["text"], {verdict: [] for verdict in _VERDICTS.values()})
+            by_verdict = found.setdefault(
+                claim["text"], {verdict: [] for verdict in (*_VERDICTS.values(), _NOT_MEASURED)}
+            )
             by_verdict[claim["verdict"]].append(part)
     return [f"{_where(by_verdict)}: {text}" for text, by_verdict in found.items()]
 
@@ -92,14 +95,14 @@ def _where(by_verdict: Mapping[str, Sequence[str]]) -> str:
     return ", ".join(clauses)
 
 
-def _scores(results: dict[str, Any], claim: Claim, name: str, measure: Measure | None = None) -> dict[int, float]:
+def _scores(results: dict[str, Any], claim: Pair, name: str, measure: Measure | None = None) -> dict[int, float]:
     """The claim's measure (or another one) by seed, for one method."""
     measure = measure or claim.measure
     runs = [run for method in results["methods"] if method["name"] == name for run in method["runs"]]
     return {run["seed"]: value for run in runs if (value := measured(run, measure)) is not None}
 
 
-def _margins(results: dict[str, Any], claim: Claim) -> dict[int, float]:
+def _margins(results: dict[str, Any], claim: Pair) -> dict[int, float]:
     """Method minus the other by seed."""
     more, less = _scores(results, claim, claim.method), _scores(results, claim, claim.than, claim.than_measure)
     return {seed: value - less[seed] for seed, value in more.items() if seed in less}
@@ -109,9 +112,12 @@ def _difference(less: dict[int, float], more: dict[int, float], results: dict[st
     return compare_paired(less, {"more": more}, results["level"])["more"]
 
 
-def _verdict(claim: Claim, difference: Difference | None, subject: str, reason: str) -> Judged:
+def _verdict(claim: Pair, difference: Difference | None, subject: str, missing: str | None) -> Judged:
+    """What became of a claim; ``missing`` says what it is about that was not run."""
+    if missing is not None:
+        return {"text": claim.text, "verdict": _NOT_MEASURED, "detail": missing}
     if difference is None or difference.ci_t is None:
-        return {"text": claim.text, "verdict": "undecided", "detail": reason}
+        return {"text": claim.text, "verdict": "undecided", "detail": "too few finished runs"}
     factor, unit = in_unit(claim.measure)
     low, high = (factor * bound for bound in difference.ci_t)
     what = "" if claim.measure == "test_accuracy" else f"{claim.measure.replace('_', ' ')}, "

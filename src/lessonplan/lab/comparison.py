@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import re
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,37 +11,36 @@ from typing import Any
 import yaml
 from torch import nn
 
-from lessonplan.data import Data
 from lessonplan.errors import ConfigError, unknown
 from lessonplan.files import write_atomically
-from lessonplan.lab.clusters import cluster_executor
-from lessonplan.lab.config import Comparison, content_hash
+from lessonplan.kept_metrics import keep_metrics
+from lessonplan.lab.config import Comparison
 from lessonplan.lab.evaluation import Evaluation
 from lessonplan.lab.examples import write_examples
-from lessonplan.lab.executor import Executor, InProcess, LocalProcesses
+from lessonplan.lab.executor import Executor
 from lessonplan.lab.job import Job, check_job, load_job_data
+from lessonplan.lab.kept_rows import KeptRows
 from lessonplan.lab.methods import Method, read_methods
 from lessonplan.lab.progress import RunCounter
-from lessonplan.lab.results import summarise, write_results
+from lessonplan.lab.recording import record_comparison
+from lessonplan.lab.results import Results, summarise, write_results
+from lessonplan.lab.runners import check_jobs, runner
+from lessonplan.lab.runs import Runs, plain_name
 from lessonplan.lock import sole_user
 from lessonplan.models import check_model
-from lessonplan.models.spec import model_identity
 from lessonplan.parts.identity import describe_function
 from lessonplan.plan import Plan
 from lessonplan.report import write_comparison, write_run
+from lessonplan.report.formatting import number
 from lessonplan.settings import Settings
-from lessonplan.train.identity import (
-    RUN_FORMAT,
-    as_format_1,
-    dotted_name,
-    identity_settings,
-    settings_of_format_1,
-    without_conduct,
-)
+from lessonplan.stored import read_yaml
+from lessonplan.train.identity import without_conduct
 from lessonplan.train.origin import origin_of
-from lessonplan.train.run_folder import describe_differences
+from lessonplan.train.records import records
+from lessonplan.train.run_folder import describe_differences, in_words, read_result
 
 _MAY_CHANGE = ("seeds", "level")
+_SHARE = 20  # times what storing the table took passes before it is stored again
 
 
 def compare(
@@ -62,8 +60,9 @@ def compare(
     device: str | None = None,
     level: float = 0.95,
     evaluation: Evaluation | None = None,
+    log: str = "",
     **data_options: Any,
-) -> dict[str, Any]:
+) -> Results:
     """Compare training procedures, paired by seed.
 
     Runs are stored under a hash of all that decides their outcome: the same call goes on where it stopped,
@@ -72,25 +71,29 @@ def compare(
     Args:
         methods: see ``lessonplan.lab.methods.read_methods``.
         data: a source's name, or anything ``lessonplan.data.load`` takes.
-        out: folder of the comparison: results.csv, results.json, index.html and runs/.
+        out: folder of the comparison: results.csv, results.json, metrics.jsonl.gz (of all runs), index.html
+            and runs/.
         model: name of a network, or a function that makes one.
         seeds: how many, or which.
         budget: what each run may spend.
         reference: the method the others are compared with; "erm" if there, else the first.
         title: headline of the page.
-        jobs: runs at a time; None: one a core on the CPU, one at a time on a GPU.
-        threads: CPU threads of a run; None shares the cores out.
-        executor: where the runs are done instead of local processes: ``"ray"``, ``"slurm:hours=24"``,
-            or one of your own.
+        jobs: runs at a time; None: one a core on the CPU, one a GPU; on a cluster as many as it takes.
+        threads: CPU threads of a run; None is 1. Results do not depend on ``jobs``, but their last digits depend
+            on this: a run that was begun keeps what it began with.
+        executor: where the runs are done instead of local processes: ``"ray:address=head:6379,gpus=1"``,
+            ``"slurm:hours=2,partition=gpu"`` (see ``lessonplan.lab.clusters``), or one of your own.
         settings: settings of ``fit`` for all methods.
         device: where to train, the same as ``settings={"device": ...}``.
         level: confidence level of the intervals.
         evaluation: what every network goes through after training; its numbers are compared too.
+        log: where runs and comparison are recorded beside their folders: ``tensorboard``, ``wandb``, ``mlflow``,
+            separated by commas.
         **data_options: ``per_class``, ``val_fraction`` (0.2 if not given), ``augment`` and the other options of
             ``lessonplan.data.load``.
 
     Returns:
-        What results.json holds.
+        What results.json holds, a dictionary; a notebook shows its table.
 
     Raises:
         ConfigError: something is wrong with the request; runs that fail do not raise, they are reported.
@@ -98,8 +101,13 @@ def compare(
     root = Path(out)
     if root.exists() and not root.is_dir():
         raise ConfigError(f"{root} is a file: give a folder for the comparison")
-    if jobs is not None and jobs < 1:
-        raise ConfigError(f"jobs={jobs}: give at least 1 run at a time, or leave it out")
+    check_jobs(jobs)
+    if isinstance(model, nn.Module):
+        raise ConfigError(
+            f"model is one {type(model).__name__}, and each run needs a fresh network: give a function that makes"
+            " it"
+        )
+    recorded = records(log, root)
     chosen = read_methods(methods)
     if "val_per_class" not in data_options:
         data_options.setdefault("val_fraction", 0.2)
@@ -122,11 +130,8 @@ def compare(
     sample = load_job_data(data, data_options, comparison.seeds[0], comparison.settings, network)
     if isinstance(model, str):
         check_model(model, sample.shape)
-    work = [
-        _job(m, s, comparison, sample, root, data, model, evaluation, threads, told)
-        for s in comparison.seeds
-        for m in chosen
-    ]
+    runs = Runs(comparison, sample, root, data, model, evaluation, threads, told, log)
+    work = [job for seed in comparison.seeds for job in runs.of_seed(chosen, seed)]
     waiting = [job for job in work if not job.finished]
     for job in {job.method.name: job for job in waiting}.values():
         check_job(job, sample)
@@ -134,27 +139,34 @@ def compare(
     for weights, head in {(s.weights, s.head) for s in begun if s.weights is not None}:
         # once, and before any run: what does not fit or cannot be fetched would fail in every one of them
         origins[weights].network(shape=sample.shape, num_classes=sample.num_classes, seed=0, head=head)
-    if isinstance(executor, str):
-        executor = cluster_executor(executor, root, threads or 1) if waiting else None
+    named = any(":" in str(settings.device) for settings in begun)
+    by = None
+    if waiting:
+        _, by = runner(executor, jobs, threads or 1, sample, root, most=len(waiting), named=named)
     with sole_user(root):
         _claim_folder(root, comparison)
         write_examples(root, chosen, sample, comparison.seeds[0])
         table = _Table(
             title or f"{', '.join(m.name for m in chosen)} on {comparison.data}", comparison, reference, work, root
         )
-        if waiting:
-            _train(waiting, table, executor or _executor(jobs, threads, len(waiting), sample, root))
-        results = table.store()
+        try:
+            if by is not None:
+                _train(waiting, table, by)
+        finally:  # what was done before an interruption is told too
+            results = table.store()
+        keep_metrics(root, [job.folder for job in work])
         for job in work:
             if (job.folder / "config.yaml").exists() and not (job.folder / "index.html").exists():
                 write_run(job.folder)
         write_comparison(root)
+        if waiting:
+            record_comparison(recorded, root, results)
     return results
 
 
 @dataclass
 class _Table:
-    """The results so far, written anew whenever a run is over."""
+    """The results so far, written anew when a run is over."""
 
     title: str
     comparison: Comparison
@@ -163,10 +175,22 @@ class _Table:
     root: Path
     errors: dict[Path, str] = field(default_factory=dict)
 
-    def store(self) -> dict[str, Any]:
-        results = summarise(self.title, self.comparison, self.reference, self.jobs, self.errors, self.root)
+    def __post_init__(self) -> None:
+        self._rows = KeptRows(self.root)
+        self._next = 0.0
+
+    def store(self) -> Results:
+        began = time.monotonic()
+        results = summarise(self.title, self.comparison, self.reference, self.jobs, self.errors, self._rows.row)
         write_results(self.root, results)
+        now = time.monotonic()
+        self._next = now + _SHARE * (now - began)
         return results
+
+    def store_in_time(self) -> None:
+        """Store, unless a large table was stored only just: it is stored again later, or at the end."""
+        if time.monotonic() >= self._next:
+            self.store()
 
 
 def _train(waiting: Sequence[Job], table: _Table, executor: Executor) -> None:
@@ -177,10 +201,18 @@ def _train(waiting: Sequence[Job], table: _Table, executor: Executor) -> None:
         def report(job: Job, error: str | None) -> None:
             if error is not None:
                 table.errors[job.folder] = error
-            counter.finished(job.label, error)
-            table.store()
+            counter.finished(job.label, error, _val_accuracy(job))
+            table.store_in_time()
 
-        executor.run(waiting, report)
+        # A control replays what another run kept: it waits until that run is over.
+        for wave in ([job for job in waiting if job.follows is None], [job for job in waiting if job.follows]):
+            if wave:
+                executor.run(wave, report)
+
+
+def _val_accuracy(job: Job) -> float | None:
+    judged = (read_result(job.folder) or {}).get("val") or {}
+    return number(judged.get("accuracy"))
 
 
 def _reference(given: str | None, methods: Sequence[Method]) -> str:
@@ -203,72 +235,12 @@ def _claim_folder(root: Path, comparison: Comparison) -> None:
     file = root / "config.yaml"
     ours = _decisive(comparison.model_dump(mode="json"))
     if file.exists():
-        theirs = yaml.safe_load(file.read_text())
-        as_before = {**ours, "model": _plain_name(comparison.model)}
+        theirs = read_yaml(file)
+        as_before = {**ours, "model": plain_name(comparison.model)}
         if not isinstance(theirs, dict) or _decisive(theirs) not in (ours, as_before):
-            differences = ", ".join(describe_differences(theirs, ours)) or "another kind of folder"
+            differences = in_words(describe_differences(theirs, ours)) or "another kind of folder"
             raise ConfigError(
                 f"{root} holds a comparison of another configuration ({differences}): give another folder"
             )
         return
     write_atomically(file, yaml.safe_dump(ours, sort_keys=False).encode())
-
-
-def _job(
-    method: Method,
-    seed: int,
-    comparison: Comparison,
-    sample: Data,
-    root: Path,
-    data: Any,
-    model: str | Callable[[], nn.Module],
-    evaluation: Evaluation | None,
-    threads: int | None,
-    weights: Mapping[str, dict[str, Any]],
-) -> Job:
-    chosen = Settings.make(**{**comparison.settings, **method.settings})
-    identity: dict[str, Any] = {
-        "format": RUN_FORMAT,
-        "seed": seed,
-        "plan": method.plan.config(),
-        "model": comparison.model,
-        "budget": comparison.budget,
-        "data": [view.source.fingerprint for view in (sample.train, sample.test) if view is not None],
-        "data_options": comparison.data_options,
-        "settings": identity_settings(chosen),
-        **(model_identity(model) if isinstance(model, str) else {}),
-        **({"weights": weights[chosen.weights]} if chosen.weights is not None else {}),
-    }
-    stem = re.sub(r"[^A-Za-z0-9._-]+", "_", method.name)[:40]
-    folder = root / "runs" / f"{stem}-seed{seed}-{content_hash(identity)}"
-    older = _as_format_1(identity, chosen)
-    if older is not None and not folder.exists():
-        stored = root / "runs" / f"{stem}-seed{seed}-{content_hash(older)}"
-        folder = stored if stored.exists() else folder
-    settings = {**comparison.settings, **({"threads": threads} if threads is not None else {})}
-    return Job(method, seed, folder, model, data, comparison.budget, comparison.data_options, settings, evaluation)
-
-
-def _as_format_1(identity: dict[str, Any], settings: Settings) -> dict[str, Any] | None:
-    """What run format 1 named a run by, or None where it cannot be taken up."""
-    older = as_format_1(identity)
-    if older is None:
-        return None
-    every = settings_of_format_1(settings)
-    return {**older, "format": 1, "model": _plain_name(identity["model"]), "settings": every}
-
-
-def _plain_name(model: str) -> str:
-    """A network's name, or that of the function that makes it as run format 1 wrote it."""
-    dotted = dotted_name(model)
-    return model if dotted == model else model.partition(":")[2].partition(" ")[0]
-
-
-def _executor(jobs: int | None, threads: int | None, waiting: int, sample: Data, root: Path) -> Executor:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    if jobs is None:
-        jobs = cores if sample.train.device.type == "cpu" else 1
-    jobs = max(1, min(jobs, waiting))
-    if jobs == 1:
-        return InProcess()
-    return LocalProcesses(jobs, threads or max(1, cores // jobs), root / "log.txt")

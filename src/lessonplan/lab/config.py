@@ -11,6 +11,8 @@ from pydantic import Field, field_validator
 from lessonplan.strict import Strict
 from lessonplan.train.budget import Budget
 
+_MOST_SEEDS = 10_000
+
 
 class Comparison(Strict):
     """Everything that the methods of a comparison share."""
@@ -38,8 +40,13 @@ class Comparison(Strict):
         if isinstance(value, int) and not isinstance(value, bool):
             if value < 1:
                 raise ValueError("give at least one seed")
+            if value > _MOST_SEEDS:
+                raise ValueError(f"give at most {_MOST_SEEDS} seeds")
             return tuple(range(value))
-        if isinstance(value, (list, tuple)) and (not value or len(set(value)) < len(value)):
+        if not isinstance(value, (list, tuple)):
+            return value
+        told_apart = {seed if isinstance(seed, int) else repr(seed) for seed in value}  # they may be anything yet
+        if len(told_apart) < max(1, len(value)):
             raise ValueError("give at least one seed, each once")
         return value
 

@@ -9,30 +9,52 @@ from lessonplan.errors import DataError
 
 @dataclass(frozen=True)
 class KnownDataset:
-    """A public data set that a recipe asks for."""
+    """A public data set that a recipe asks for.
+
+    ``classes`` and ``train``, the images or recordings of its training part, are None where sources differ.
+    """
 
     title: str
     size: str
     home: str
     example: str
+    classes: int | None = None
+    train: int | None = None
 
 
 KNOWN = {
     "cifar-10": KnownDataset(
-        "CIFAR-10", "163 MB", "https://www.cs.toronto.edu/~kriz/cifar.html", "cifar:cifar-10-batches-py"
+        "CIFAR-10",
+        "163 MB",
+        "https://www.cs.toronto.edu/~kriz/cifar.html",
+        "cifar:cifar-10-batches-py",
+        10,
+        50_000,
     ),
     "cifar-100": KnownDataset(
-        "CIFAR-100", "161 MB", "https://www.cs.toronto.edu/~kriz/cifar.html", "cifar:cifar-100-python"
+        "CIFAR-100",
+        "161 MB",
+        "https://www.cs.toronto.edu/~kriz/cifar.html",
+        "cifar:cifar-100-python",
+        100,
+        50_000,
     ),
-    "mnist": KnownDataset("MNIST", "12 MB", "http://yann.lecun.com/exdb/mnist/", "idx:mnist"),
+    "mnist": KnownDataset("MNIST", "12 MB", "http://yann.lecun.com/exdb/mnist/", "idx:mnist", 10, 60_000),
     "tiny-imagenet-200": KnownDataset(
         "Tiny-ImageNet-200",
         "248 MB",
         "http://cs231n.stanford.edu/tiny-imagenet-200.zip",
         "folder:tiny-imagenet-200",
+        200,
+        100_000,
     ),
     "cub-200-2011": KnownDataset(
-        "CUB-200-2011", "1.2 GB", "https://www.vision.caltech.edu/datasets/cub_200_2011/", "folder:CUB_200_2011"
+        "CUB-200-2011",
+        "1.2 GB",
+        "https://www.vision.caltech.edu/datasets/cub_200_2011/",
+        "folder:CUB_200_2011",
+        200,
+        5_994,
     ),
     "speech-commands": KnownDataset(
         "Speech Commands", "2.4 GB", "https://arxiv.org/abs/1804.03209", "wav:speech_commands_v0.02"

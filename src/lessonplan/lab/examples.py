@@ -27,7 +27,7 @@ def mixed_images(
     """A grid of mixed training images with their soft labels; None where samples are no images.
 
     Args:
-        mix: how to mix, or None for the images as they are; it is bound to the data's classes.
+        mix: how to mix, or None for the images as training augments them; it is bound to the data's classes.
         data: where the images come from.
         count: images to show.
         seed: which images.
@@ -69,9 +69,9 @@ def bind(mix: Mix, data: Data, seed: int, model: nn.Module | None = None) -> Non
 
 
 def training_images(data: Data, count: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Raw training images drawn by a seed, at most ``count``, and their labels."""
+    """Training images drawn by a seed, at most ``count``, as the first epoch augments them, and their labels."""
     order = torch.randperm(len(data.train), generator=torch.Generator().manual_seed(seed))[:count]
-    return data.train.raw(order), data.train.labels[order]
+    return data.train.pixels(order), data.train.labels[order]
 
 
 def label_text(target: torch.Tensor, names: Sequence[str]) -> str:

@@ -7,21 +7,28 @@ import os
 import pickle
 import signal
 import subprocess
-import sys
 import threading
 import time
-from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from pathlib import Path
+from types import TracebackType
 from typing import Protocol, TypeVar
 
-from lessonplan.errors import ConfigError, LessonplanError
-from lessonplan.lab.task import Task, do_task
+from lessonplan.child import python
+from lessonplan.data.sources import opening_once
+from lessonplan.errors import ConfigError
+from lessonplan.lab.task import Mishap, Task, do_task, reason
 from lessonplan.lab.worker import LENGTH_BYTES
+from lessonplan.signals import sigterm_interrupts
+from lessonplan.watch import leave_with
 
 T = TypeVar("T", bound=Task)
 
 _GRACE_SECONDS = 1.3
+# The watch begins before PyTorch is imported, which takes seconds: whoever started it may be gone by then.
+_WORK = f"from {leave_with.__module__} import leave_with; leave_with(int(sys.argv[1]));"
+_WORK += " from lessonplan.lab.worker import main; main()"
 
 
 class Executor(Protocol):
@@ -32,7 +39,8 @@ class Executor(Protocol):
 
         Args:
             jobs: what is to be done.
-            report: called with each job that is over, and None or what went wrong.
+            report: called with each job that is over, and None or what went wrong: a ``Mishap`` where the machine
+                is to blame.
         """
 
 
@@ -41,30 +49,37 @@ class InProcess:
 
     def run(self, jobs: Iterable[T], report: Callable[[T, str | None], None]) -> None:
         """See ``Executor``."""
-        for job in jobs:
-            try:
-                do_task(job)
-            except Exception as error:
-                text = str(error) if isinstance(error, LessonplanError) else f"{type(error).__name__}: {error}"
-                report(job, text)
-            else:
-                report(job, None)
+        with opening_once():
+            for job in jobs:
+                try:
+                    do_task(job)
+                except Exception as error:
+                    report(job, reason(error))
+                else:
+                    report(job, None)
 
 
 class LocalProcesses:
-    """Jobs in parallel processes of this machine.
+    """Jobs in parallel processes of this machine; inside ``with`` they stay for the next ``run``.
+
+    Jobs that come from an iterator are taken as processes become free.
 
     Args:
         processes: how many at a time, at least 1.
         threads: CPU threads of each.
         log: file that takes what the runs print.
+        devices: GPUs as ``CUDA_VISIBLE_DEVICES`` names them: each process sees one, the one that the fewest
+            others have; none of them leaves the environment as it is.
     """
 
-    def __init__(self, processes: int, threads: int, log: Path) -> None:
+    def __init__(self, processes: int, threads: int, log: Path, devices: Sequence[str] = ()) -> None:
         if processes < 1 or threads < 1:
             raise ConfigError(f"jobs={processes} and threads={threads}: give at least 1 of each")
-        self.processes, self.threads, self.log = processes, threads, log
-        self._workers: dict[int, subprocess.Popen[bytes]] = {}
+        self.processes, self.threads, self.log, self.devices = processes, threads, log, tuple(devices)
+        self._device_of: dict[int, str] = {}
+        self._workers: list[subprocess.Popen[bytes]] = []
+        self._idle: list[subprocess.Popen[bytes]] = []
+        self._kept = False
         self._starting = threading.Lock()
         self._stopping = False
 
@@ -74,24 +89,42 @@ class LocalProcesses:
         Raises:
             ConfigError: a job holds something that cannot be sent to another process.
         """
-        packed = [(job, _pack(job)) for job in jobs]
+        packed = ((job, _pack(job)) for job in jobs)
+        if isinstance(jobs, Sequence):  # refused before the first is begun
+            packed = iter(list(packed))  # type: ignore[assignment]
         self._stopping = False
-        with ThreadPoolExecutor(self.processes) as pool:
+        with sigterm_interrupts(), ThreadPoolExecutor(self.processes) as pool:
             try:
-                futures = {pool.submit(self._do, payload): job for job, payload in packed}
-                for future in as_completed(futures):
-                    report(futures[future], future.result())
+                running: dict[Future[str | None], T] = {}
+                while True:
+                    while len(running) < self.processes and (following := next(packed, None)) is not None:
+                        running[pool.submit(self._do, following[1])] = following[0]
+                    if not running:
+                        break
+                    for future in wait(running, return_when=FIRST_COMPLETED).done:
+                        report(running.pop(future), future.result())
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
                 with self._starting:  # from here on no thread starts another worker
                     self._stopping = True
                 self._interrupt()
-                raise
-            finally:
                 self._close()
+                raise
+        if not self._kept:
+            self._close()
+
+    def __enter__(self) -> LocalProcesses:
+        self._kept = True
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._kept = False
+        self._close()
 
     def _do(self, payload: bytes) -> str | None:
-        """Have this thread's worker do a job; None or what went wrong."""
+        """Have a free worker do a job; None or what went wrong."""
         with self._starting:
             if self._stopping:
                 return "stopped before it began"
@@ -105,53 +138,76 @@ class LocalProcesses:
         except BrokenPipeError:
             line = b""
         if line:
-            error: str | None = json.loads(line)["error"]
-            return error
+            self._idle.append(worker)
+            answer = json.loads(line)
+            error: str | None = answer["error"]
+            return error if answer["suspect"] is None else Mishap(str(error), answer["suspect"])
         code = worker.wait()
-        return f"its process ended with code {code} (killed or out of memory?); see {self.log}"
+        return Mishap(
+            f"its process ended with code {code} (killed or out of memory?); see {self.log}", suspect=True
+        )
 
     def _worker(self) -> subprocess.Popen[bytes]:
-        key = threading.get_ident()
-        worker = self._workers.get(key)
+        worker = self._idle.pop() if self._idle else None
         if worker is None or worker.poll() is not None:
             environment = {
                 **os.environ,
                 "OMP_NUM_THREADS": str(self.threads),
                 "MKL_NUM_THREADS": str(self.threads),
             }
+            device = self._free_device()
+            if device is not None:
+                environment["CUDA_VISIBLE_DEVICES"] = device
             self.log.parent.mkdir(parents=True, exist_ok=True)
             with self.log.open("ab") as log:
                 worker = subprocess.Popen(
-                    [sys.executable, "-c", "from lessonplan.lab.worker import main; main()"],
+                    python(_WORK, str(os.getpid())),
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
                     stderr=log,
                     env=environment,
                     start_new_session=True,
                 )
-            self._workers[key] = worker
+            self._workers.append(worker)
+            if device is not None:
+                self._device_of[worker.pid] = device
         return worker
+
+    def _free_device(self) -> str | None:
+        taken = [self._device_of[worker.pid] for worker in self._workers if worker.poll() is None and self.devices]
+        return min(self.devices, key=taken.count, default=None)
 
     def _interrupt(self) -> None:
         """Let the runs save a checkpoint, then end them."""
-        for worker in self._workers.values():
+        for worker in self._workers:
             if worker.poll() is None:
                 worker.send_signal(signal.SIGINT)
         deadline = time.monotonic() + _GRACE_SECONDS
-        for worker in self._workers.values():
+        for worker in self._workers:
             try:
                 worker.wait(max(0.0, deadline - time.monotonic()))
             except subprocess.TimeoutExpired:
                 worker.kill()
 
     def _close(self) -> None:
-        for worker in self._workers.values():
+        for worker in self._workers:  # all of them first: each takes a while to end
             assert worker.stdin is not None
-            assert worker.stdout is not None
             worker.stdin.close()
+        for worker in self._workers:
+            assert worker.stdout is not None
             worker.wait()
             worker.stdout.close()
         self._workers.clear()
+        self._idle.clear()
+
+
+def visible_gpus() -> list[str]:
+    """This machine's GPUs that a process may use, as ``CUDA_VISIBLE_DEVICES`` names them."""
+    import torch
+
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    named = [name.strip() for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()]
+    return named[:count] if named else [str(number) for number in range(count)]
 
 
 def _pack(job: Task) -> bytes:

@@ -12,6 +12,7 @@ from lessonplan.data import load
 from lessonplan.files import write_json
 from lessonplan.lab.examples import mixed_images
 from lessonplan.lab.recipe import FigureSpec, Part, Recipe
+from lessonplan.lab.surfaces import surfaces
 from lessonplan.mix import SumAugment
 from lessonplan.mix.functional import gcc
 from lessonplan.report import file_stem, save_png
@@ -42,6 +43,8 @@ def _draw(spec: FigureSpec, part: Part, results: dict[str, Any], folder: Path) -
         return (figure, f"Averages of {spec.k} training images and their labels.") if figure is not None else None
     if spec.kind == "norm":
         return _norms(methods, folder)
+    if spec.kind == "surface":
+        return surfaces(methods, part, folder)
     return _error_reductions(methods, results)
 
 

@@ -16,13 +16,16 @@ from lessonplan.lab.evaluation import Evaluation, evaluate, subject_of
 from lessonplan.lab.evaluation.running import is_complete, read_evaluation
 from lessonplan.lab.methods import Method
 from lessonplan.network.accelerator import resolve_device
+from lessonplan.network.threads import cpu_threads
 from lessonplan.network.untouched import seeded
 from lessonplan.report import write_run
 from lessonplan.seeds import fold_seed
 from lessonplan.settings import Settings
 from lessonplan.train.fitting import fit
+from lessonplan.train.loggers import loggers
 from lessonplan.train.origin import origin_of
 from lessonplan.train.preparation import check_run
+from lessonplan.train.run_folder import read_result, stored_threads
 
 EVALUATED = "evaluation"
 """Folder of a run's evaluation inside of its own."""
@@ -42,6 +45,10 @@ class Job:
         budget: text of the budget.
         settings: settings of ``fit``.
         evaluation: what the network goes through after training, if anything.
+        follows: folder of the run whose choices a control among its filters replays.
+        threads: CPU threads where the settings name none, and the run was not begun with others: however many
+            jobs there are at a time, the outcome is the same.
+        log: where the run is recorded beside its folder, see ``lessonplan.train.loggers``.
     """
 
     method: Method
@@ -53,6 +60,9 @@ class Job:
     data_options: dict[str, Any] = field(default_factory=dict)
     settings: dict[str, Any] = field(default_factory=dict)
     evaluation: Evaluation | None = None
+    follows: Path | None = None
+    threads: int = 1
+    log: str = ""
 
     @property
     def label(self) -> str:
@@ -60,9 +70,14 @@ class Job:
         return f"{self.method.name}, seed {self.seed}"
 
     @property
+    def watches_test(self) -> bool:
+        """Whether it looks at test data while it trains."""
+        return {**self.settings, **self.method.settings}.get("evaluate_test") == "curve"
+
+    @property
     def finished(self) -> bool:
         """Whether everything was done before."""
-        trained = (self.folder / "result.json").exists()
+        trained = read_result(self.folder) is not None
         return trained and (self.evaluation is None or is_complete(self.folder / EVALUATED, self.evaluation))
 
     def do(self) -> None:
@@ -70,11 +85,18 @@ class Job:
         model = self.model if isinstance(self.model, str) else _made(self.model, self.seed)
         settings = {**self.settings, **self.method.settings}
         data = load_job_data(self.data, self.data_options, self.seed, settings, model)
+        settings["threads"] = stored_threads(self.folder) or settings.get("threads") or self.threads
         try:
             plan = self.method.fresh_plan()
-            run = fit(model, data, plan, self.budget, seed=self.seed, out=self.folder, **settings)
-            if self.evaluation is not None:
-                self._evaluate(run.model, data)
+            for control in self.method.controls(plan):
+                control.of = str(self.follows)
+            with cpu_threads(settings["threads"]):
+                logs = loggers(self.log, self.folder)
+                run = fit(
+                    model, data, plan, self.budget, seed=self.seed, out=self.folder, callbacks=logs, **settings
+                )
+                if self.evaluation is not None:
+                    self._evaluate(run.model, data)
         except Exception:
             if (self.folder / "config.yaml").exists():
                 write_run(self.folder)

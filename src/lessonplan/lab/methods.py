@@ -10,12 +10,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args
 
-import yaml
-
 from lessonplan.errors import ConfigError, unknown
 from lessonplan.mix.text import MIXES, NO_MIX
 from lessonplan.plan import Plan
+from lessonplan.select.control import MatchedRandom
 from lessonplan.settings import Settings
+from lessonplan.stored import read_yaml
 
 _PARTS = ("select", "order", "mix", "settings")
 SOLVED = ("logreg", "ncm")
@@ -39,6 +39,14 @@ class Method:
     def fresh_plan(self) -> Plan:
         """A copy that no run has used."""
         return copy.deepcopy(self.plan)
+
+    def controls(self, plan: Plan | None = None) -> list[MatchedRandom]:
+        """The filters of its plan, or of a copy of it, that replay what another run kept."""
+        select = (plan or self.plan).select
+        parts = (
+            [part for selection in select.selections() for part in selection.parts] if select is not None else []
+        )
+        return [part for part in parts if isinstance(part, MatchedRandom) and part.of is not None]
 
     def describe(self) -> str:
         """The plan in a few words, as a person writes it."""
@@ -164,7 +172,10 @@ def _from_value(name: str, value: Any) -> Method:
         for key in value:
             if key not in _PARTS:
                 raise unknown(f"part of method {name}", str(key), _PARTS)
-        settings = dict(value.get("settings") or {})
+        given = value.get("settings") or {}
+        if not isinstance(given, Mapping):
+            raise ConfigError(f"method {name!r} has settings: {given!r}: give names with values, such as lr: 0.1")
+        settings = {str(key): setting for key, setting in given.items()}
         Settings.make(**settings)
         texts = {part: str(value.get(part) or "none") for part in ("select", "order", "mix")}
         return Method(name, Plan.from_texts(**texts), settings)
@@ -174,7 +185,7 @@ def _from_value(name: str, value: Any) -> Method:
 def _read_yaml(path: Path) -> Mapping[str, Any]:
     if not path.exists():
         raise ConfigError(f"{path} does not exist: give a YAML file of named plans")
-    content = yaml.safe_load(path.read_text())
+    content = read_yaml(path, "give a YAML file of named plans")
     if not isinstance(content, Mapping):
         raise ConfigError(f"{path} holds no mapping of names to plans")
     return content

@@ -1,36 +1,47 @@
-"""How far a comparison is: a line in a terminal, nothing anywhere else."""
+"""How far a comparison, a search or a tournament is: a line in a terminal, nothing anywhere else."""
 
 from __future__ import annotations
 
 from types import TracebackType
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from lessonplan.progress import Line
+from lessonplan.report.formatting import shown
 
 
 class RunCounter:
-    """Counts finished runs; silent unless standard error is a terminal.
+    """Counts finished runs, and keeps the best one in sight.
 
     Args:
-        total: number of runs.
+        total: number of runs; None where it is not known.
         done: how many were finished before.
+        unit: what they are.
+        measure: what ``finished`` is told of them; the larger the better.
     """
 
-    def __init__(self, total: int, done: int) -> None:
-        console = Console(stderr=True)
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        self._progress = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
-        self._task = self._progress.add_task("runs", total=total, completed=done)
+    def __init__(
+        self, total: int | None, done: int = 0, unit: str = "runs", measure: str = "val accuracy"
+    ) -> None:
+        self.line = Line(unit, total=total, done=done, unit=unit)
+        self._measure = measure
+        self._best: float | None = None
 
     def __enter__(self) -> RunCounter:
-        self._progress.start()
+        self.line.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._progress.stop()
+        self.line.stop()
 
-    def finished(self, label: str, error: str | None) -> None:
-        """A run is over."""
-        self._progress.update(self._task, advance=1, description=f"{label}: failed" if error else label)
+    def finished(self, label: str, error: str | None, value: float | None = None) -> None:
+        """A run is over; ``value`` is what was measured of it, if anything."""
+        label = shown(label)
+        self.line.update(advance=1, what=f"{label}: failed" if error else label, best=self.judged(label, value))
+
+    def judged(self, label: str, value: float | None) -> str | None:
+        """The best run so far in words, if this is it."""
+        if value is None or (self._best is not None and value <= self._best):
+            return None
+        self._best = value
+        return f"best {self._measure} {value:.3f} ({label})"

@@ -6,12 +6,13 @@ from functools import lru_cache
 from importlib import resources
 from typing import Any, Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from lessonplan.errors import unknown
 from lessonplan.evaluation import Evaluation
+from lessonplan.lab.comparable import Ran, Setting, planned_images
 from lessonplan.lab.measures import Measure
+from lessonplan.stored import parse_yaml
 
 Scale = Literal["smoke", "cpu", "gpu", "paper"]
 
@@ -24,8 +25,8 @@ class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class Claim(_Strict):
-    """A sentence of a source that a pair of methods can confirm or contradict."""
+class Pair(_Strict):
+    """A sentence on two methods that their runs can confirm or contradict."""
 
     text: str
     """the claim, in our words, with the place in the source"""
@@ -39,7 +40,14 @@ class Claim(_Strict):
     """what is taken of ``than``, where that is another measure; None: the same"""
 
 
-class Trend(Claim):
+class Claim(Pair):
+    """A sentence of a source that a pair of methods can confirm or contradict within a part."""
+
+    parts: str = "*"
+    """of which parts it speaks, as a glob over their names; it is judged in no other"""
+
+
+class Trend(Pair):
     """A sentence of a source on how the difference of two methods changes from part to part."""
 
     part: str
@@ -49,10 +57,13 @@ class Trend(Claim):
 
 
 class Table(_Strict):
-    """Numbers of the source, to stand beside ours."""
+    """Numbers of the source. Ours stand beside them where they were measured with the same, else apart."""
 
     title: str
     """what the numbers are"""
+    of: list[Setting]
+    """what they were measured with: one for all columns, or one for each column after the first; none where the
+    source has no such numbers, and the table is ours"""
     columns: list[str]
     """headings"""
     rows: list[list[str | float | None]]
@@ -68,11 +79,28 @@ class Table(_Strict):
     part: str | None = None
     """the part it belongs beside, and those whose names go on after a comma; None: all"""
 
+    @model_validator(mode="after")
+    def _measured_with_something(self) -> Table:
+        numbers = any(cell is not None for row in self.rows for cell in row[1:])
+        if len(self.of) not in ((1, len(self.columns) - 1) if numbers else (0,)):
+            raise ValueError(
+                f"table {self.title!r} has {len(self.of)} settings in 'of': give one, or one for each of its"
+                f" {len(self.columns) - 1} columns, and none where the source has no numbers"
+            )
+        return self
+
+    def beside(self, ran: Ran) -> list[str] | None:
+        """The columns that numbers of ours may stand beside; None: no column may."""
+        if len(self.of) == 1:
+            return self.columns[1:] if ran.agrees(self.of[0]) else None
+        found = [name for name, setting in zip(self.columns[1:], self.of, strict=False) if ran.agrees(setting)]
+        return found or (None if self.of else self.columns[1:])
+
 
 class FigureSpec(_Strict):
     """A figure of the source that is drawn from our runs."""
 
-    kind: Literal["mixed", "gcc", "norm", "error-reduction"]
+    kind: Literal["mixed", "gcc", "norm", "error-reduction", "surface"]
     """what is drawn"""
     title: str
     """with the number of the source's figure"""
@@ -112,6 +140,8 @@ class Part(_Strict):
     """settings of ``fit``"""
     methods: list[str] | None = None
     """names of the recipe's methods that take part; all if not given"""
+    instead: dict[str, Any] = Field(default_factory=dict)
+    """methods of which this part has another form"""
     evaluate: Evaluation | None = None
     """what every run goes through after training"""
 
@@ -146,9 +176,18 @@ class Recipe(_Strict):
     gains: list[Gains] = Field(default_factory=list)
     """figures of the page over all parts"""
 
+    def ran(self, part: Part, data: str | None = None, images: int | None = None) -> Ran:
+        """What a part's numbers are measured with.
 
-# The C parser reads the largest recipe in a tenth of the time.
-_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+        Args:
+            part: with the network and the budget that it ran with.
+            data: what the user named, if the part brings no data.
+            images: training images as they were counted; None: as the part's options say.
+        """
+        key = (part.needs or self.needs) if part.data is None else None
+        planned = planned_images(key, part.data_options)
+        source = data or part.data or "data that are not named"
+        return Ran(key, source, part.model, part.budget, planned if images is None else images)
 
 
 def all_recipes() -> tuple[Recipe, ...]:
@@ -171,4 +210,4 @@ def recipe_names() -> list[str]:
 
 @lru_cache
 def _read(name: str) -> Recipe:
-    return Recipe(**yaml.load((_FOLDER / f"{name}{_SUFFIX}").read_text(encoding="utf-8"), Loader=_LOADER))
+    return Recipe(**parse_yaml((_FOLDER / f"{name}{_SUFFIX}").read_text(encoding="utf-8")))

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-from lessonplan.errors import ConfigError
+from lessonplan.errors import ConfigError, visible
 from lessonplan.files import write_json
 from lessonplan.lab.claims import Judged, across_parts, judge, judge_trends
+from lessonplan.lab.comparable import counted_images
 from lessonplan.lab.comparison import compare
 from lessonplan.lab.datasets import KNOWN, missing
 from lessonplan.lab.figures import write_figures
 from lessonplan.lab.ordering.recipe import SearchOutcome, reproduce_ordering, search_recipes
 from lessonplan.lab.recipe import Part, Recipe, Scale, find_recipe
 from lessonplan.lab.source_tables import tables_of_part
+from lessonplan.progress import Line
 from lessonplan.report import write_comparison, write_overview
+from lessonplan.report.formatting import shown
 from lessonplan.report.terminal import print_source, print_table
+from lessonplan.stored import read_json
 
 
 @dataclass
@@ -43,13 +46,17 @@ class Outcome:
         """Number of runs that failed."""
         return sum(len(results["failures"]) for results in self.results.values())
 
+    def to_json(self) -> dict[str, Any]:
+        """What it gave as plain data."""
+        return {"results": self.results, "sources": self.sources, "overview": self.overview}
+
     def show(self) -> None:
         """Print tables and claims, then those of all parts together."""
         for name, results in self.results.items():
             print_table(results)
             print_source(self.sources[name])
         for sentence in self.overview:
-            print(sentence)
+            print(visible(sentence))
 
 
 def reproduce(
@@ -108,24 +115,28 @@ def reproduce(
     _check_data(recipe, chosen, scale, data)
     _check_network(recipe, chosen, scale, model, weights)
     outcome = Outcome(recipe, {}, {})
-    for part_name, part in chosen.items():
-        folder = root if len(parts) == 1 else root / part_name
-        settings = part.settings if weights is None else {**part.settings, "weights": weights}
-        changes = {
-            "seeds": seeds,
-            "budget": budget,
-            "data": data or part.data,
-            "model": model,
-            "settings": settings,
-        }
-        part = part.model_copy(update={k: v for k, v in changes.items() if v is not None})
-        title = recipe.title if len(parts) == 1 else f"{recipe.title}: {part_name}"
-        results = _compare(recipe, part, folder, f"{title} ({name}, scale {scale})", jobs)
-        source = _beside_source(recipe, part_name, scale, results)
-        write_json(folder / "source.json", source)
-        write_figures(folder, recipe, part, results)
-        write_comparison(folder)
-        outcome.results[part_name], outcome.sources[part_name] = results, source
+    with Line(shown(name), total=len(chosen), unit="parts", quiet=len(chosen) == 1) as line:
+        for part_name, part in chosen.items():
+            line.update(what=shown(part_name))
+            folder = root if len(parts) == 1 else root / part_name
+            settings = part.settings if weights is None else {**part.settings, "weights": weights}
+            changes = {
+                "seeds": seeds,
+                "budget": budget,
+                "data": data or part.data,
+                "model": model,
+                "settings": settings,
+            }
+            brought = part.data
+            part = part.model_copy(update={k: v for k, v in changes.items() if v is not None})
+            title = recipe.title if len(parts) == 1 else f"{recipe.title}: {part_name}"
+            results = _compare(recipe, part, folder, f"{title} ({name}, scale {scale})", jobs)
+            source = beside_source(recipe, part_name, scale, part.model_copy(update={"data": brought}), results)
+            write_json(folder / "source.json", source)
+            write_figures(folder, recipe, part, results)
+            write_comparison(folder)
+            outcome.results[part_name], outcome.sources[part_name] = results, source
+            line.update(advance=1)
     if len(parts) > 1:
         outcome.overview = _over_parts(root, recipe, scale)
     return outcome
@@ -170,9 +181,9 @@ def _check_network(
 
 
 def _compare(recipe: Recipe, part: Part, folder: Path, title: str, jobs: int | None) -> dict[str, Any]:
-    names = part.methods or list(recipe.methods)
+    methods = {**recipe.methods, **part.instead}
     return compare(
-        {name: recipe.methods[name] for name in names},
+        {name: methods[name] for name in part.methods or methods},
         part.data,
         out=folder,
         model=part.model,
@@ -187,15 +198,24 @@ def _compare(recipe: Recipe, part: Part, folder: Path, title: str, jobs: int | N
     )
 
 
-def _beside_source(recipe: Recipe, part: str, scale: Scale, results: dict[str, Any]) -> dict[str, Any]:
-    """The source's numbers, and each claim with its verdict."""
+def beside_source(recipe: Recipe, name: str, scale: Scale, part: Part, results: dict[str, Any]) -> dict[str, Any]:
+    """The source's numbers, and each claim with its verdict.
+
+    Args:
+        recipe: what was run.
+        name: of its part.
+        scale: of the part.
+        part: as it ran, its data those that the recipe brings.
+        results: what its ``results.json`` holds.
+    """
+    ran = recipe.ran(part, results["config"]["data"], counted_images(results))
     return {
         "title": recipe.title,
         "citation": recipe.citation,
         "scale": scale,
         "notes": recipe.notes,
-        "tables": tables_of_part(recipe.tables, part, results),
-        "claims": judge(recipe.claims, results),
+        "tables": tables_of_part(recipe.tables, name, ran, results),
+        "claims": judge([claim for claim in recipe.claims if fnmatchcase(name, claim.parts)], results),
     }
 
 
@@ -205,10 +225,10 @@ def _over_parts(root: Path, recipe: Recipe, scale: Scale) -> list[str]:
     results: dict[str, dict[str, Any]] = {}
     for name in recipe.scales[scale]:
         file = root / name / "source.json"
-        source = json.loads(file.read_text()) if file.exists() else {}
+        source = read_json(file) if file.exists() else {}
         if source.get("scale") == scale:
             claims[name] = source["claims"]
-            results[name] = json.loads((root / name / "results.json").read_text())
+            results[name] = read_json(root / name / "results.json")
     sentences = across_parts(claims)
     trends = judge_trends(recipe.trends, results)
     sentences += [f"{trend['verdict']}: {trend['text']} [{trend['detail']}]" for trend in trends]

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from datetime import datetime, timezone
 from pathlib import Path
@@ -13,14 +12,24 @@ from typing import Any
 
 import numpy as np
 
-from lessonplan.files import write_atomically, write_json
+from lessonplan.files import read_json_lines, write_atomically, write_json
 from lessonplan.lab.config import Comparison
 from lessonplan.lab.evaluation.comparing import compare_evaluations, flat
 from lessonplan.lab.job import Job, evaluation_row
 from lessonplan.lab.statistics import Difference, bootstrap_interval, compare_paired, t_interval
 from lessonplan.measures import BALANCED, COUNTERS, JUDGED, OF_TEST, OF_TRAINING, RUN_COLUMNS
-from lessonplan.train.run_folder import read_metrics
+from lessonplan.report.at_chance import judged_agreement
+from lessonplan.report.reading import known_at
+from lessonplan.shown import notebook_html
+from lessonplan.train.run_folder import read_result
 from lessonplan.train.usage import environment
+
+
+class Results(dict[str, Any]):
+    """What ``results.json`` holds: a dictionary that a notebook shows as a table with its intervals."""
+
+    _repr_html_ = notebook_html
+
 
 _KEYS = ("method", "seed", "status")
 _FOUND = (*RUN_COLUMNS, "stopped")
@@ -29,14 +38,13 @@ _NOTES = ("folder", "error")
 
 def run_row(job: Job, root: Path, error: str | None) -> dict[str, Any]:
     """What the table says of one run."""
-    file = job.folder / "result.json"
     row: dict[str, Any] = {
         "seed": job.seed,
         "status": "failed",
         "folder": job.folder.relative_to(root).as_posix(),
         "error": error,
     }
-    result = json.loads(file.read_text()) if file.exists() else None
+    result = read_result(job.folder)
     if result is None:
         return {**row, "status": "failed" if error else "waiting", **dict.fromkeys(_FOUND)}
     return {
@@ -50,7 +58,21 @@ def run_row(job: Job, root: Path, error: str | None) -> dict[str, Any]:
         **_judged(result, "train_set", "train"),
         **{name: result.get(name) for name in COUNTERS},
         "stopped": result.get("stopped"),
+        **_choices(result),
+        **_at_chance(result),
     }
+
+
+def _choices(result: dict[str, Any]) -> dict[str, Any]:
+    """How often selection chose each sample, without the histogram; nothing of a run that did not select."""
+    found = result.get("choices")
+    return {"choices": {k: v for k, v in found.items() if k != "histogram"}} if isinstance(found, dict) else {}
+
+
+def _at_chance(result: dict[str, Any]) -> dict[str, bool]:
+    """Said only of a network whose answers agree with the labels no more than chance would."""
+    found = judged_agreement(result)
+    return {"at_chance": True} if found is not None and found[1].at_chance else {}
 
 
 def _judged(result: dict[str, Any], part: str, prefix: str) -> dict[str, float | None]:
@@ -68,27 +90,42 @@ def fluctuation(folder: Path) -> float | None:
     Returns:
         a share in [0, 1]; None with fewer than two validations.
     """
-    values = [record["val"]["accuracy"] for record in read_metrics(folder) if record.get("val")]
+    records = read_json_lines(folder / "metrics.jsonl", containing=b'"val": ')
+    values = [value for record in records if (value := known_at(record, "val", "accuracy")) is not None]
     if len(values) < 2:
         return None
     return float(np.abs(np.diff(values)).mean())
 
 
 def summarise(
-    title: str, comparison: Comparison, reference: str, jobs: Sequence[Job], errors: dict[Path, str], root: Path
-) -> dict[str, Any]:
-    """Everything ``results.json`` holds."""
+    title: str,
+    comparison: Comparison,
+    reference: str,
+    jobs: Sequence[Job],
+    errors: dict[Path, str],
+    row_of: Callable[[Job, str | None], dict[str, Any]],
+) -> Results:
+    """Everything ``results.json`` holds.
+
+    Args:
+        title, comparison, reference: see ``compare``.
+        jobs: all runs.
+        errors: what went wrong, by folder.
+        row_of: gives a run's row, see ``run_row``.
+    """
     names = list(dict.fromkeys(job.method.name for job in jobs))
-    rows = {
-        name: [run_row(j, root, errors.get(j.folder)) for j in jobs if j.method.name == name] for name in names
-    }
+    rows: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
+    for job in jobs:
+        rows[job.method.name].append(row_of(job, errors.get(job.folder)))
     scores = {
         name: {r["seed"]: r["test_accuracy"] for r in of_name if r["test_accuracy"] is not None}
         for name, of_name in rows.items()
     }
     others = {name: s for name, s in scores.items() if name != reference}
     differences = compare_paired(scores.get(reference, {}), others, comparison.level)
-    descriptions = {job.method.name: job.method.describe() for job in jobs}
+    methods_of = {job.method.name: job.method for job in jobs}
+    descriptions = {name: method.describe() for name, method in methods_of.items()}
+    watching = list(dict.fromkeys(job.method.name for job in jobs if job.watches_test))
     evaluations = compare_evaluations(rows, reference, comparison.level)
     methods = [
         _method(name, descriptions[name], rows[name], scores[name], differences.get(name), reference, comparison)
@@ -96,7 +133,7 @@ def summarise(
     ]
     for method in methods:
         method |= {"evaluation": evaluations[method["name"]]} if evaluations else {}
-    return {
+    found = {
         "schema": 1,
         "title": title,
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
@@ -106,6 +143,7 @@ def summarise(
         "config": {**comparison.model_dump(mode="json"), "methods": descriptions},
         "environment": environment(),
         "methods": methods,
+        **({"watched_test": watching} if watching else {}),
         "failures": [
             {"method": name, "seed": r["seed"], "error": r["error"], "folder": r["folder"]}
             for name in names
@@ -113,6 +151,7 @@ def summarise(
             if r["status"] == "failed"
         ],
     }
+    return Results(found)
 
 
 def _method(
@@ -136,7 +175,7 @@ def _method(
         "ci_bootstrap": bootstrap_interval(values, comparison.level),
         **{key: _mean([r[key] for r in finished]) for key in (*OF_TEST[1:], *BALANCED, *OF_TRAINING, *COUNTERS)},
         "difference": asdict(difference) if difference is not None else None,
-        "finding": finding(name, values, difference, reference, len(rows)),
+        "finding": finding(name, values, difference, reference, len(rows)) + _of_chance(finished),
     }
 
 
@@ -163,6 +202,15 @@ def finding(name: str, values: Sequence[float], difference: Difference | None, r
         because = "" if low <= 0 <= high else f" (Holm p = {difference.p_holm:.2g})"
         return f"{score}; its difference to {reference}, {points:+.2f} points {interval}, is undecided{because}."
     return f"{score}, {abs(points):.2f} points {difference.verdict} than {reference} {interval}."
+
+
+def _of_chance(finished: Sequence[dict[str, Any]]) -> str:
+    """How many runs learned nothing, as a sentence to go on with."""
+    lost = sum(bool(row.get("at_chance")) for row in finished)
+    if not lost:
+        return ""
+    of = "its run" if len(finished) == 1 else f"{lost} of {len(finished)} runs"
+    return f" In {of} answers agree with the labels no more than chance would."
 
 
 def _seeds(count: int) -> str:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from functools import lru_cache
+from typing import Any, Literal
 
 import numpy as np
 from scipy import stats
@@ -14,6 +15,8 @@ Interval = tuple[float, float]
 
 LEVEL = 0.95
 _RESAMPLES = 9999
+_AT_ONCE = 5_000_000  # values resampled at a time, which bounds the memory
+_KEPT = 20_000_000  # values whose resamples are kept for the next method
 
 
 @dataclass(frozen=True)
@@ -55,15 +58,30 @@ def bootstrap_interval(values: Sequence[float], level: float = LEVEL) -> Interva
     """Percentile bootstrap interval of a mean, always from the same resamples; None for fewer than two."""
     if len(values) < 2:
         return None
-    result = stats.bootstrap(
-        (np.asarray(values),),
-        np.mean,
-        confidence_level=level,
-        n_resamples=_RESAMPLES,
-        method="percentile",
-        rng=np.random.default_rng(0),
-    )
-    return float(result.confidence_interval.low), float(result.confidence_interval.high)
+    given = np.asarray(values, dtype=float)
+    means = np.concatenate([counts @ given for counts in _resamples(len(given))]) / len(given)
+    low, high = np.percentile(means, [50 * (1 - level), 50 * (1 + level)])
+    return float(low), float(high)
+
+
+def _resamples(n: int) -> Iterable[np.ndarray[Any, Any]]:
+    """How often each of n values is in each resample, (resamples, n), in parts that fit into the memory."""
+    return _kept_resamples(n) if n * _RESAMPLES <= _KEPT else _draw_resamples(n)
+
+
+@lru_cache(maxsize=1)
+def _kept_resamples(n: int) -> tuple[np.ndarray[Any, Any], ...]:
+    """Methods of a comparison have equally many seeds: they share what was drawn."""
+    return tuple(_draw_resamples(n))
+
+
+def _draw_resamples(n: int) -> Iterator[np.ndarray[Any, Any]]:
+    rng = np.random.default_rng(0)
+    at_once = max(1, _AT_ONCE // n)
+    for begin in range(0, _RESAMPLES, at_once):
+        rows = min(at_once, _RESAMPLES - begin)
+        drawn = rng.integers(0, n, (rows, n)) + n * np.arange(rows)[:, None]
+        yield np.bincount(drawn.ravel(), minlength=rows * n).reshape(rows, n).astype(float)
 
 
 def paired_p_value(differences: Sequence[float]) -> float | None:

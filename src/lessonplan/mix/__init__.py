@@ -7,6 +7,7 @@ from lessonplan.mix.combine import Chain, Choice, Probability, Until
 from lessonplan.mix.manifold import ManifoldMixup
 from lessonplan.mix.pairs import CutMix, Cutout, Mixup, SamplePairing
 from lessonplan.mix.puzzle import PuzzleMix
+from lessonplan.mix.stages import Stages
 from lessonplan.mix.sums import SumAugment
 from lessonplan.mix.text import parse_mix
 from lessonplan.network.network import Network
@@ -25,6 +26,7 @@ __all__ = [
     "Probability",
     "PuzzleMix",
     "SamplePairing",
+    "Stages",
     "SumAugment",
     "Until",
     "functional",

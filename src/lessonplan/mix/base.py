@@ -9,19 +9,21 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
-from torch.utils.data import get_worker_info
+from torch.utils.data import default_collate, get_worker_info
 
 from lessonplan.errors import ConfigError, LessonplanWarning
 from lessonplan.mix import functional as F
+from lessonplan.mix.memory import Memory, direct
 from lessonplan.network.network import Network
 from lessonplan.network.passes import Passes
 from lessonplan.parts.part import Occasion, Part
 from lessonplan.seeds import fold_seed
+from lessonplan.shown import notebook_html
 
 StepResult = Literal["improved", "waiting", "switched"]
 
@@ -48,6 +50,8 @@ class _KnowsClasses:
 class Mix(_KnowsClasses, Part, ABC):
     """A rule that turns a batch into a mixed batch with soft targets: ``x, target = mix(x, y)``.
 
+    It is a ``collate_fn`` as well: ``DataLoader(dataset, batch_size=64, collate_fn=mix)``.
+
     ``x`` is ``(N, ...)`` of any rank and dtype (integer images are promoted to float32); ``y`` is ``(N,)``
     integer or ``(N, C)`` float. ``target`` is always ``(M, C)`` float. The inputs are never changed.
 
@@ -56,8 +60,15 @@ class Mix(_KnowsClasses, Part, ABC):
         seed: start of the mix' own generator, which is part of ``state_dict``; None derives it from the
             name of the class. In a DataLoader's worker the generator also depends on the worker.
         check: look for NaN and infinite input in every batch.
+        reuse: write a batch into the memory of the batch before, where a loop has no use for it any more (most
+            of a mix' time on a CPU goes into new memory). What a call gave is then overwritten by the next one:
+            not for batches that are collected or prepared ahead. A backward pass through an overwritten batch
+            raises an error. Memory is new where it does not fit (type, shape, layout, a batch that wants
+            gradients), on accelerators, and in workers; sums, which are a k-th of a batch, and mixes that look at
+            the network always make new memory. Targets are always new.
     """
 
+    _lent: ClassVar[tuple[str, ...]] = ("_memory",)
     STATE: ClassVar[tuple[str, ...]] = ("generator", "children=_children")
     chain: ClassVar[Callable[[Sequence[Mix]], Mix]]
     """What ``>>`` makes: a mix itself, and so above this one (``mix.combine``)."""
@@ -65,6 +76,9 @@ class Mix(_KnowsClasses, Part, ABC):
     """Whether it makes other samples than it is given."""
     seed: int | None = None
     check: bool = False
+    reuse: bool = field(default=False, repr=False)  # what comes out is the same: no part of the identity
+    _repr_html_ = notebook_html
+    _together = False  # whether all ranks draw the same
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
@@ -78,16 +92,25 @@ class Mix(_KnowsClasses, Part, ABC):
         self._stream = 0
         self._heard = 0
         self._once_fit = False
+        self._memory: Memory | None = None
         self._shared = torch.zeros(1 + len(self._numbers()), dtype=torch.float64).share_memory_()
         self.reseed(self.seed if self.seed is not None else 0)
+        if self.reuse:
+            self.reuse_memory()
 
-    def __call__(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    def __call__(self, x: Tensor | Sequence[Any], y: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Mix a batch; see the class for shapes.
+
+        Args:
+            x: inputs; or, without ``y``, a pair ``(x, y)``, or samples ``(x, y)`` as a DataLoader's worker has
+                them.
+            y: labels or targets.
 
         Raises:
             ConfigError: the batch is empty, lengths differ, labels lie outside [0, num_classes), the number
-                of classes is unknown, or (with ``check``) a value is not finite.
+                of classes is unknown, samples are no pairs, or (with ``check``) a value is not finite.
         """
+        x, y = batch_of(x, y)
         self._validate(x, y)
         self._follow_worker()
         mixed, target = self._mix(x if x.is_floating_point() else x.float(), y)
@@ -128,6 +151,22 @@ class Mix(_KnowsClasses, Part, ABC):
         for child in self.children():
             child.finish_setup(num_classes, seed)
         self.reseed(seed if self.seed is None else self.seed)
+
+    def reuse_memory(self, allowed: bool = True) -> None:
+        """Say whether a batch may be written into the memory of the one before; see ``reuse``.
+
+        ``fit`` says so by itself: nobody reads a batch after its update.
+        """
+        self.reuse, self._memory = allowed, None
+        for child in self.children():
+            child.reuse_memory(allowed)
+
+    def draw_together(self, together: bool) -> None:
+        """Say whether all ranks draw the same, for they mix the same batch, or each apart from the others."""
+        self._together = together
+        self._follow_worker()
+        for child in self.children():
+            child.draw_together(together)
 
     def attach(self, network: Network) -> None:
         """Hear of the network that the samples are for; most mixes have no use for it."""
@@ -224,10 +263,9 @@ class Mix(_KnowsClasses, Part, ABC):
         Cascades do so themselves when ``advance`` hears of no progress after some.
         """
         fresh = type(self)(**self._options_at_start())
-        own = {key: value for key, value in fresh.state_dict().items() if key != "children"}
         for child in self.children():
             child.reset()
-        self.load_state_dict({**own, "children": [child.state_dict() for child in self.children()]})
+        self.load_state_dict({**fresh.state_dict(), "children": [child.state_dict() for child in self.children()]})
         self.generator.manual_seed(self._stream)
         self._place = (None, 0)
 
@@ -242,6 +280,8 @@ class Mix(_KnowsClasses, Part, ABC):
 
     def _tell(self) -> None:
         """Show workers, in memory that they share, what ``advance`` or ``step`` has changed."""
+        if get_worker_info() is not None:
+            return  # what a worker has heard of may be old by now
         values = [getattr(self, name) for name in self._numbers()]
         if values and all(isinstance(value, (bool, int, float)) for value in values):
             self._shared[1:] = torch.tensor(values, dtype=torch.float64)
@@ -259,7 +299,7 @@ class Mix(_KnowsClasses, Part, ABC):
 
     def _restored(self) -> None:
         self._tell()
-        self._place = (self._place[0], _rank())  # the stream is the stored one
+        self._place = (self._place[0], self._rank())  # the stream is the stored one
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
@@ -284,6 +324,18 @@ class Mix(_KnowsClasses, Part, ABC):
 
     # -- help for the kinds of mixes -----------------------------------------------------------------
 
+    def _room(self, x: Tensor) -> Tensor:
+        """Memory for a batch like this one, for which ``memory.direct`` is true."""
+        if not self.reuse:
+            return torch.empty_like(x)
+        if self._memory is None:
+            self._memory = Memory()
+        return self._memory.like(x)
+
+    def _copy(self, x: Tensor) -> Tensor:
+        """The batch unmixed, as a mix gives it."""
+        return self._room(x).copy_(x) if self.reuse and direct(x) else x.clone()
+
     def _fitting(self, samples: int, k: int) -> int:
         """How many of ``k`` images a batch can give: fewer where it is an epoch's last, small one.
 
@@ -306,6 +358,12 @@ class Mix(_KnowsClasses, Part, ABC):
 
     def _targets(self, y: Tensor) -> Tensor:
         return F.soft_targets(y, self._classes(y))
+
+    def _pair_targets(self, y: Tensor, permutation: Tensor, lam: Tensor) -> Tensor:
+        """Targets of samples mixed with their partners; ``lam`` as in ``functional.interpolate``."""
+        if y.is_floating_point():
+            return F.interpolate(y, y[permutation], lam)
+        return F.pair_label_mass(y, y[permutation], lam, self._classes(y))
 
     def _classes(self, y: Tensor) -> int:
         if y.is_floating_point():
@@ -355,6 +413,9 @@ class Mix(_KnowsClasses, Part, ABC):
         if self.check and not (torch.isfinite(x).all() and torch.isfinite(y).all()):
             raise ConfigError(f"{name} got NaN or infinite values in this batch: mend the data before mixing")
 
+    def _rank(self) -> int:
+        return 0 if self._together else _rank()
+
     def _follow_worker(self) -> None:
         """Draw apart from others with the same seed: workers of a DataLoader, epoch by epoch, and ranks.
 
@@ -371,12 +432,36 @@ class Mix(_KnowsClasses, Part, ABC):
                     " not have: mix in the training loop"
                 )
             self._hear()
-        place = (worker.seed if worker is not None else None, _rank())
+        place = (worker.seed if worker is not None else None, self._rank())
         if place != self._place:
             self._place = place
             start = (self._stream,) if worker is None else (worker.seed, self._stream)
             apart = ("rank", place[1]) if place[1] else ()
             self.generator.manual_seed(fold_seed(*start, *apart) if worker is not None or apart else self._stream)
+
+
+def batch_of(x: Any, y: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Inputs and labels as they were given: both, a pair, or samples that are put together.
+
+    Raises:
+        ConfigError: they are none of these.
+    """
+    if y is not None:
+        if isinstance(x, Tensor):
+            return x, y
+        raise ConfigError(f"a mix got inputs of type {type(x).__name__}: give a tensor (N, ...)")
+    samples = x if isinstance(x, (list, tuple)) else ()
+    if len(samples) == 2 and all(isinstance(part, Tensor) for part in samples):
+        return samples[0], samples[1]
+    if samples and all(isinstance(sample, (list, tuple)) and len(sample) == 2 for sample in samples):
+        inputs, labels = default_collate(list(samples))
+        if isinstance(inputs, Tensor) and isinstance(labels, Tensor):
+            return inputs, labels
+    what = type(samples[0] if samples else x).__name__
+    raise ConfigError(
+        f"a mix got one argument, and {what} is no sample (x, y): give mix(x, y), or as collate_fn=mix samples of"
+        " an input and a label (for dictionaries: lessonplan.integrations.transformers.MixCollator)"
+    )
 
 
 def _told(method: Callable[..., Any]) -> Callable[..., Any]:

@@ -209,7 +209,7 @@ class GradualCascade(Mix):
         weights = self._weights_for(len(x), self.weights)
         groups = len(weights)
         if groups == 1:
-            return x.clone(), self._targets(y)
+            return self._copy(x), self._targets(y)
         fit = F.wrap_to_groups if self.remainder == "wrap" else F.drop_to_groups
         x, y = fit(x, groups), fit(y, groups)
         mixed = like(x, F.group_sum(x, weights))

@@ -52,7 +52,7 @@ class Choice(Mix):
             len({child.draws(1) for child in self.mixes}) == 1,
             "mixes that draw different numbers of samples for a batch cannot take turns: give draw='raw'",
         )
-        self._weights = torch.tensor(weights)
+        self._weights = torch.tensor(weights, dtype=torch.float32)
         share_classes(self, self.mixes)
 
     def _mix(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
@@ -73,7 +73,8 @@ class Choice(Mix):
         return max(child.current_k() for child in self.mixes)
 
     def __str__(self) -> str:
-        return "|".join(map(str, self.mixes))
+        text = "|".join(_bracketed(mix, Choice) for mix in self.mixes)
+        return text if self.p is None else f"({text}):weights={'/'.join(str(p) for p in self.p)}"
 
 
 @dataclass(eq=False)
@@ -151,7 +152,12 @@ class Chain(Mix):
         return {name: words for name, words in said.items() if words}
 
     def __str__(self) -> str:
-        return " >> ".join(map(str, self.mixes))
+        return " >> ".join(_bracketed(mix, Choice) for mix in self.mixes)
+
+
+def _bracketed(mix: Mix, kind: type[Mix]) -> str:
+    """A mix' text, in brackets where its marks would be read as those of the mix around it."""
+    return f"({mix})" if isinstance(mix, kind) else str(mix)
 
 
 Mix.chain = Chain
@@ -238,7 +244,7 @@ class Probability(Wrapper):
     def _mix(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         if float(torch.rand((), generator=self.generator)) < self.p:
             return self.inner(x, y)
-        return x.clone(), self._targets(y)
+        return self._copy(x), self._targets(y)
 
 
 @dataclass(eq=False)
@@ -248,6 +254,7 @@ class Until(Wrapper):
     Args:
         mix: the mix to apply.
         end: ``"80%"`` or 0.8, the share of the budget after which mixing ends.
+        start: the share after which it begins, less than ``end``; samples are clean before.
 
     >>> from lessonplan.mix import Mixup
     >>> mix = Until(Mixup(num_classes=2), "80%")
@@ -259,24 +266,32 @@ class Until(Wrapper):
     name: ClassVar[str] = "until"
     STATE: ClassVar[tuple[str, ...]] = ("active",)
     end: str | float = "80%"
+    start: str | float = 0.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._end = parse_share(self.end)
-        self.active = True
+        self._start, self._end = parse_share(self.start), parse_share(self.end)
+        require(
+            self._start < self._end or self._start == 0,
+            f"a mix from {self.start} until {self.end} of the budget never mixes: let it begin before it ends",
+        )
+        self.active = self._start == 0
 
     def __str__(self) -> str:
-        return self._said(f"until={self.end}")
+        begins = [f"from={self.start}"] if self._start else []
+        ends = [] if begins and self._end == 1 else [f"until={self.end}"]
+        return self._said(",".join([*begins, *ends]))
 
     def _mix(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        return self.inner(x, y) if self.active else (x.clone(), self._targets(y))
+        return self.inner(x, y) if self.active else (self._copy(x), self._targets(y))
 
     def advance(self, progress: float, *, epoch_start: bool = True) -> bool:
-        """Mixing is off from ``end`` on; the mix inside hears of its own share of the budget."""
+        """Mixing is on from ``start`` to ``end``; the mix inside hears of its own share of the budget."""
         # A batch drawn k times larger for a sum must not reach the network whole: wait for the next epoch.
         if epoch_start or self.inner.draws(1) == 1:
-            self.active = progress < self._end
-        inner_progress = min(progress / self._end, 1.0) if self._end else 1.0
+            self.active = self._start <= progress < self._end
+        length = self._end - self._start
+        inner_progress = min(max(progress - self._start, 0.0) / length, 1.0) if length else 1.0
         return super().advance(inner_progress, epoch_start=epoch_start)
 
     def step(self, metric: float) -> StepResult:
@@ -288,7 +303,7 @@ class Until(Wrapper):
         return self.inner.draws(batch_size) if self.active else batch_size
 
     def current_k(self) -> int:
-        """As the mix inside while it is active, then 1."""
+        """As the mix inside while it is active, else 1."""
         return self.inner.current_k() if self.active else 1
 
     def describe(self) -> dict[str, Any]:

@@ -118,6 +118,29 @@ def group_label_mass(y: Tensor, weights: Tensor, num_classes: int) -> Tensor:
     return torch.zeros(len(members), num_classes, device=y.device).scatter_add_(1, members, share)
 
 
+def pair_label_mass(y: Tensor, partner: Tensor, lam: Tensor, num_classes: int) -> Tensor:
+    """What ``interpolate`` gives for the one-hot rows of integer labels, bit for bit, without making them.
+
+    Args:
+        y: integer labels ``(N,)`` in [0, num_classes).
+        partner: the partners' labels ``(N,)``.
+        lam: scalar tensor, or ``(N,)``.
+        num_classes: C.
+
+    Returns:
+        Tensor ``(N, C)``, float32.
+
+    >>> pair_label_mass(torch.tensor([0, 1]), torch.tensor([1, 1]), torch.tensor(0.75), 2)
+    tensor([[0.7500, 0.2500],
+            [0.0000, 1.0000]])
+    """
+    lam = lam.to(y.device, torch.float32, non_blocking=True).expand(len(y))
+    target = torch.zeros(len(y), num_classes, device=y.device)
+    target.scatter_(1, y.long().unsqueeze(1), lam.unsqueeze(1))
+    rest = torch.where(y == partner, 1.0, 1.0 - lam)
+    return target.scatter_(1, partner.long().unsqueeze(1), rest.unsqueeze(1))
+
+
 def group_union(target: Tensor, k: int) -> Tensor:
     """Element-wise maximum of k equal groups: the label rule of multi-label data.
 
@@ -218,11 +241,20 @@ def paste_boxes(x: Tensor, partner: Tensor | float, boxes: Tensor) -> tuple[Tens
         the new images, and the exact share kept ``(B,)`` in [0, 1], float32.
     """
     height, width = x.shape[-2:]
-    top, bottom, left, right = boxes.unbind(1)
-    kept = 1.0 - ((bottom - top) * (right - left)).float() / (height * width)
     mask = box_mask(boxes.to(x.device, non_blocking=True), height, width)
     mask = mask.view(len(boxes), *(1,) * (x.ndim - 3), height, width)
-    return torch.where(mask, partner, x), kept  # masked_fill would lose the memory format
+    # masked_fill would lose the memory format
+    return torch.where(mask, partner, x), kept_share(boxes, height, width)
+
+
+def kept_share(boxes: Tensor, height: int, width: int) -> Tensor:
+    """The exact share of an image that is left outside of each box ``(B, 4)``: ``(B,)``, float32.
+
+    >>> kept_share(torch.tensor([[0, 2, 2, 6]]), 8, 8)
+    tensor([0.8750])
+    """
+    top, bottom, left, right = boxes.unbind(1)
+    return 1.0 - ((bottom - top) * (right - left)).float() / (height * width)
 
 
 def gcc(n: int, t: float, variant: GCCVariant = "thesis") -> Tensor:

@@ -89,14 +89,14 @@ class ManifoldMixup(ModelAwareMix):
         layer = layers[int(torch.randint(len(layers), (), generator=self.generator))]
         k = self._fitting(len(x), self.k)
         if k == 1:
-            return x.clone(), self._targets(y)
+            return self._copy(x), self._targets(y)
         partners = self._permutations(k - 1, len(x), x.device)
         weights = self._dirichlet(self.alpha, 1, k)[:, 0].float()
         target = F.permuted_sum(self._targets(y), partners, weights)
         if layer == INPUT:
             return F.permuted_sum(x, partners, weights), target
         self._pending = _Hidden(layer, partners, weights)
-        return x.clone(), target
+        return self._copy(x), target
 
     def _check_shape(self, x: Tensor) -> None:
         n = len(x)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from lessonplan.errors import require
 from lessonplan.mix import functional as F
+from lessonplan.mix import one_pass
 from lessonplan.mix.base import Mix
 
 
@@ -21,7 +22,8 @@ def _require_alpha(alpha: float) -> None:
     )
 
 
-def _require_images(x: Tensor, name: str) -> tuple[int, int]:
+def require_images(x: Tensor, name: str) -> tuple[int, int]:
+    """Height and width of images that boxes are cut out of, on behalf of ``name``."""
     shape = tuple(x.shape)
     require(x.ndim >= 3, f"{name} cuts boxes out of (N, ..., H, W) images, but the input has shape {shape}")
     require(
@@ -60,8 +62,7 @@ class Mixup(Mix):
         permutation = self._permutations(1, len(x), x.device)[0]
         lam = self._dirichlet(self.alpha, len(x) if self.per_sample else 1, 2)[0]
         lam = lam if self.per_sample else lam[0]
-        target = self._targets(y)
-        return F.interpolate(x, x[permutation], lam), F.interpolate(target, target[permutation], lam)
+        return one_pass.interpolate(x, permutation, lam, self._room), self._pair_targets(y, permutation, lam)
 
     def current_k(self) -> int:
         """Two: each image is mixed with one other."""
@@ -90,7 +91,7 @@ class CutMix(Mix):
         _require_alpha(self.alpha)
 
     def _mix(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        height, width = _require_images(x, "CutMix")
+        height, width = require_images(x, "CutMix")
         count = len(x) if self.per_sample else 1
         permutation = self._permutations(1, len(x), x.device)[0]
         lam = self._dirichlet(self.alpha, count, 2)[0]
@@ -98,20 +99,15 @@ class CutMix(Mix):
         centre = (torch.rand(count, 2, generator=self.generator) * size).long()
         boxes = F.cutmix_boxes(lam, centre, height, width)
         if self.per_sample:
-            mixed, kept = F.paste_boxes(x, x[permutation], boxes)
+            mixed, kept = (
+                one_pass.paste_boxes(x, permutation, boxes, self._room),
+                F.kept_share(boxes, height, width),
+            )
         else:
-            mixed, kept = self._one_box(x, permutation, boxes)
-        target = self._targets(y)
-        return mixed, F.interpolate(target, target[permutation], kept if self.per_sample else kept[0])
-
-    @staticmethod
-    def _one_box(x: Tensor, permutation: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:
-        """The same box for all: copies the box only, not a mask over the whole batch."""
-        top, bottom, left, right = (int(edge) for edge in boxes[0])
-        mixed = x.clone()
-        mixed[..., top:bottom, left:right] = x[..., top:bottom, left:right][permutation]
-        kept = 1.0 - (bottom - top) * (right - left) / (x.shape[-2] * x.shape[-1])
-        return mixed, torch.tensor([kept])
+            top, bottom, left, right = (int(edge) for edge in boxes[0])
+            mixed = one_pass.paste_box(x, permutation, (top, bottom, left, right), self._room)
+            kept = torch.tensor(1.0 - (bottom - top) * (right - left) / (height * width))
+        return mixed, self._pair_targets(y, permutation, kept)
 
     def current_k(self) -> int:
         """Two: each image is mixed with one other."""
@@ -139,7 +135,7 @@ class Cutout(Mix):
         require(self.length is None or self.length >= 1, f"length={self.length} is no side: give at least 1 pixel")
 
     def _mix(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        height, width = _require_images(x, "Cutout")
+        height, width = require_images(x, "Cutout")
         length = self.length or max(1, min(height, width) // 2)
         size = torch.tensor([height, width])
         start = (torch.rand(len(x), 2, generator=self.generator) * size).long() - length // 2
@@ -153,7 +149,7 @@ class Cutout(Mix):
             ],
             dim=1,
         )
-        return F.paste_boxes(x, self.value, boxes)[0], self._targets(y)
+        return one_pass.fill_boxes(x, self.value, boxes, self._room), self._targets(y)
 
 
 @dataclass(eq=False)
@@ -178,14 +174,11 @@ class SamplePairing(Mix):
         self.active = True
 
     def _mix(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        target = self._targets(y)
         if not self.active:
-            return x.clone(), target
-        permutation = self._permutations(1, len(x), x.device)[0]
-        half = torch.tensor(0.5)
-        if self.mix_targets:
-            target = F.interpolate(target, target[permutation], half)
-        return F.interpolate(x, x[permutation], half), target
+            return self._copy(x), self._targets(y)
+        permutation, half = self._permutations(1, len(x), x.device)[0], torch.tensor(0.5)
+        target = self._pair_targets(y, permutation, half) if self.mix_targets else self._targets(y)
+        return one_pass.interpolate(x, permutation, half, self._room), target
 
     def advance(self, progress: float, *, epoch_start: bool = True) -> bool:
         """Pairing ends where the fine-tuning begins."""

@@ -71,7 +71,7 @@ class SumAugment(Mix):
     def _mix(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         k = self._fitting(len(x), self.k)
         if k == 1:
-            return x.clone(), self._targets(y)
+            return self._copy(x), self._targets(y)
         return self._permute(x, y, k) if self.pairing == "permute" else self._group(x, y, k)
 
     def _group(self, x: Tensor, y: Tensor, k: int) -> tuple[Tensor, Tensor]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from lessonplan.errors import ConfigError, unknown
 from lessonplan.mix.base import Mix
@@ -31,7 +32,8 @@ MIXES: dict[str, type[Mix]] = {
     )
 }
 NO_MIX = ("none", "erm")
-_WRAP = ("p", "until")
+_WRAP = ("p", "from", "until")
+_IN_BRACKETS = {**dict.fromkeys(_WRAP, str), "weights": Sequence[float]}
 
 
 def parse_mix(text: str) -> Mix | None:
@@ -39,9 +41,10 @@ def parse_mix(text: str) -> Mix | None:
 
     Args:
         text: ``name`` or ``name:option=value,...``; ``a|b`` draws one of several for each batch, ``a >> b`` mixes
-            one after the other, ``(a|b):p=0.5`` puts several in brackets. A mix of your own is ``module:Class``
-            or ``FILE.py:Class``, options after another colon. Every mix also takes ``p=0.5`` (applied to that
-            share of the batches) and ``until=80%`` (then clean samples). Lists are written with slashes
+            one after the other, ``(a|b):p=0.5`` puts several in brackets, ``(a|b):weights=0.3/0.7`` draws them
+            unequally. A mix of your own is ``module:Class`` or ``FILE.py:Class``, options after another colon.
+            Every mix also takes ``p=0.5`` (applied to that share of the batches), ``from=20%`` and ``until=80%``
+            (clean samples before and after). Lists are written with slashes
             (``shares=.5/.3/.2``). ``none`` and ``erm`` give None.
 
     Raises:
@@ -65,7 +68,14 @@ def parse_mix(text: str) -> Mix | None:
         mix = parse_mix(group[1])
         if mix is None:
             raise ConfigError(f"{text!r} puts 'none' in brackets: write none")
-        return _wrapped(mix, *_read_wrap(group[2] or ""))
+        wrap = read_values("mixes in brackets", read_pairs("brackets", group[2] or ""), _IN_BRACKETS)
+        if "weights" in wrap:
+            if type(mix) is not Choice:
+                raise ConfigError(
+                    f"{text!r} gives weights to no choice: write (mixup|cutmix):weights=0.3/0.7, say"
+                )
+            mix = Choice(mix.mixes, p=wrap["weights"])
+        return _wrapped(mix, "brackets", wrap)
     return _one(text.strip())
 
 
@@ -114,13 +124,9 @@ def _build(cls: type[Mix], options: str) -> Mix:
     return _wrapped(cls(**given), cls.name, wrap)
 
 
-def _read_wrap(options: str) -> tuple[str, dict[str, str]]:
-    """The options behind brackets."""
-    wrap = read_pairs("brackets", options)
-    return "brackets", read_values("mixes in brackets", wrap, dict.fromkeys(_WRAP, str))
-
-
-def _wrapped(mix: Mix, name: str, wrap: Mapping[str, str]) -> Mix:
+def _wrapped(mix: Mix, name: str, wrap: Mapping[str, Any]) -> Mix:
     if "p" in wrap:
         mix = Probability(mix, p=convert(f"{name}:p", wrap["p"], float))
-    return Until(mix, wrap["until"]) if "until" in wrap else mix
+    if "from" in wrap or "until" in wrap:
+        return Until(mix, wrap.get("until", "100%"), wrap.get("from", 0.0))
+    return mix

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from torch import Tensor
 
-from lessonplan.mix.base import Mix
+from lessonplan.mix.base import Mix, batch_of
 
 
 @dataclass(eq=False)
@@ -25,9 +25,9 @@ class Unmixed(Mix):
     changes: ClassVar[bool] = False
     num_classes: int | None = None
 
-    def __call__(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    def __call__(self, x: Tensor | Sequence[Any], y: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """The batch as it is."""
-        return x, y
+        return batch_of(x, y)
 
     def _mix(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         return x, y

@@ -9,6 +9,8 @@ from lessonplan.errors import ConfigError, unknown
 from lessonplan.models.table import FAMILIES
 from lessonplan.parts.own import is_own, load_own
 
+_MOST_DIGITS = 6  # of a number in a network's name
+
 
 @dataclass(frozen=True)
 class ModelSpec:
@@ -56,6 +58,8 @@ def parse(spec: str) -> ModelSpec:
     head, _, options = (piece.strip() for piece in text.partition(":"))
     for name, family in FAMILIES.items():
         if match := re.fullmatch(family.pattern, head.lower(), flags=re.ASCII):
+            if any(len(group) > _MOST_DIGITS for group in match.groups()):
+                break  # no network that anybody could build
             numbers = tuple(int(group) for group in match.groups())
             family.check(*numbers)
             return ModelSpec(name, numbers, options=options)

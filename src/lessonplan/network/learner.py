@@ -62,18 +62,21 @@ class Learner:
             logits = self.network.logits(x)
         return Step(logits, self.network.loss(logits, soft(target, logits.shape[1])))
 
-    def update(self, step: Step, weights: Tensor | None = None) -> Tensor:
+    def update(self, step: Step, weights: Tensor | None = None, factor: float = 1.0) -> Tensor:
         """Backward pass and update.
 
         Args:
             step: what ``losses`` gave.
             weights: ``(M,)`` factors of the losses; the mean of the products is minimised.
+            factor: of that mean, where it is a rank's part of a larger one.
 
         Returns:
             the scalar that was minimised, detached.
         """
         assert self.scaler is not None
         loss = weighted_mean(step.losses, weights)
+        if factor != 1.0:
+            loss = loss * factor
         self.optimizer.zero_grad(set_to_none=True)
         self.scaler.scale(loss).backward()
         if self.clip is not None:

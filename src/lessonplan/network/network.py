@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lessonplan.errors import ConfigError
+from lessonplan.network.ranks import ALONE, Ranks
 
 LossFunction = Callable[[Tensor, Tensor], Tensor]
 """``(logits (N, C), target (N, C)) -> loss``, a scalar or one a sample ``(N,)``."""
@@ -35,12 +36,14 @@ class Network:
         run: the forward pass as the loop makes it (compiled, under autocast, channels-last); None calls
             ``module``.
         scale: what the loop does to a loss before its backward pass (a gradient scaler).
+        ranks: who trains it together; scores of many samples are shared out over them.
     """
 
     module: nn.Module
     loss: LossFunction = soft_cross_entropy
     run: Callable[[Tensor], Tensor] | None = None
     scale: Callable[[Tensor], Tensor] = unscaled
+    ranks: Ranks = ALONE
 
     def logits(self, x: Tensor) -> Tensor:
         """The forward pass: ``(N, ...)`` to float32 logits ``(N, C)``.
@@ -51,11 +54,19 @@ class Network:
         return as_logits((self.run or self.module)(x), len(x))
 
 
+def logits_among(output: Any) -> Any:
+    """The ``logits`` of what a network gives, where it gives more (Hugging Face's do); anything else as it is."""
+    if isinstance(output, Tensor):
+        return output
+    held = output.get("logits") if isinstance(output, Mapping) else getattr(output, "logits", None)
+    return held if isinstance(held, Tensor) else output
+
+
 def as_logits(output: Any, samples: int, num_classes: int | None = None) -> Tensor:
     """What a network gave, as float32.
 
     Args:
-        output: of the network.
+        output: of the network; of one that gives more (Hugging Face's do), its ``logits``.
         samples: N.
         num_classes: C, where it is known.
 
@@ -63,6 +74,7 @@ def as_logits(output: Any, samples: int, num_classes: int | None = None) -> Tens
         ConfigError: it is no ``(N, C)``.
     """
     wanted = f"(N, {num_classes if num_classes is not None else 'C'})"
+    output = logits_among(output)
     if not isinstance(output, Tensor):
         names = list(output) if isinstance(output, Mapping) else []
         what = f" of {', '.join(map(str, names))}" if names else ""

@@ -110,7 +110,7 @@ class Snapshot:
     def _module_state(self) -> list[tuple[nn.Module, dict[str, Any], dict[str, Any], dict[str, Any]]]:
         saved = []
         for number, module in enumerate(self.model.modules()):
-            keep = self._keeper("module", number)
+            keep = self._keeper(number)
             own = module._parameters if self._with_parameters else {}
             parameters = {name: keep(value, "p", name) for name, value in own.items()}
             gradients = {name: keep(value.grad, "g", name) for name, value in own.items() if value is not None}
@@ -134,7 +134,7 @@ class Snapshot:
 
     def _optimizer_state(self) -> tuple[dict[Any, Any], list[dict[str, Any]], dict[str, Any]]:
         assert self.optimizer is not None
-        keep = self._keeper("optimizer", 0)
+        keep = self._keeper("optimizer")
         numbers = {
             id(parameter): number
             for number, parameter in enumerate(p for group in self.optimizer.param_groups for p in group["params"])
@@ -182,12 +182,12 @@ class Snapshot:
 
     # -- keeping -------------------------------------------------------------------------------------
 
-    def _keeper(self, *owner: Any) -> Callable[..., Any]:
+    def _keeper(self, owner: int | str) -> Callable[..., Any]:
         """A function that turns tensors within a value into kept ones; collections are rebuilt around them."""
 
         def keep(value: Any, *path: Any) -> Any:
             if isinstance(value, Tensor):
-                return _Kept(value, self._place((*owner, *path), value))
+                return _Kept(value, self._place((owner, *path), value))
             if isinstance(value, MutableMapping):
                 return _Rebuilt(value, {key: keep(item, *path, key) for key, item in value.items()})
             if isinstance(value, (list, deque)):
@@ -207,10 +207,13 @@ class Snapshot:
 
     def _place(self, path: tuple[Any, ...], tensor: Tensor) -> Tensor:
         place = self._places.get(path)
-        same = place is not None and place.shape == tensor.shape and place.stride() == tensor.stride()
-        if place is None or not same or place.dtype != tensor.dtype or place.device != tensor.device:
-            place = self._places[path] = torch.empty_like(tensor, requires_grad=False)
+        if place is None or _kind(place) != _kind(tensor):
+            place = self._places[path] = torch.empty_like(tensor)
         return place
+
+
+def _kind(tensor: Tensor) -> tuple[Any, ...]:
+    return tensor.shape, tensor.stride(), tensor.dtype, tensor.device
 
 
 class _Rebuilt:

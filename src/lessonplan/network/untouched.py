@@ -31,12 +31,21 @@ def evaluating(model: nn.Module) -> Iterator[None]:
             module.training = mode
 
 
-def train_mode(model: nn.Module) -> None:
+def train_mode(model: nn.Module, *, frozen_statistics: bool = False) -> None:
     """Training mode, but for batch normalisation in frozen parts: its statistics belong to the frozen weights.
 
     A part is frozen where it has parameters and none of them needs a gradient; adapters in it do not count.
+
+    Args:
+        model: any module.
+        frozen_statistics: all batch normalisation uses its running statistics and leaves them as they are.
     """
     model.train()
+    if frozen_statistics:
+        for module in model.modules():
+            if isinstance(module, _BatchNorm):
+                module.eval()
+        return
     for part in model.modules():
         parameters = [p for name, p in part.named_parameters() if not is_adapters(name)]
         if parameters and not any(p.requires_grad for p in parameters):
@@ -77,8 +86,8 @@ def asked(model: nn.Module, mode: Mode = "eval") -> Iterator[None]:
 
     Args:
         model: any module; each submodule gets its own training mode back.
-        mode: "eval" uses running statistics and no dropout; "train" normalises by the batch and drops, as
-            ASSIST's own code did.
+        mode: "eval" uses running statistics and no dropout; "train" normalises by the batch and drops, but for
+            what the training around it keeps frozen.
 
     >>> net = nn.BatchNorm1d(2)
     >>> with asked(net, "train"):
@@ -86,26 +95,60 @@ def asked(model: nn.Module, mode: Mode = "eval") -> Iterator[None]:
     >>> int(net.num_batches_tracked)
     0
     """
-    modes = [(module, module.training) for module in model.modules()]
     buffers = [
         (module, name, buffer, buffer.clone())
         for module in model.modules()
         for name, buffer in module.named_buffers(recurse=False)
     ]
+    with _without_a_graph(model):
+        try:
+            _enter(model, mode)
+            yield
+        finally:
+            for module, name, buffer, saved in buffers:
+                buffer.copy_(saved)
+                setattr(module, name, buffer)  # some modules replace theirs
+
+
+@contextmanager
+def followed(model: nn.Module, mode: Mode = "train") -> Iterator[None]:
+    """As ``asked`` in training mode, but that buffers keep what passes inside make of them, as in training.
+
+    Frozen parts keep theirs (``train_mode``); so do all in evaluation mode, in which nothing follows.
+
+    >>> net = nn.BatchNorm1d(2)
+    >>> with followed(net):
+    ...     _ = net(torch.randn(4, 2))
+    >>> int(net.num_batches_tracked)
+    1
+    """
+    with _without_a_graph(model):
+        _enter(model, mode)
+        yield
+
+
+def _enter(model: nn.Module, mode: Mode) -> None:
+    """A network that trains is in training mode part by part already: what it keeps frozen stays frozen."""
+    if mode == "eval":
+        model.eval()
+    elif not model.training:
+        train_mode(model)
+
+
+@contextmanager
+def _without_a_graph(model: nn.Module) -> Iterator[None]:
+    """No gradients inside; modes and random state as before afterwards."""
+    modes = [(module, module.training) for module in model.modules()]
     # Weights that autocast casts without a graph would stay in its cache, for a training pass to come.
     caches = torch.is_autocast_cache_enabled()
     with _borrowed(accelerators(model)), torch.no_grad():
         torch.set_autocast_cache_enabled(False)
         try:
-            model.train(mode == "train")
             yield
         finally:
             torch.set_autocast_cache_enabled(caches)
             for module, training in modes:
                 module.training = training
-            for module, name, buffer, saved in buffers:
-                buffer.copy_(saved)
-                setattr(module, name, buffer)  # some modules replace theirs
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from lessonplan.order.base import Orderer
 from lessonplan.order.by_score import ByScore, MultiAttempt
 from lessonplan.order.loss_delta import LossDelta
 from lessonplan.order.perfect import Engine, perfect_ordering
+from lessonplan.order.teacher import TeacherLed
 from lessonplan.order.text import ORDERS, parse_order
 
 __all__ = [
@@ -14,6 +15,7 @@ __all__ = [
     "LossDelta",
     "MultiAttempt",
     "Orderer",
+    "TeacherLed",
     "parse_order",
     "perfect_ordering",
 ]

@@ -12,6 +12,7 @@ from torch import Tensor
 from lessonplan.batch import Batch
 from lessonplan.errors import ConfigError
 from lessonplan.network.passes import Passes
+from lessonplan.network.ranks import ALONE
 from lessonplan.order.base import Orderer, Ranking
 from lessonplan.order.measure import sample_losses
 from lessonplan.order.options import Amount, check_amount
@@ -77,8 +78,9 @@ class ByScore(Orderer):
         if self.order == "uniform":
             scores = [torch.zeros(len(batch)) for batch in candidates]
         else:
-            found = torch.cat([self._scores(batch).float() for batch in candidates])  # read back at once
-            scores = list(found.cpu().split([len(batch) for batch in candidates]))
+            scores = self._all_scores(candidates)
+            if self.needs_network():
+                self._passes = self._passes.plus(Passes.forward(sum(len(batch) for batch in candidates)))
         if self.items == "samples":
             return self._choose_samples(candidates, torch.cat(scores), count)
         means = torch.stack([score.mean() for score in scores])
@@ -86,11 +88,19 @@ class ByScore(Orderer):
         losers = [batch for place, batch in enumerate(candidates) if place not in places]
         return Ranking([candidates[place] for place in places], losers)
 
+    def _all_scores(self, candidates: list[Batch]) -> list[Tensor]:
+        """The scores of each candidate, on the CPU; each candidate is scored by one of the ranks."""
+        sizes = [len(batch) for batch in candidates]
+        ranks = self._learner.network.ranks if self._learner is not None else ALONE
+        if ranks.alone:
+            found = torch.cat([self._scores(batch).float() for batch in candidates])  # read back at once
+            return list(found.cpu().split(sizes))
+        return [scores.float() for scores in ranks.each(candidates, self._scores, sizes)]
+
     def _scores(self, batch: Batch) -> Tensor:
         """One score a sample, ``(B,)``."""
         x, y = batch.read(self.data)
         if self.score == "loss":
-            self._passes = self._passes.plus(Passes.forward(len(batch)))
             found = sample_losses(self.learner, batch, self.data)
         elif self.score == "label":
             found = y

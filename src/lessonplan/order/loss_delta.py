@@ -17,6 +17,7 @@ from lessonplan.order.base import Orderer, Ranking
 from lessonplan.order.lookahead.exact import Exact
 from lessonplan.order.lookahead.external import ExternalDraw, check_apart
 from lessonplan.order.lookahead.fidelity import Fidelity
+from lessonplan.order.lookahead.levelled import levelled
 from lessonplan.order.lookahead.look import Goal, LookAhead, On
 from lessonplan.order.lookahead.table import METHODS
 from lessonplan.order.options import Amount, check_amount, given
@@ -146,7 +147,7 @@ class LossDelta(Orderer):
         # Measured first: a look that keeps its winner's update leaves the network behind it.
         measured = self._measure(candidates) if self._measurement_due() else None
         goal = Goal(self.on, self._read_external(), self._external_loss)
-        look = looks.look(candidates, goal, keep=self._final_updates)
+        look = levelled(looks, looks.look(candidates, goal, keep=self._final_updates))
         self._passes = self._passes.plus(look.passes)
         # The next look starts where this one ends only if its winner is the one update in between.
         self._external_loss = look.loss if look.step is not None and count == 1 else None
@@ -164,7 +165,7 @@ class LossDelta(Orderer):
 
     def _choose_samples(self, looks: LookAhead, candidates: list[Batch], count: int) -> Ranking:
         """Winners made of the samples with the highest scores, of whichever candidate they are."""
-        look = looks.look(candidates, Goal(self.on, self._read_external()))
+        look = levelled(looks, looks.look(candidates, Goal(self.on, self._read_external())))
         self._passes = self._passes.plus(look.passes)
         taken = sum(len(batch) for batch in candidates[:count])
         order = pick(look.scores, "descending", taken, self.generator)

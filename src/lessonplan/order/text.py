@@ -8,10 +8,11 @@ from lessonplan.errors import ConfigError, unknown
 from lessonplan.order.base import Orderer
 from lessonplan.order.by_score import ByScore, MultiAttempt
 from lessonplan.order.loss_delta import LossDelta
+from lessonplan.order.teacher import TeacherLed
 from lessonplan.parts.own import is_own, own_class
 from lessonplan.text_options import read_options
 
-ORDERS: dict[str, type[Orderer]] = {cls.name: cls for cls in (MultiAttempt, LossDelta, ByScore)}
+ORDERS: dict[str, type[Orderer]] = {cls.name: cls for cls in (MultiAttempt, LossDelta, TeacherLed, ByScore)}
 NO_ORDER = ("none",)
 
 
@@ -19,9 +20,9 @@ def parse_order(text: str) -> Orderer | None:
     """Make an orderer from its text.
 
     Args:
-        text: ``name`` or ``name:option=value,...``; ``none`` gives None. An order of your own is
-            ``module:Class`` or ``FILE.py:Class``, options after another colon; scores that are functions can only
-            be given in Python.
+        text: ``name`` or ``name:option=value,...``; ``none`` gives None. A teacher's run may stand first, as in
+            ``teacher:RUN,k=8``. An order of your own is ``module:Class`` or ``FILE.py:Class``, options after
+            another colon; scores that are functions can only be given in Python.
 
     Raises:
         ConfigError: the name or an option is unknown, or a value does not fit; the nearest name is offered.
@@ -44,6 +45,6 @@ def parse_order(text: str) -> Orderer | None:
         cls, options = own.target, own.options
     if cls is None:
         raise unknown("order", name, [*ORDERS, *NO_ORDER])
-    given, _ = read_options(cls, options)
+    given, _ = read_options(cls, options, first=getattr(cls, "first_option", None))
     order: Orderer = cls(**given)
     return order

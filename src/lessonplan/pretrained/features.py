@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -28,16 +27,6 @@ _ROWS = 32  # that are computed together, always as many: results may differ in 
 _LAYOUT = 2
 _MOST = torch.finfo(torch.float16).max
 _PROBED = 16  # features that a network's identity is told by
-
-
-def cache_folder(given: str | None = None) -> Path:
-    """Where features are kept: as given, ``$LESSONPLAN_CACHE/features``, or below the user's cache folder."""
-    if given is not None:
-        return Path(given).expanduser()
-    home = os.environ.get("LESSONPLAN_CACHE")
-    if home:
-        return Path(home).expanduser() / "features"
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "lessonplan" / "features"
 
 
 class NoFeatures(Exception):

@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from lessonplan.kept_metrics import read_kept
 from lessonplan.measures import BALANCED
 from lessonplan.report import plots
 from lessonplan.report.axes import COST
-from lessonplan.report.comparison_curves import curve_panels, other_axes_panels
+from lessonplan.report.choices import choice_tables
+from lessonplan.report.comparison_curves import curve_axes
 from lessonplan.report.comparison_evaluation import evaluation_rows
 from lessonplan.report.formatting import count, listing, number
 from lessonplan.report.palette import Style, styles
@@ -18,17 +20,26 @@ from lessonplan.report.panels import Panel, legend_entries, panel
 from lessonplan.report.pictures import read_pictures
 from lessonplan.report.reading import Json, Run, inside, read_json_if_there, read_run
 from lessonplan.report.train_test import MEASURES, backward_differs, cells, measured
+from lessonplan.report.watched import comparison_note
 
 
 def _stored_runs(folder: Path, methods: Sequence[Json]) -> dict[str, list[Run]]:
     """The runs whose curves count: finished ones, and where a method has none, whatever there is."""
-    stored = {}
+    stored, kept = {}, read_kept(folder)
     for method in methods:
         runs = method.get("runs") or []
         chosen = [run for run in runs if run.get("status") == "finished"] or runs
-        paths = [inside(folder, run.get("folder")) for run in chosen]
-        stored[method["name"]] = [read_run(path) for path in paths if path is not None]
+        read = [_read(folder, run.get("folder"), kept) for run in chosen]
+        stored[method["name"]] = [run for run in read if run is not None]
     return stored
+
+
+def _read(folder: Path, name: Any, kept: dict[str, list[Json]]) -> Run | None:
+    """A run from its folder, or where that was left behind from the metrics that the comparison keeps."""
+    path = inside(folder, name)
+    if path is not None:
+        return read_run(path)
+    return Run(folder / str(name), epochs=kept[name]) if name in kept else None
 
 
 def _score_panels(methods: Sequence[Json], reference: str | None, looks: dict[str, Style]) -> list[Panel]:
@@ -140,6 +151,9 @@ def comparison_context(folder: Path, results: Json) -> dict[str, Any]:
         "title": str(results.get("title") or "Comparison"),
         "created": str(results.get("created") or ""),
         "answer": answer(methods, reference),
+        "watched": comparison_note(
+            results, [name for name, of in stored.items() if any(r.has("test") for r in of)]
+        ),
         "methods": methods,
         "reference": reference,
         "looks": looks,
@@ -150,8 +164,8 @@ def comparison_context(folder: Path, results: Json) -> dict[str, Any]:
         "runs": runs,
         "failures": failures,
         "source": read_json_if_there(folder / "source.json"),
-        "curves": curve_panels(stored, looks, level),
-        "other_axes": other_axes_panels(stored, looks, level),
+        "curves": curve_axes(stored, looks, level),
+        "choices": choice_tables(methods),
         "train_test": {
             "measures": [title for title, *_ in MEASURES],
             "rows": [{"name": method["name"], "cells": cells(method)} for method in methods],

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from rich.markup import escape
 from rich.table import Table
 
 from lessonplan.measures import is_share, measure_words
-from lessonplan.report.formatting import MINUS, MISSING, fixed, interval, percent, points
+from lessonplan.report.formatting import MINUS, MISSING, fixed, interval, percent, points, shown
 from lessonplan.report.reading import Json
 
 
@@ -42,7 +41,7 @@ def evaluation_table(methods: Sequence[Json]) -> Table | None:
     table = Table(title="evaluation, mean over seeds (difference to the reference)", title_justify="left")
     table.add_column("measure")
     for method in methods:
-        table.add_column(escape(method["name"]), justify="right")
+        table.add_column(shown(method["name"]), justify="right")
     for row in rows:
         cells = [f"{c['value']} ({c['difference']})" if c["difference"] else c["value"] for c in row["cells"]]
         table.add_row(row["name"], *cells)

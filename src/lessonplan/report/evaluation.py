@@ -8,9 +8,11 @@ from typing import Any
 from lessonplan.errors import DataError
 from lessonplan.report.formatting import duration
 from lessonplan.report.pictures import read_pictures
-from lessonplan.report.reading import Json, read_json
+from lessonplan.report.reading import Json, read_run
 from lessonplan.report.render import write_page
 from lessonplan.report.sections.section import Section, sections
+from lessonplan.report.watched import run_note
+from lessonplan.stored import read_json
 
 
 def write_evaluation(folder: Path) -> Path:
@@ -23,7 +25,7 @@ def write_evaluation(folder: Path) -> Path:
         DataError: a file is missing or damaged, or the page cannot be written.
     """
     folder = Path(folder)
-    return write_page(folder, "evaluation.html", evaluation_context(folder))
+    return write_page(folder, "evaluation.html", lambda: evaluation_context(folder))
 
 
 def evaluation_context(folder: Path) -> dict[str, Any]:
@@ -40,6 +42,7 @@ def evaluation_context(folder: Path) -> dict[str, Any]:
         "title": str(results["title"]),
         "results": results,
         "of_run": (folder.parent / "result.json").is_file(),
+        "watched": run_note(read_run(folder.parent)),
         "waiting": [name.replace("_", " ") for name in results["planned"] if name not in results["parts"]],
         "cards": cards(results, shown),
         "findings": findings(shown),

@@ -6,6 +6,10 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from rich.markup import escape
+
+from lessonplan.errors import visible
+
 MISSING = "\N{EN DASH}"
 MINUS = "\N{MINUS SIGN}"
 
@@ -85,8 +89,12 @@ def count(value: Any) -> str:
     return MISSING if known is None else f"{known:,.0f}"
 
 
-def compact(value: Any) -> str:
+def compact(value: Any, digits: int = 3) -> str:
     """A large number in at most four characters or so, for axes and bars.
+
+    Args:
+        value: the number.
+        digits: significant ones at most.
 
     >>> compact(1500), compact(2_000_000), compact(0.25), compact(0)
     ('1.5k', '2M', '0.25', '0')
@@ -96,8 +104,8 @@ def compact(value: Any) -> str:
         return MISSING
     for limit, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if abs(known) >= limit:
-            return f"{known / limit:.3g}{unit}".replace("-", MINUS)
-    return f"{known:.3g}".replace("-", MINUS)
+            return f"{known / limit:.{digits}g}{unit}".replace("-", MINUS)
+    return f"{known:.{digits}g}".replace("-", MINUS)
 
 
 def duration(seconds: Any) -> str:
@@ -122,6 +130,15 @@ def shorten(text: str, length: int = 20) -> str:
     """
     line = " ".join(text.split())
     return line if len(line) <= length else line[: length - 1].rstrip() + "…"
+
+
+def shown(text: str) -> str:
+    r"""A user's string for a table or a line that rich prints: as it is, without any power over the terminal.
+
+    >>> shown("[red]\x1b[2J")
+    '\\[red]\\x1b[2J'
+    """
+    return escape(visible(text))
 
 
 def listing(names: Sequence[str]) -> str:

@@ -11,8 +11,9 @@ from lessonplan.report.images import save_png
 from lessonplan.report.lr_plots import RAW, SMOOTHED, SUGGESTED, TENTH, curve, picture
 from lessonplan.report.lr_words import rate, sentences
 from lessonplan.report.panels import panel
-from lessonplan.report.reading import Json, read_json
+from lessonplan.report.reading import Json
 from lessonplan.report.render import write_page
+from lessonplan.stored import read_json
 
 _CAPTION = (
     "The loss of each step's batch before its update, and its mean under a bell a fifth of a decade wide. Losses"
@@ -34,10 +35,14 @@ def write_lr(folder: Path) -> Path:
     found = read_json(folder / "lr.json")
     if found.get("schema") != 1 or not isinstance(found.get("lr"), list):
         raise DataError(f"{folder / 'lr.json'} has a layout that this version of lessonplan does not read")
-    figure = picture(found)
-    if figure is not None:
-        save_png(figure, folder / "lr.png")
-    return write_page(folder, "lr.html", lr_context(folder, found))
+
+    def context() -> dict[str, Any]:
+        figure = picture(found)
+        if figure is not None:
+            save_png(figure, folder / "lr.png")
+        return lr_context(folder, found)
+
+    return write_page(folder, "lr.html", context)
 
 
 def lr_context(folder: Path, found: Json) -> dict[str, Any]:

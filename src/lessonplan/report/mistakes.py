@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
-import io
 from dataclasses import dataclass
 from typing import Any
 
-from PIL import Image, UnidentifiedImageError
-
 from lessonplan.report.formatting import count, percent
+from lessonplan.report.pictures import SMOOTH, stored_picture
 from lessonplan.report.reading import Run, read_json_if_there
 
-_SMOOTH = 64  # px: smaller pictures are enlarged without smoothing, pixel for pixel
 _PARTS = {"test": "test", "val": "validation"}
 
 
@@ -32,7 +27,7 @@ class Mistake:
     @property
     def sharp(self) -> bool:
         """Whether its pixels are to be seen as squares."""
-        return max(self.width, self.height) < _SMOOTH
+        return max(self.width, self.height) < SMOOTH
 
 
 def mistakes(run: Run) -> dict[str, Any]:
@@ -51,7 +46,7 @@ def mistakes(run: Run) -> dict[str, Any]:
 
 
 def _mistake(sample: dict[str, Any]) -> Mistake:
-    uri, width, height = _picture(sample.get("png"))
+    uri, width, height = stored_picture(sample.get("png"))
     where = sample.get("file")
     return Mistake(
         true=str(sample.get("true")),
@@ -62,12 +57,3 @@ def _mistake(sample: dict[str, Any]) -> Mistake:
         width=width,
         height=height,
     )
-
-
-def _picture(png: Any) -> tuple[str | None, int, int]:
-    """A stored picture as a data URI with its size; nothing where it is none."""
-    try:
-        with Image.open(io.BytesIO(base64.b64decode(str(png or ""), validate=True))) as image:
-            return f"data:image/png;base64,{png}", *image.size
-    except (binascii.Error, UnidentifiedImageError, OSError, ValueError):
-        return None, 0, 0

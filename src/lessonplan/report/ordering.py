@@ -7,16 +7,16 @@ from typing import Any
 
 import numpy as np
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from lessonplan.errors import DataError
-from lessonplan.report.formatting import count, duration, fixed, listing, p_value
+from lessonplan.report.formatting import count, duration, fixed, listing, p_value, shown
 from lessonplan.report.ordering_plots import by_epoch, distribution
 from lessonplan.report.palette import style
 from lessonplan.report.panels import Panel, panel
-from lessonplan.report.reading import Floats, Json, read_json
+from lessonplan.report.reading import Floats, Json
 from lessonplan.report.render import write_page
+from lessonplan.stored import read_json
 
 FIGURE_EPOCHS = {"2.1": (1, 2, 5, 6), "2.2": (12, 13)}
 
@@ -31,7 +31,7 @@ def write_ordering(folder: Path) -> Path:
         DataError: a file is missing or damaged, or the page cannot be written.
     """
     folder = Path(folder)
-    return write_page(folder, "ordering.html", ordering_context(folder))
+    return write_page(folder, "ordering.html", lambda: ordering_context(folder))
 
 
 def ordering_context(folder: Path) -> dict[str, Any]:
@@ -119,7 +119,7 @@ def print_ordering(summary: Json, console: Console | None = None) -> None:
         console: where to; standard output if not given.
     """
     console = console or Console(soft_wrap=True)
-    table = Table(title=escape(str(summary["title"])), title_justify="left")
+    table = Table(title=shown(str(summary["title"])), title_justify="left")
     for column in ("epoch", "runs", "min acc", "mean acc", "max acc", "min loss", "max loss", "normal p"):
         table.add_column(column, justify="right")
     for row in summary["epochs"]:
@@ -134,10 +134,10 @@ def print_ordering(summary: Json, console: Console | None = None) -> None:
     console.print(table)
     for claim in summary["claims"]:
         words = claim_words(claim, summary)
-        console.print(escape(f"{words['verdict'].upper()}: {words['text']} {words['detail']}"))
+        console.print(shown(f"{words['verdict'].upper()}: {words['text']} {words['detail']}"))
     where = "TEST data" if summary["evaluated_on"] == "test" else "validation data"
     console.print(
-        escape(f"{count(summary['runs'])} runs, evaluated on {where}, {duration(summary['seconds'])} of searching")
+        shown(f"{count(summary['runs'])} runs, evaluated on {where}, {duration(summary['seconds'])} of searching")
     )
 
 

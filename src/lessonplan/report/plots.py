@@ -13,7 +13,7 @@ from lessonplan.report.bands import Band
 from lessonplan.report.formatting import compact, listing, number, percent, points, shorten
 from lessonplan.report.palette import INK, MUTED, PAPER, Style
 from lessonplan.report.reading import Json
-from lessonplan.report.svg import compact_axis, drawing, new_figure, to_svg
+from lessonplan.report.svg import MARGINS, compact_axis, drawing, new_figure, to_svg
 
 
 def _row_height(rows: int) -> float:
@@ -37,6 +37,7 @@ def learning_curves(
     as_percent: bool = False,
     axis: Axis = COST,
     narrow: bool = False,
+    line_at: float | None = None,
 ) -> Markup | None:
     """Mean curves against cost (or another axis) with their t bands.
 
@@ -51,12 +52,15 @@ def learning_curves(
         as_percent: values are shares, drawn in percent.
         axis: what they are drawn against.
         narrow: for three columns.
+        line_at: a value to which a thin line is drawn, such as 1 for ratios.
     """
     if not bands:
         return None
     factor = 100.0 if as_percent else 1.0
     with drawing():
-        figure, axes = new_figure(215 if narrow else 250, narrow=narrow)
+        figure, axes = new_figure(215 if narrow else 250, narrow=narrow, margins=MARGINS)
+        if line_at is not None:
+            axes.axhline(line_at, color=MUTED, linewidth=1.0)
         for method, band in bands.items():
             look = looks[method]
             alone = len(band.x) == 1
@@ -86,6 +90,7 @@ def learning_curves(
         axes.set_ylim(bottom - margin, min(top + margin, 101.0) if as_percent else top + margin)
         axes.set_xlabel(axis.label)
         axes.set_ylabel(ylabel)
+        compact_axis(axes, "y")
         compact_axis(axes)
         ends = listing([f"{method} {compact(band.mean[-1] * factor)}" for method, band in bands.items()])
         return to_svg(figure, name, f"Curves of {ylabel} against {axis.label}. At the end: {ends}.")
@@ -112,7 +117,7 @@ def readable_limits(
     return left, right
 
 
-def _strip(
+def strip(
     rows: Sequence[tuple[str, Sequence[float], float | None, Sequence[float] | None]],
     looks: Mapping[str, Style],
     *,
@@ -121,7 +126,7 @@ def _strip(
     label: str,
     zero: bool,
 ) -> Markup | None:
-    """Per row: a dot per seed, the mean as a diamond, the interval as a line; values already in percent."""
+    """Per row a name, a dot per seed, the mean as a diamond, the interval as a line; values already in percent."""
     values = [value for _, dots, _, _ in rows for value in dots]
     if not values:
         return None
@@ -167,7 +172,7 @@ def final_scores(methods: Sequence[Json], looks: Mapping[str, Style]) -> Markup 
         rows.append((method["name"], scores, None if mean is None else 100 * mean, _hundred(method.get("ci_t"))))
         words.append(f"{method['name']} {percent(mean)}")
     label = f"Test accuracy per seed in percent. Means: {listing(words)}."
-    return _strip(rows, looks, name="scores", xlabel="test accuracy (%)", label=label, zero=False)
+    return strip(rows, looks, name="scores", xlabel="test accuracy (%)", label=label, zero=False)
 
 
 def paired_differences(methods: Sequence[Json], reference: str, looks: Mapping[str, Style]) -> Markup | None:
@@ -185,7 +190,7 @@ def paired_differences(methods: Sequence[Json], reference: str, looks: Mapping[s
         words.append(f"{method['name']} {points(mean)}")
     label = f"Difference of test accuracy to {reference} at equal seeds, in points. Means: {listing(words)}."
     xlabel = f"difference to {shorten(reference)} (points)"
-    return _strip(rows, looks, name="differences", xlabel=xlabel, label=label, zero=True)
+    return strip(rows, looks, name="differences", xlabel=xlabel, label=label, zero=True)
 
 
 def bars(

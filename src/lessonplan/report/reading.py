@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 from numpy.typing import NDArray
 
 from lessonplan.errors import DataError
-from lessonplan.files import read_json_lines
+from lessonplan.files import count_lines, read_json_lines
 from lessonplan.report.axes import COST, Axis
 from lessonplan.report.formatting import number
+from lessonplan.stored import read_json, read_yaml
 
 Json = dict[str, Any]
 Floats = NDArray[np.float64]
+MOST_LINES = 4000  # of a run's metrics that are read for a page, more than a figure has pixels
 
 
 @dataclass(frozen=True)
@@ -28,13 +28,15 @@ class Run:
     Attributes:
         folder: where it lies.
         config: the settings, empty if there is no ``config.yaml``.
-        epochs: the lines of ``metrics.jsonl``, oldest first.
+        epochs: the lines of ``metrics.jsonl``, oldest first; of very many some at equal distances.
+        lines: how many there are.
         result: ``result.json``, empty while the run is unfinished.
     """
 
     folder: Path
     config: Json = field(default_factory=dict)
     epochs: list[Json] = field(default_factory=list)
+    lines: int = 0
     result: Json = field(default_factory=dict)
 
     def curve(self, *keys: str, against: Axis = COST) -> tuple[Floats, Floats]:
@@ -49,7 +51,7 @@ class Run:
     def points(self, value: Callable[[Json], float | None], against: Axis = COST) -> tuple[Floats, Floats]:
         """As ``curve``, for a value that is made of several in a line."""
         pairs = [(known_at(line, *against.keys), value(line)) for line in self.epochs]
-        known = [(x, y) for x, y in pairs if x is not None and y is not None]
+        known = [(x + against.plus, y) for x, y in pairs if x is not None and y is not None]
         table = np.array(known, dtype=np.float64).reshape(-1, 2)
         return table[:, 0], table[:, 1]
 
@@ -70,25 +72,8 @@ def known_at(line: Json, *keys: str) -> float | None:
     return number(value)
 
 
-def read_json(path: Path) -> Json:
-    """A JSON object from a file.
-
-    Raises:
-        DataError: if the file is missing, is not JSON or holds something other than an object.
-    """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise DataError(f"cannot read {path}: {error.strerror or error}") from error
-    except ValueError as error:
-        raise DataError(f"{path} is not valid JSON ({error}); write it again by repeating the command") from error
-    if not isinstance(content, dict):
-        raise DataError(f"{path} should hold a JSON object, not a {type(content).__name__}")
-    return content
-
-
 def read_json_if_there(path: Path) -> Json:
-    """As :func:`read_json`, but an empty object when there is no such file."""
+    """A JSON object from a file; an empty one when there is no such file."""
     return read_json(path) if path.is_file() else {}
 
 
@@ -101,14 +86,12 @@ def read_run(folder: Path) -> Run:
     path = folder / "config.yaml"
     config: Any = {}
     if path.is_file():
-        try:
-            config = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except yaml.YAMLError as error:
-            raise DataError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
+        config = read_yaml(path)
     return Run(
         folder=folder,
         config=config if isinstance(config, dict) else {},
-        epochs=read_json_lines(folder / "metrics.jsonl"),
+        epochs=read_json_lines(folder / "metrics.jsonl", most=MOST_LINES),
+        lines=count_lines(folder / "metrics.jsonl"),
         result=read_json_if_there(folder / "result.json"),
     )
 

@@ -4,15 +4,33 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import yaml
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined, TemplateError
 
+from lessonplan.errors import DataError, LessonplanError, first_line
 from lessonplan.files import write_atomically
 from lessonplan.report import formatting
 from lessonplan.report.palette import HUES
+
+_CONTROLS = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")  # which no page may hold
+
+
+_ODD = (
+    KeyError,
+    TypeError,
+    AttributeError,
+    ValueError,
+    ArithmeticError,
+    IndexError,
+    RecursionError,
+    TemplateError,
+)
+"""What values of a wrong kind make of arithmetic, figures and templates."""
 
 
 def _as_yaml(settings: Any) -> str:
@@ -43,15 +61,37 @@ def render(template: str, context: dict[str, Any]) -> str:
     return environment.get_template(template).render(**context, script=script, script_hash=f"sha256-{digest}")
 
 
-def write_page(folder: Path, template: str, context: dict[str, Any]) -> Path:
+def write_page(folder: Path, template: str, context: Callable[[], dict[str, Any]]) -> Path:
     """Fill a template and write it as ``index.html``, in one step, so that no reader sees half a page.
+
+    Args:
+        folder: what the page is about.
+        template: file of the template.
+        context: finds what it shows in files that anybody may have edited.
 
     Returns:
         The path of the page.
 
     Raises:
-        DataError: the page cannot be written.
+        DataError: what is stored cannot be shown, or the page cannot be written.
     """
     page = folder / "index.html"
-    write_atomically(page, render(template, context).encode("utf-8", errors="replace"))
+    write_atomically(page, page_text(folder, template, context).encode("utf-8", errors="replace"))
     return page
+
+
+def page_text(folder: Path, template: str, context: Callable[[], dict[str, Any]]) -> str:
+    """A filled template, for ``write_page`` or a look at what is still changing.
+
+    Raises:
+        DataError: what is stored cannot be shown.
+    """
+    try:
+        return _CONTROLS.sub("\N{REPLACEMENT CHARACTER}", render(template, context()))
+    except LessonplanError:
+        raise
+    except _ODD as error:
+        raise DataError(
+            f"what is stored in {folder} cannot be shown ({type(error).__name__}: {first_line(error)}): a file in"
+            " it was changed, or written by another version; repeat the command that made it"
+        ) from error

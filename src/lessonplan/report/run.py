@@ -7,6 +7,8 @@ from typing import Any
 from markupsafe import Markup
 
 from lessonplan.report import run_plots
+from lessonplan.report.at_chance import run_note as at_chance_note
+from lessonplan.report.choices import choice_panels, choice_sentence
 from lessonplan.report.class_panels import class_panels, class_tables
 from lessonplan.report.formatting import MISSING, compact, count, duration, fixed, number, percent
 from lessonplan.report.mistakes import mistakes
@@ -15,9 +17,10 @@ from lessonplan.report.panels import Panel, legend_entries, panel
 from lessonplan.report.reading import Json, Run, read_json_if_there
 from lessonplan.report.run_order import order_panels, order_summary
 from lessonplan.report.run_selection import selection_panels, selection_summary
-from lessonplan.report.run_sets import SETS, set_panels
+from lessonplan.report.run_sets import held_out, set_panels, sets_of
+from lessonplan.report.watched import run_note
 
-_PARTS = (("train", "training", 2), ("val", "validation", 1))
+_PARTS = (("train", "training", 2), ("val", "validation", 1), ("test", "test", 3))
 _QUANTILES = (
     ("loss_worst", "worst"),
     ("loss_q99", "99% quantile"),
@@ -32,7 +35,7 @@ Single = tuple[str, str, tuple[str, ...], str]  # title, caption, where in a lin
 _SINGLES: tuple[Single, ...] = (
     ("Learning rate", "", ("lr",), "learning rate"),
     ("Norm of the weights", "L2 norm of all parameters.", ("param_norm",), "L2 norm"),
-    ("Speed", "Samples trained on per second.", ("system", "samples_per_second"), "samples/s"),
+    ("Speed", "Sample passes a second, those for scores included.", ("system", "samples_per_second"), "passes/s"),
     ("Memory", "Memory of the process.", ("system", "memory_mb"), "MB"),
     ("GPU memory", "", ("system", "gpu_memory_mb"), "MB"),
 )
@@ -59,19 +62,39 @@ def _curve_panels(run: Run) -> list[Panel]:
     if watched in _WATCHED:
         svg, legend = _lines(run, "watched", f"{_WATCHED[watched]} (%)", watched, 100.0)
         panels += panel(_WATCHED[watched], "Of the validation data, which it decides by.", svg, legend)
-    part = "val" if len(run.curve("val", "loss_q50")[0]) else "train"
-    where = "validation" if part == "val" else "training"
+    part, where = _spread_of(run)
     series = [((word, *run.curve(part, key)), style(look)) for look, (key, word) in enumerate(_QUANTILES)]
     spread = run_plots.curves(series, name="quantiles", ylabel=f"{where} loss")
     text = f"How the {where} loss is spread over samples."
     legend = [(curve[0], look) for curve, look in series if len(curve[1])]
     panels += panel("Loss quantiles", text, spread, legend)
+    panels += _belief_panels(run, part, where)
     for position, (title, text, keys, ylabel) in enumerate([*_SINGLES, *_mix_settings(run)]):
         series = [((title, *run.curve(*keys)), style(1))]
         svg = run_plots.curves(
             series, name=f"single-{position}", ylabel=ylabel, steps=keys[0] == "mix", from_zero=keys[0] == "system"
         )
         panels += panel(title, text, svg)
+    return panels
+
+
+def _spread_of(run: Run) -> tuple[str, str]:
+    """The part whose samples' losses are spread out in figures, and its name."""
+    held_out = (("val", "validation"), ("test", "test"))
+    return next((part for part in held_out if len(run.curve(part[0], "loss_q50")[0])), ("train", "training"))
+
+
+def _belief_panels(run: Run, part: str, where: str) -> list[Panel]:
+    """How sure the network is of a part's samples, by quantiles."""
+    panels: list[Panel] = []
+    for name, text in (
+        ("confidence", f"Highest probability of the {where} samples, right or wrong."),
+        ("margin", "How much the highest probability leads the second: the gap of the top two."),
+    ):
+        keys = ((f"{name}_q90", "90% quantile"), (f"{name}_q50", "median"), (f"{name}_q10", "10% quantile"))
+        series = [((word, *run.curve(part, key)), style(1 + place)) for place, (key, word) in enumerate(keys)]
+        svg = run_plots.curves(series, name=f"beliefs-{name}", ylabel=f"{where} {name}", from_zero=True)
+        panels += panel(name.capitalize(), text, svg, [(curve[0], look) for curve, look in series])
     return panels
 
 
@@ -153,14 +176,19 @@ def run_context(run: Run) -> dict[str, Any]:
         "stopped": str(run.result.get("stopped") or ""),
         "error": str(run.result.get("error") or ""),
         "trained_on": _trained_on(run),
+        "watched": run_note(run),
+        "at_chance": at_chance_note(run.result),
+        "sampled": len(run.epochs) if len(run.epochs) < run.lines - 1 else 0,
+        "lines": run.lines,
         "comparison": str(comparison.get("title") or "the comparison") if comparison else "",
         "evaluated": (run.folder / "evaluation" / "index.html").is_file(),
         "cards": _cards(run),
         "curves": _curve_panels(run),
         "sets": set_panels(run),
-        "sets_legend": legend_entries([(word, look) for _, word, look in SETS]),
-        "selection": selection_panels(run),
-        "selection_summary": selection_summary(run),
+        "sets_legend": legend_entries([(word, look) for _, word, look in sets_of(run)]),
+        "sets_of": held_out(run)[1],
+        "selection": selection_panels(run) + choice_panels(run.result),
+        "selection_summary": f"{selection_summary(run)} {choice_sentence(run.result)}".strip(),
         "order": order_panels(run),
         "order_summary": order_summary(run),
         "classes_of": part,

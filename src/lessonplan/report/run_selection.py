@@ -37,8 +37,12 @@ def selection_panels(run: Run) -> list[Panel]:
         [_mean("updates", groups, "updates")],
     )  # fmt: skip
     panels += _figure(
-        "Overflow", "Accepted samples that were left over: for a later batch, or for none.", "overflow", "samples",
-        [_mean(key, groups, key) for key in ("carried", "discarded")],
+        "Overflow per update", "Accepted samples that were left when a batch was full.", "overflow-per-update",
+        "samples", [_rate("overflow", groups, "overflow", "updates")],
+    )  # fmt: skip
+    panels += _figure(
+        "Left over", "Accepted samples, at an epoch's end: carried to a later batch, or discarded.", "overflow",
+        "samples", [_mean(key, groups, key) for key in ("carried", "discarded")],
     )  # fmt: skip
     panels += _figure(
         "Age", "Updates between a sample's scoring and its training.", "age", "updates",

@@ -9,17 +9,28 @@ from __future__ import annotations
 from markupsafe import Markup
 
 from lessonplan.report import run_plots
-from lessonplan.report.palette import style
+from lessonplan.report.palette import Style, style
 from lessonplan.report.panels import Panel, panel
 from lessonplan.report.reading import Json, Run, known_at
 
-SETS = (("train_set", "training set", style(2)), ("val", "validation set", style(1)))
+_TRAINED = ("train_set", "training set", style(2))
+_HELD_OUT = (("val", "validation set", style(1)), ("test", "test set", style(1)))
 _MEASURES = (
     ("accuracy", "Accuracy", "accuracy (%)", 100.0),
     ("loss", "Mean loss", "loss", 1.0),
     ("loss_q90", "90% quantile of the loss", "loss", 1.0),
     ("loss_worst", "Worst loss", "loss", 1.0),
 )
+
+
+def held_out(run: Run) -> tuple[str, str, Style]:
+    """Key, name and look of what stands beside the training set: validation, else test data that were watched."""
+    return next((part for part in _HELD_OUT if run.has(part[0])), _HELD_OUT[0])
+
+
+def sets_of(run: Run) -> tuple[tuple[str, str, Style], ...]:
+    """The training set and what stands beside it."""
+    return (_TRAINED, held_out(run))
 
 
 def set_panels(run: Run) -> list[Panel]:
@@ -42,17 +53,20 @@ def set_panels(run: Run) -> list[Panel]:
 
 
 def _both(run: Run, key: str, ylabel: str, factor: float) -> Markup | None:
-    series = [((word, *run.curve(part, key)), look) for part, word, look in SETS]
+    series = [((word, *run.curve(part, key)), look) for part, word, look in sets_of(run)]
     return run_plots.curves(
         series, name=f"sets-{key.replace('_', '-')}", ylabel=ylabel, factor=factor, narrow=True
     )
 
 
 def _ratio(run: Run, key: str) -> Markup | None:
+    part, word, _ = held_out(run)
+    label = f"{word.removesuffix(' set')} / training"
+
     def ratio(line: Json) -> float | None:
-        trained, seen = known_at(line, "train_set", key), known_at(line, "val", key)
+        trained, seen = known_at(line, "train_set", key), known_at(line, part, key)
         return seen / trained if trained and seen is not None else None
 
-    series = [(("validation / training", *run.points(ratio)), style(3))]
+    series = [((label, *run.points(ratio)), style(3))]
     name = f"sets-ratio-{key.replace('_', '-')}"
-    return run_plots.curves(series, name=name, ylabel="validation / training", narrow=True, line_at=1.0)
+    return run_plots.curves(series, name=name, ylabel=label, narrow=True, line_at=1.0)

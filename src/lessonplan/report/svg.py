@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -13,13 +13,15 @@ import matplotlib
 from markupsafe import Markup, escape
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter
+from matplotlib.ticker import Formatter
 
 from lessonplan.report.formatting import compact
 from lessonplan.report.palette import INK, LINE, MUTED, VARIABLES
 
 WIDTH = 380  # SVG units; a column of the page on a desk, the whole width of a phone
 NARROW = 300  # of three columns
+MARGINS = (60.0, 12.0, 38.0, 8.0)  # of curves: numbers such as -0.0001, one line of words beside and below
+_PLACES = re.compile(r"(\d\.\d\d)\d+")  # of coordinates: a hundredth of a unit is less than a screen shows
 
 _SETTINGS: Any = {
     "svg.fonttype": "none",
@@ -65,22 +67,55 @@ def drawing() -> Iterator[None]:
         yield
 
 
-def new_figure(height: float, *, narrow: bool = False) -> tuple[Figure, Axes]:
+def new_figure(
+    height: float, *, narrow: bool = False, margins: tuple[float, float, float, float] | None = None
+) -> tuple[Figure, Axes]:
     """An empty figure as wide as a column of two, or of three (narrow). Call inside `drawing`.
 
     Args:
         height: in SVG units.
         narrow: for ``panels`` of three columns, where letters would otherwise shrink.
+        margins: left, right, bottom and top, in SVG units, for labels whose room is known; None measures all of
+            them, which takes as long as drawing.
     """
     width = NARROW if narrow else WIDTH
-    figure = Figure(figsize=(width / 72, height / 72), layout="constrained")
-    return figure, figure.subplots()
+    size = (width / 72, height / 72)
+    if margins is None:
+        figure = Figure(figsize=size, layout="constrained")
+        return figure, figure.subplots()
+    figure = Figure(figsize=size)
+    left, right, bottom, top = margins
+    return figure, figure.add_axes(
+        (left / width, bottom / height, 1 - (left + right) / width, 1 - (bottom + top) / height)
+    )
+
+
+class Compact(Formatter):
+    """Ticks as 10k, 1.5M, with as many digits as it takes to tell them apart."""
+
+    def __call__(self, x: float, pos: int | None = None) -> str:
+        return compact(x)
+
+    def format_ticks(self, values: Sequence[float]) -> list[str]:
+        """All ticks of an axis.
+
+        >>> Compact().format_ticks([2.362, 2.364, 2.366]), Compact().format_ticks([0, 5000])
+        (['2.362', '2.364', '2.366'], ['0', '5k'])
+        """
+        for digits in range(3, 8):
+            texts = [compact(value, digits) for value in values]
+            if len(set(texts)) == len(texts):
+                break
+        return texts
 
 
 def compact_axis(axes: Axes, which: str = "x") -> None:
     """Write an axis' ticks as 10k, 1.5M."""
     axis = axes.xaxis if which == "x" else axes.yaxis
-    axis.set_major_formatter(FuncFormatter(lambda value, _: compact(value)))
+    axis.set_major_formatter(Compact())
+
+
+_SHORT = r"\1"
 
 
 def to_svg(figure: Figure, name: str, label: str) -> Markup:
@@ -106,6 +141,7 @@ def to_svg(figure: Figure, name: str, label: str) -> Markup:
     body = re.sub(r"font-family: [^;\"]*;? ?", "", body)
     for placeholder, variable in VARIABLES.items():
         body = body.replace(placeholder, f"var({variable})")
+    body = re.sub(r' d="([^"]+)"', lambda path: f' d="{_PLACES.sub(_SHORT, path[1])}"', body)
     body = re.sub(r"\n\s*", "\n", body)
     frame = box.group(1) if box else f"0 0 {WIDTH} {WIDTH}"
     return Markup(f'<svg class="plot" viewBox="{frame}" role="img" aria-label="{escape(label)}">{body}')

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from lessonplan.report.comparison_evaluation import evaluation_table
-from lessonplan.report.formatting import MISSING, compact, duration, interval, p_value, percent, points
+from lessonplan.report.formatting import MISSING, compact, duration, interval, p_value, percent, points, shown
 from lessonplan.report.train_test import MEASURES, backward_differs, cells, measured
+from lessonplan.report.watched import comparison_note
 
 _FILE_WIDTH = 140
 
@@ -23,18 +23,18 @@ def print_table(results: dict[str, Any], console: Console | None = None) -> None
         results: what ``results.json`` holds.
         console: where to; standard output if not given.
     """
-    console = console or _console()
+    console = console or console_of()
     reference = results["reference"]
-    table = Table(title=escape(results["title"]), title_justify="left")
+    table = Table(title=shown(results["title"]), title_justify="left")
     columns = ("method", "n", "test %", "95% interval", f"minus {reference}", "interval", "Holm p", "verdict")
     level = f"{100 * results['level']:g}% interval"
     backward = ("backward",) if backward_differs(results["methods"]) else ()
     for column in (*columns[:3], level, *columns[4:], "passes", *backward, "time"):
-        table.add_column(escape(column), justify="left" if column in ("method", "verdict") else "right")
+        table.add_column(shown(column), justify="left" if column in ("method", "verdict") else "right")
     for method in results["methods"]:
         difference = method["difference"] or {}
         table.add_row(
-            escape(method["name"]),
+            shown(method["name"]),
             str(method["n"]),
             percent(method["mean"]),
             interval(method["ci_t"]),
@@ -49,14 +49,17 @@ def print_table(results: dict[str, Any], console: Console | None = None) -> None
     console.print(table)
     if measured(results["methods"]):
         console.print(_train_test_table(results["methods"]))
+    note = comparison_note(results)
+    if note:
+        console.print(note)
     evaluated = evaluation_table(results["methods"])
     if evaluated is not None:
         console.print(evaluated)
     for method in results["methods"]:
-        console.print(escape(method["finding"]))
+        console.print(shown(method["finding"]))
     for failure in results["failures"]:
         console.print(
-            escape(f"FAILED {failure['method']}, seed {failure['seed']}: {failure['error']} ({failure['folder']})")
+            shown(f"FAILED {failure['method']}, seed {failure['seed']}: {failure['error']} ({failure['folder']})")
         )
 
 
@@ -68,11 +71,11 @@ def _train_test_table(methods: Sequence[dict[str, Any]]) -> Table:
         table.add_column(title.replace("90% quantile of the loss", "q=.9 loss"), justify="right")
     for method in methods:
         row = [f"{cell.train} / {cell.test} ({cell.ratio})" for cell in cells(method)]
-        table.add_row(escape(method["name"]), *row)
+        table.add_row(shown(method["name"]), *row)
     return table
 
 
-def _console() -> Console:
+def console_of() -> Console:
     """Standard output, wide enough for a table where it is no terminal."""
     console = Console(soft_wrap=True)
     return console if console.is_terminal else Console(soft_wrap=True, width=_FILE_WIDTH)
@@ -85,13 +88,13 @@ def print_source(source: dict[str, Any], console: Console | None = None) -> None
         source: what ``source.json`` holds.
         console: where to; standard output if not given.
     """
-    console = console or _console()
+    console = console or console_of()
     for content in source["tables"]:
-        table = Table(title=escape(content["title"]), title_justify="left")
+        table = Table(title=shown(content["title"]), title_justify="left")
         for position, column in enumerate(content["columns"]):
-            table.add_column(escape(column), justify="right" if position else "left")
+            table.add_column(shown(column), justify="right" if position else "left")
         for row in content["rows"]:
-            table.add_row(*(MISSING if cell is None else escape(str(cell)) for cell in row))
+            table.add_row(*(MISSING if cell is None else shown(str(cell)) for cell in row))
         console.print(table)
     for claim in source["claims"]:
-        console.print(escape(f"{claim['verdict'].upper()}: {claim['text']} [{claim['detail']}]"))
+        console.print(shown(f"{claim['verdict'].upper()}: {claim['text']} [{claim['detail']}]"))

@@ -1,4 +1,4 @@
-"""Asking the network about samples without leaving a trace in it."""
+"""Asking the network about samples; no trace is left in it, unless running statistics are to follow."""
 
 from __future__ import annotations
 
@@ -10,11 +10,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lessonplan.batch import Batch, Samples
 from lessonplan.errors import ConfigError
 from lessonplan.network.accelerator import random_state
 from lessonplan.network.learner import soft
 from lessonplan.network.network import Network, as_logits
-from lessonplan.network.untouched import Mode, accelerators, asked
+from lessonplan.network.ranks import Ranks
+from lessonplan.network.untouched import Mode, accelerators, asked, followed
 
 _CHUNK = 1024
 _CHUNK_ON_CPU = 128  # larger activations leave the caches, and each sample then takes up to twice the time
@@ -26,7 +28,11 @@ class Scoring:
     """How candidates are scored.
 
     Args:
-        mode: see ``scoring``; a batch of a single sample has no statistics and is scored in "eval".
+        mode: "eval", by running statistics and without dropout, or "train", by the statistics of the batch and
+            with it; a batch of a single sample has no statistics and is scored in "eval".
+        statistics: "restore" the running statistics of batch normalisation behind a scoring pass, or let them
+            "follow" it, as they do in ASSIST's own code, which scores in training mode (taken as said, then). They
+            are then of candidates as they come, not of those alone that are trained on.
         precision: "same" as training, or "bf16" for the scoring passes only.
         resolution: 1, or .5 to score images of half the side (the network must take them).
     """
@@ -34,8 +40,13 @@ class Scoring:
     mode: Mode = "eval"
     precision: Literal["same", "bf16"] = "same"
     resolution: float = 1.0
+    statistics: Literal["restore", "follow"] = "restore"
 
     def __post_init__(self) -> None:
+        if self.statistics not in ("restore", "follow"):
+            raise ConfigError(f"scoring with statistics={self.statistics!r}: give restore or follow")
+        if self.statistics == "follow":
+            object.__setattr__(self, "mode", "train")
         if self.mode not in ("eval", "train") or self.precision not in ("same", "bf16"):
             raise ConfigError(
                 f"scoring with mode={self.mode!r}, precision={self.precision!r}: give eval or train, same or bf16"
@@ -63,11 +74,37 @@ class Scoring:
             ConfigError: the loss function gives no loss for each sample.
         """
         mode: Mode = self.mode if len(x) > 1 else "eval"
-        with asked(network.module, mode):
+        around = followed if self.statistics == "follow" and mode == "train" else asked
+        with around(network.module, mode):
             # Batch statistics need the whole batch; otherwise chunks bound the memory.
             parts = [x] if mode == "train" else pieces(x)
             logits = torch.cat([self._logits(network, part) for part in parts])
             return logits, per_sample(network, logits, y)
+
+    def of(self, network: Network, batch: Batch, data: Samples) -> tuple[Tensor, Tensor]:
+        """The same of a batch, shared out over the network's ranks; all of them get the same scores.
+
+        Batch statistics are those of the whole batch, for which every rank passes all of it.
+        """
+        whole = network.ranks.alone or self.mode == "train"
+        own = batch if whole else batch.part(network.ranks)
+        return self.together(network, *own.read(data), len(batch))
+
+    def part(self, indices: Tensor, ranks: Ranks) -> Tensor:
+        """What a rank has to read of samples that are to be scored."""
+        return indices if ranks.alone or self.mode == "train" else indices[ranks.taken(len(indices))]
+
+    def together(self, network: Network, x: Tensor, y: Tensor, rows: int) -> tuple[Tensor, Tensor]:
+        """Scores of ``rows`` samples, of which this rank has read its ``part``."""
+        ranks, (logits, losses) = network.ranks, self(network, x, y)
+        if ranks.alone:
+            return logits, losses
+        both = torch.cat([logits, losses[:, None]], 1)
+        if self.mode == "train":
+            ranks.level([both])
+        else:
+            both = ranks.rows(both[: ranks.sizes(rows)[ranks.rank]], rows)
+        return both[:, :-1], both[:, -1]
 
     def _logits(self, network: Network, x: Tensor) -> Tensor:
         if self.resolution != 1.0:
@@ -75,8 +112,7 @@ class Scoring:
         if self.precision == "same":
             return network.logits(x)
         with torch.autocast(x.device.type, dtype=torch.bfloat16):
-            logits: Tensor = network.module(x).float()
-            return logits
+            return as_logits(network.module(x), len(x))
 
 
 def pieces(x: Tensor) -> list[Tensor]:

@@ -18,6 +18,7 @@ from lessonplan.batch import Batch, EpochReader, Samples
 from lessonplan.errors import ConfigError
 from lessonplan.network.network import Network
 from lessonplan.network.passes import Passes
+from lessonplan.network.ranks import Ranks
 from lessonplan.select.asking import Scoring, same_in_both_modes
 from lessonplan.select.base import Part, Scored
 from lessonplan.select.selection import Selection
@@ -144,7 +145,7 @@ class Batchwise(Stage):
                 yield None
                 continue
             if self._waiting >= (wanted or 1):
-                yield self._hand_out(wanted or self._waiting, graph, reader.data, tally)
+                yield self._hand_out(wanted or self._waiting, graph, reader.data, network.ranks, tally)
                 graph = None
                 continue
             raw = reader.take(self._raw_size(wanted, size))
@@ -177,7 +178,7 @@ class Batchwise(Stage):
         elif graph is not None:
             scored = graph.score(raw, data)
         else:
-            scored = Scored(raw.indices, data.labels[raw.indices], *self.scoring(network, *raw.read(data)))
+            scored = Scored(raw.indices, data.labels[raw.indices], *self.scoring.of(network, raw, data))
             tally.scored += len(raw)
         chosen = self.selection.choose(scored, generator)
         if graph is not None:
@@ -185,6 +186,7 @@ class Batchwise(Stage):
         tally.raw_batches += 1
         tally.candidates += len(raw)
         tally.accepted += len(chosen.positions)
+        tally.chose(len(raw), len(chosen.positions))
         kept = raw.rows(chosen.positions)
         if chosen.weights is not None:
             kept.weights = chosen.weights if kept.weights is None else kept.weights * chosen.weights
@@ -206,9 +208,9 @@ class Batchwise(Stage):
     def _waiting(self) -> int:
         return sum(len(kept.batch) for kept in self._pool)
 
-    def _hand_out(self, size: int, graph: SinglePass | None, data: Samples, tally: Tally) -> Batch:
+    def _hand_out(self, size: int, graph: SinglePass | None, data: Samples, ranks: Ranks, tally: Tally) -> Batch:
         """The oldest ``size`` accepted samples, with their logits where they come from a single pass."""
-        batch = self._take(size, data, tally)
+        batch = self._take(size, data, ranks, tally)
         if graph is not None:
             batch.logits, batch.passes = graph.logits(size), Passes.both(graph.forwarded)
             tally.reused += graph.forwarded
@@ -216,7 +218,7 @@ class Batchwise(Stage):
         self._updates += 1
         return batch
 
-    def _take(self, size: int, data: Samples, tally: Tally) -> Batch:
+    def _take(self, size: int, data: Samples, ranks: Ranks, tally: Tally) -> Batch:
         """The oldest ``size`` accepted samples; what is beyond them is carried or discarded."""
         parts: list[Batch] = []
         missing = size
@@ -230,10 +232,11 @@ class Batchwise(Stage):
             else:
                 parts.append(kept.batch)
                 missing -= len(kept.batch)
+        tally.overflow += self._waiting
         if self.overflow == "discard":
             tally.discarded += self._waiting
             self._pool.clear()
-        return Batch.joined(parts, data)
+        return Batch.joined(parts, data, ranks)
 
     def _count_age(self, born: int, samples: int, tally: Tally) -> None:
         age = self._updates - born
@@ -249,10 +252,11 @@ class Batchwise(Stage):
         old = [kept for kept in self._pool if self._updates - kept.born > oldest]
         if not old:
             return False
-        batch = Batch.joined([kept.batch for kept in old], data)
-        scored = Scored(batch.indices, data.labels[batch.indices], *self.scoring(network, *batch.read(data)))
+        batch = Batch.joined([kept.batch for kept in old], data, network.ranks)
+        scored = Scored(batch.indices, data.labels[batch.indices], *self.scoring.of(network, batch, data))
         tally.scored += len(batch)
         still = self.selection.passing(scored, generator)
+        tally.chose(len(batch), len(still))
         self._pool = deque(kept for kept in self._pool if kept not in old)
         if len(still):
             self._pool.append(_Kept(batch.rows(still), self._updates))
@@ -261,7 +265,7 @@ class Batchwise(Stage):
     # -- one pass for scoring and training -----------------------------------------------------------
 
     def _single_pass(self, raw: Batch, wanted: int | None, data: Samples, network: Network, tally: Tally) -> bool:
-        if self.selection.needs != "forward":
+        if self.selection.needs != "forward" or not network.ranks.alone:
             return False
         if self.reuse == "never" or not self.scoring.plain or self.acceptance <= SINGLE_PASS_ABOVE:
             return False

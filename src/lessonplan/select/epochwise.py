@@ -13,6 +13,7 @@ from lessonplan.errors import ConfigError
 from lessonplan.network.network import Network
 from lessonplan.select.asking import Scoring
 from lessonplan.select.base import Part, Scored
+from lessonplan.select.control import MatchedRandom
 from lessonplan.select.selection import Selection
 from lessonplan.select.stage import Stage
 from lessonplan.select.tally import Tally
@@ -52,6 +53,8 @@ class Epochwise(Stage):
         if every < 1:
             raise ConfigError(f"epochwise: every={every}: give 1 or more epochs")
         super().__init__(selection, scoring)
+        if any(isinstance(part, MatchedRandom) and part.of is not None for part in self.selection.parts):
+            raise ConfigError("matched-random:of=... replays what was kept of raw batches: write batchwise")
         self.every, self.resample = every, resample
         self._position = 0
         self._passing, self._scores = _Gathered(), [_Gathered() for _ in self.selection.selectors]
@@ -85,7 +88,8 @@ class Epochwise(Stage):
             tally: counts.
         """
         chunks = [torch.arange(i, min(i + _CHUNK, len(data))) for i in range(self._position, len(data), _CHUNK)]
-        read = data.batches(iter(chunks), epoch=epoch) if self.selection.needs == "forward" else None
+        own = [self.scoring.part(chunk, network.ranks) for chunk in chunks]
+        read = data.batches(iter(own), epoch=epoch) if self.selection.needs == "forward" else None
         try:
             yield from self._score_chunks(chunks, read, data, network, generator, tally)
         finally:
@@ -110,7 +114,8 @@ class Epochwise(Stage):
     ) -> Iterator[None]:
         for indices in chunks:
             if read is not None:
-                scored = Scored(indices, data.labels[indices], *self.scoring(network, *next(read))).on_host()
+                found = self.scoring.together(network, *next(read), len(indices))
+                scored = Scored(indices, data.labels[indices], *found).on_host()
                 tally.scored += len(indices)
             else:
                 scored = Scored(indices, data.labels[indices])

@@ -43,7 +43,9 @@ class Stage(Stateful):
     def config(self) -> dict[str, Any]:
         """The selection, the options and the scoring as plain data."""
         options = {name: getattr(self, name) for name in self.defaults()}
-        return {"selection": self.selection.config(), **options, "scoring": vars(self.scoring)}
+        # what came later is told where it is not the default: older runs lack it
+        scoring = {k: v for k, v in vars(self.scoring).items() if (k, v) != ("statistics", "restore")}
+        return {"selection": self.selection.config(), **options, "scoring": scoring}
 
     def __str__(self) -> str:
         """What selects and when, as it is written, without the options that have their defaults."""
@@ -54,8 +56,9 @@ class Stage(Stateful):
         ]
         if self.selection.fill != "none":
             words.append(f"fill={self.selection.fill}")
-        words += [
-            f"{key}={value}" for key, value in vars(self.scoring).items() if value != getattr(Scoring(), key)
-        ]
+        follows = self.scoring.statistics == "follow"
+        usual = vars(Scoring(statistics=self.scoring.statistics))
+        words += [f"{key}={value}" for key, value in vars(self.scoring).items() if value != usual[key]]
+        words += ["statistics=follow"] * follows
         when = f"{self.name}:{','.join(words)}" if words else self.name
         return f"{self.selection} >> {when}"

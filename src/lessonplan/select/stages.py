@@ -72,6 +72,11 @@ class SelectionStages(Stateful):
             selection.observe(scored)
 
     @property
+    def sees_another_each_time(self) -> bool:
+        """Whether a sample's score depends on the batch it is scored in, or on chance."""
+        return any(stage.scoring.mode == "train" for stage in self.stages())
+
+    @property
     def remembers(self) -> bool:
         """Whether a part wants to know what the network says about samples it was trained on."""
         return any(selection.remembers for selection in self.selections())

@@ -17,6 +17,7 @@ from lessonplan.mix.unmixed import Unmixed
 from lessonplan.network.learner import Learner, Step, soft
 from lessonplan.network.network import Network
 from lessonplan.network.passes import Passes
+from lessonplan.network.ranks import ALONE, Ranks
 from lessonplan.order.base import Orderer
 from lessonplan.order.unordered import Unordered
 from lessonplan.parts.part import Occasion
@@ -24,6 +25,7 @@ from lessonplan.parts.state import Stateful
 from lessonplan.seeds import fold_seed
 from lessonplan.select.asking import Scoring
 from lessonplan.select.base import Scored
+from lessonplan.select.choices import Choices
 from lessonplan.select.epochwise import Epochwise
 from lessonplan.select.everything import Everything
 from lessonplan.select.stages import SelectionStages
@@ -32,12 +34,32 @@ from lessonplan.select.tally import Tally
 HANDLED = "every sample is handled"
 """Why training ends where a selection keeps nothing for a whole epoch."""
 
+EMPTY_EPOCHS = 100
+"""Epochs in a row that have to keep nothing where each is another one: augmented samples, or scores that depend on
+the batch. Of n pairs of a sample and a view, all rejected, fewer than 3 / n are accepted at 95% confidence."""
+
 
 class Supplied(NamedTuple):
     """What it took to come by batches: candidates drawn, and passes through the network."""
 
     raw: int
     passes: Passes
+
+
+class Part(NamedTuple):
+    """A rank's part of a batch as it goes through the network.
+
+    Attributes:
+        mixed: what the rank passes.
+        factor: of the mean of its losses, so that the mean over the ranks is the mean over the batch.
+        rows: how many of its rows count; 0 where it only borrows one.
+        total: how many rows all ranks pass that count.
+    """
+
+    mixed: Mixed
+    factor: float
+    rows: int
+    total: int
 
 
 class Mixed(NamedTuple):
@@ -104,6 +126,8 @@ class Supply(Stateful):
             made already.
         linear: whether the loss is linear in the target, so that factors of losses can become part of it where a
             mix blends samples; otherwise they stay factors, blended alike.
+        ranks: who trains on the same batches.
+        mixes_apart: whether each of them mixes its own part of a batch.
     """
 
     # Keys are those of older runs, whose states are read.
@@ -111,7 +135,7 @@ class Supply(Stateful):
         "finished", "_epoch=_epoch", "_size=_size", "_position=_position", "generator=_generator",
         "select", "order", "tally",
         "_raw=account.drawn", "_raw_taken=account.drawn_taken", "_scored_taken=account.scored_taken",
-        "_asked=account.asked", "_pulled=account.pulled", "_handed=account.handed",
+        "_asked=account.asked", "_pulled=account.pulled", "_handed=account.handed", "_empty", "choices",
     )  # fmt: skip
 
     def __init__(
@@ -125,17 +149,23 @@ class Supply(Stateful):
         mix: Mix | None = None,
         heeds_logits: bool = False,
         linear: bool = False,
+        ranks: Ranks = ALONE,
+        mixes_apart: bool = False,
     ) -> None:
+        self.ranks, self._apart = ranks, mixes_apart and not ranks.alone
         self.data, self.seed, self.network = data, seed, network
         self.select = select if select is not None else Everything()
         self.order = order if order is not None else Unordered()
         self.mix = mix if mix is not None else Unmixed()
+        self.choices = Choices(len(data)) if select is not None else None
         self.tally, self.account = Tally(), Account()
         self.finished = False
         self._heeds_logits, self._linear = heeds_logits, linear
         self._reusable = heeds_logits and not self.mix.changes and not self.order.holds
         self._generator = torch.Generator().manual_seed(fold_seed(seed, "selection"))
         self._epoch, self._size, self._position = 0, 1, 0
+        self._empty = 0  # epochs in a row, up to the last one, that kept nothing
+        self._always_another = getattr(data, "varies", False) or self.select.sees_another_each_time
 
     def setup(self, occasion: Occasion) -> None:
         """Tell the parts of the run that they are for."""
@@ -143,6 +173,8 @@ class Supply(Stateful):
         occasion = dataclasses.replace(occasion, final_updates=final)
         for part in (self.select, self.order, self.mix):
             part.setup(occasion)
+        if not self.ranks.alone:
+            self.mix.draw_together(not self._apart)
 
     def attach(self, learner: Learner) -> None:
         """Give the parts the network, its loss and its optimizer."""
@@ -165,6 +197,7 @@ class Supply(Stateful):
             whether the mix moved on to a new stage.
         """
         switched = self.mix.advance(progress)
+        self._empty = self._empty + 1 if self._kept_nothing() else 0
         # The number drawn is fixed for the epoch, so that read-ahead and resume see the same batches.
         self._epoch, self._size, self._position = epoch, self.mix.draws(batch_size), 0
         self.finished, self.tally, self.account = False, Tally(), Account()
@@ -182,7 +215,10 @@ class Supply(Stateful):
         """What is left of the epoch; None where work was done that gave no batch yet."""
         with closing(self._selected()) as selected:
             for batch in self.order.batches(self._counted(selected)):
-                self.account.handed += len(batch) if batch is not None else 0
+                if batch is not None:
+                    self.account.handed += len(batch)
+                    if self.choices is not None:
+                        self.choices.add(batch.indices)
                 yield batch
         self.finished = True
 
@@ -203,6 +239,33 @@ class Supply(Stateful):
             return Mixed(x, target, None)
         factors = target.sum(1)
         return Mixed(x, target / factors.clamp(min=1e-12)[:, None], factors)
+
+    def part(self, batch: Batch) -> Part:
+        """This rank's part of a batch; all of it where there is one rank.
+
+        A rank without a row of its own passes another one's, with a factor of 0: all take part in an update.
+        """
+        ranks = self.ranks
+        if ranks.alone:
+            mixed = self.mixed(batch)
+            return Part(mixed, 1.0, len(mixed.x), len(mixed.x))
+        if self.mix.changes and not self._apart:
+            whole = self.mixed(self._put_together(batch))
+            total, here = len(whole.x), ranks.taken(len(whole.x))
+            weights = whole.weights[here] if whole.weights is not None else None
+            mixed, rows = Mixed(whole.x[here], whole.target[here], weights), ranks.sizes(total)[ranks.rank]
+            return Part(mixed, ranks.count * rows / total, rows, total)
+        mixed, own = self.mixed(batch.part(ranks)), ranks.sizes(len(batch))[ranks.rank]
+        rows = len(mixed.x) if own else 0
+        total = round(ranks.summed([rows])[0]) if self.mix.changes else len(batch)
+        return Part(mixed, ranks.count * own / len(batch), rows, total)
+
+    def _put_together(self, batch: Batch) -> Batch:
+        """A batch with all its pixels: what is dear to read, each rank has read a part of."""
+        if batch.own is None:
+            return batch
+        x, y = (self._of_all(own, len(batch)) for own in batch.own.read(self.data))
+        return Batch(batch.indices, batch.epochs, batch.weights, x, y)
 
     def _counted(self, selected: Iterator[Batch | None]) -> Iterator[Batch | None]:
         """The same batches, their samples counted: an ordering may hold many before it hands one out."""
@@ -229,6 +292,7 @@ class Supply(Stateful):
             weights=weights,
             position=self._position,
             blocks=self._blocks(permutation[self._position :]) if self.data.reads_ahead else None,
+            ranks=self.ranks if self._read_in_parts else ALONE,
         )
         try:
             for batch in self._from(reader):
@@ -263,6 +327,11 @@ class Supply(Stateful):
         weights = epochwise.weights
         return epochwise.kept[permutation], weights[permutation] if weights is not None else None
 
+    @property
+    def _read_in_parts(self) -> bool:
+        """Whether a rank reads its own part of each batch alone: no part of the plan looks at the others."""
+        return self.select.batchwise is None and not self.order.holds
+
     def _blocks(self, left: Tensor) -> list[Tensor]:
         if len(left) == 0:
             return []
@@ -287,8 +356,10 @@ class Supply(Stateful):
     def spent(self) -> Supplied:
         """What has been drawn and computed since the last call."""
         raw, scored = self.account.take(self.tally, waits=self.order.holds and not self.finished)
-        passes = Passes.forward(scored).plus(self.order.take_passes()).plus(self.mix.take_passes())
-        return Supplied(raw, passes)
+        mixing = self.mix.take_passes()
+        if self._apart and self.mix.needs_network():
+            mixing = Passes(*map(round, self.ranks.summed(mixing)))
+        return Supplied(raw, Passes.forward(scored).plus(self.order.take_passes()).plus(mixing))
 
     @property
     def complete(self) -> bool:
@@ -298,7 +369,16 @@ class Supply(Stateful):
 
     @property
     def starved(self) -> bool:
-        """Whether a whole epoch has been gone through and nothing was kept."""
+        """Whether nothing is left to be trained on: a whole epoch has been gone through and nothing was kept.
+
+        Where no two epochs are alike, another augmentation of the same samples may well be kept: only after
+        ``EMPTY_EPOCHS`` of them in a row.
+        """
+        if not self._kept_nothing():
+            return False
+        return not self._always_another or self._empty + 1 >= EMPTY_EPOCHS
+
+    def _kept_nothing(self) -> bool:
         selects = not isinstance(self.select, Everything)
         return self.finished and selects and self.tally.accepted == 0 and self.tally.trained == 0
 
@@ -313,15 +393,25 @@ class Supply(Stateful):
                 selection has to know is asked anew.
         """
         if self.select.remembers and self.network is not None:
-            x, y = batch.read(self.data)
             logits, losses = step.logits.detach(), step.losses.detach()
             if self.mix.changes or losses.ndim == 0:
-                logits, losses = Scoring()(self.network, x, y)
+                logits, losses = Scoring().of(self.network, batch, self.data)
                 self.account.asked += len(batch)
+            elif not self.ranks.alone and batch.step is None:
+                logits, losses = self._of_all(logits, len(batch)), self._of_all(losses, len(batch))
             self.select.observe(Scored(batch.indices, self.data.labels[batch.indices], logits, losses))
         self.order.observe(batch, step)
 
+    def _of_all(self, own: Tensor, rows: int) -> Tensor:
+        return self.ranks.rows(own[: self.ranks.sizes(rows)[self.ranks.rank]], rows)
+
     # -- state ---------------------------------------------------------------------------------------
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take back what ``state_dict`` gave; before format 3 epochs without a sample were not counted."""
+        if state.get("choices") is None:  # of before they were counted: half a count would say nothing
+            self.choices = None
+        super().load_state_dict({"empty": 0, "choices": None, **state})
 
     def describe(self) -> dict[str, Any]:
         """The epoch in numbers, for ``metrics.jsonl``."""
@@ -330,6 +420,8 @@ class Supply(Stateful):
             record["mix"] = self.mix.describe()
         if not isinstance(self.select, Everything):
             record["select"] = self.tally.record()
+            if self.choices is not None:
+                record["select"]["choices"] = self.choices.concentration()
         if self.order.holds:
             record["order"] = self.order.describe()
         return record

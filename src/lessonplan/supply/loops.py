@@ -6,17 +6,19 @@ import copy
 import math
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, closing
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.utils.data import DataLoader
 
 from lessonplan.batch import Batch, Samples
 from lessonplan.errors import ConfigError
 from lessonplan.mix.base import StepResult
+from lessonplan.mix.stages import Stages
 from lessonplan.network.accelerator import device_of
 from lessonplan.network.counters import Counters
-from lessonplan.network.learner import Learner, Step, restart, soft
+from lessonplan.network.learner import Learner, Step, soft
 from lessonplan.network.network import LossFunction, Network, soft_cross_entropy
 from lessonplan.network.passes import Passes
 from lessonplan.parts.part import Occasion
@@ -24,10 +26,24 @@ from lessonplan.parts.state import Stateful
 from lessonplan.plan import Plan
 from lessonplan.select.stages import Selectable
 from lessonplan.supply.epoch import Mixed, Supply
-from lessonplan.supply.tensors import as_samples
+from lessonplan.supply.tensors import Given, as_samples
 
 if TYPE_CHECKING:
     from lessonplan.data import Data
+
+
+class Weighted(NamedTuple):
+    """A batch for a loop of one's own.
+
+    Attributes:
+        x: ``(M, ...)``.
+        target: ``(M,)`` labels where nothing is mixed, else ``(M, C)`` soft targets.
+        weights: ``(M,)`` float32 factors of the losses.
+    """
+
+    x: Tensor
+    target: Tensor
+    weights: Tensor
 
 
 class Batches(Stateful):
@@ -40,23 +56,28 @@ class Batches(Stateful):
     """
 
     STATE: ClassVar[tuple[str, ...]] = (
-        "_in_epoch", "_starved", "_heard", "counters", "supply", "mix=supply.mix", "_stage_best",
+        "_in_epoch", "_starved", "_heard", "counters", "supply", "mix=supply.mix", "stage_best=_stages.best",
     )  # fmt: skip
 
     def __init__(
         self,
         model: nn.Module,
-        data: Data | Samples | tuple[Tensor, Tensor],
+        data: Data | Given,
         plan: Plan | str | Selectable | None,
         *,
         batch_size: int,
         epochs: int,
         optimizer: torch.optim.Optimizer | None = None,
         scaler: torch.amp.GradScaler | None = None,
-        validation: Samples | tuple[Tensor, Tensor] | None = None,
+        validation: Given | None = None,
         loss: LossFunction = soft_cross_entropy,
         seed: int = 0,
     ) -> None:
+        if isinstance(data, DataLoader) and data.batch_size != batch_size:
+            raise ConfigError(
+                f"the DataLoader makes batches of {data.batch_size}, and batch_size={batch_size} was given: give"
+                " the same, or its data set, loader.dataset"
+            )
         train, held_out = _parts(data, validation, device_of(model))
         self.data, self.batch_size, self.epochs, self._loss = train, batch_size, epochs, loss
         chosen = _as_plan(plan)
@@ -64,10 +85,9 @@ class Batches(Stateful):
             raise ConfigError(f"the order {chosen.order} looks at the network and its updates: give optimizer=...")
         self.supply = Supply(train, seed=seed, select=chosen.select, order=chosen.order, mix=chosen.mix)
         self.supply.setup(Occasion(seed, train, held_out, train.num_classes))
-        self._model, self._optimizer = model, optimizer
+        self._stages = Stages(self.supply.mix, model, optimizer)
         learner = Learner(Network(model, loss), optimizer or torch.optim.SGD([torch.zeros(1)], lr=0.0), scaler)
         self.supply.attach(learner)
-        self._stage_best: dict[str, Tensor] | None = None
         self.counters = Counters()
         self._in_epoch = self._starved = False
         self._last: Batch | None = None
@@ -89,7 +109,7 @@ class Batches(Stateful):
         """Whether all epochs are over, or a selection kept nothing for a whole one."""
         return self.epoch >= self.epochs or self._starved
 
-    def __iter__(self) -> Iterator[Mixed]:
+    def __iter__(self) -> Iterator[Weighted]:
         """Samples, targets and factors of their losses of what is left of an epoch; factors are ones by default.
 
         Raises:
@@ -110,7 +130,7 @@ class Batches(Stateful):
                     mixed = self.supply.mixed(batch)
                     self.counters.trained(Passes.both(len(mixed.x)))
                     self._count()
-                    yield mixed._replace(weights=_ones(mixed))
+                    yield Weighted(mixed.x, mixed.target, _ones(mixed))
                 else:
                     self._count()
                 self.supply.advance(self.progress)
@@ -164,20 +184,7 @@ class Batches(Stateful):
             learning rate is the loop's), or ``"waiting"``.
         """
         self._heard = True
-        outcome = self.supply.mix.step(metric)
-        if outcome == "improved":
-            self._stage_best = {name: value.clone() for name, value in self._model.state_dict().items()}
-        elif outcome == "switched":
-            self._begin_stage()
-        return outcome
-
-    def _begin_stage(self) -> None:
-        """A cascade moved on: back to the best weights of the stage that ended, the optimizer starts anew."""
-        if self._stage_best is not None:
-            self._model.load_state_dict(self._stage_best)
-            self._stage_best = None
-        if self.supply.mix.effects_of_switch().reset_optimizer and self._optimizer is not None:
-            restart(self._optimizer)
+        return self._stages.step(metric)
 
     @property
     def _remembers(self) -> bool:
@@ -199,7 +206,7 @@ class Batches(Stateful):
         if self.supply.start_epoch(
             self.epoch, self.batch_size, progress=self.progress, epochs=self.counters.epochs
         ):
-            self._begin_stage()
+            self._stages.begin()
         self._in_epoch = True
 
     def _count(self) -> None:
@@ -215,7 +222,7 @@ class Batches(Stateful):
 class SelectedBatches(Batches):
     """The same for a selection alone; one iteration goes through all epochs that are left."""
 
-    def __iter__(self) -> Iterator[Mixed]:
+    def __iter__(self) -> Iterator[Weighted]:
         """Samples, labels and factors of their losses.
 
         Raises:
@@ -232,14 +239,14 @@ class SelectedBatches(Batches):
 
 def batches(
     model: nn.Module,
-    data: Data | Samples | tuple[Tensor, Tensor],
+    data: Data | Given,
     plan: Plan | str | Selectable | None = None,
     *,
     epochs: int,
     batch_size: int = 100,
     optimizer: torch.optim.Optimizer | None = None,
     scaler: torch.amp.GradScaler | None = None,
-    validation: Samples | tuple[Tensor, Tensor] | None = None,
+    validation: Given | None = None,
     loss: LossFunction = soft_cross_entropy,
     seed: int = 0,
 ) -> Batches:
@@ -260,7 +267,8 @@ def batches(
 
     Args:
         model: from samples to logits ``(N, C)``; asked for scores as it is at that moment, left as it was.
-        data: what ``lessonplan.data.load`` returned, samples by position, or tensors ``(x, y)``.
+        data: what ``lessonplan.data.load`` returned, samples by position, tensors ``(x, y)``, a map-style
+            ``Dataset`` of such pairs, or a ``DataLoader``, whose data set, ``collate_fn`` and workers are used.
         plan: a plan, its text, or a selection; it is copied, so that its state belongs to this loop.
         epochs: passes over the raw data in all; schedules and shares of the budget follow them.
         batch_size: samples drawn for an update, at least 1.
@@ -300,7 +308,7 @@ def batches(
 
 def selected_batches(
     model: nn.Module,
-    data: Samples,
+    data: Data | Given,
     selection: Selectable,
     *,
     batch_size: int = 100,

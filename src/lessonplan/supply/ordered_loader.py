@@ -9,7 +9,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from lessonplan.batch import Batch, EpochReader, Samples, nearly_equal
+from lessonplan.batch import Batch, EpochReader, nearly_equal
 from lessonplan.errors import ConfigError
 from lessonplan.network.accelerator import device_of
 from lessonplan.network.learner import Learner
@@ -19,7 +19,7 @@ from lessonplan.order.text import parse_order
 from lessonplan.parts.part import Occasion
 from lessonplan.parts.state import Stateful
 from lessonplan.seeds import fold_seed
-from lessonplan.supply.tensors import as_samples
+from lessonplan.supply.tensors import Given, as_samples
 
 
 class OrderedLoader(Stateful):
@@ -35,7 +35,8 @@ class OrderedLoader(Stateful):
     Until the first ``update`` there is no network to ask: the very first batch comes as it comes.
 
     Args:
-        data: tensors ``(x, y)``, or samples by position (``lessonplan.data.load(...).train``).
+        data: tensors ``(x, y)``, samples by position (``lessonplan.data.load(...).train``), or a map-style
+            ``Dataset`` of such pairs.
         order: an orderer or its text.
         batch_size: samples of a batch, 1 or more; an epoch is cut into nearly equal batches.
         seed: of all draws.
@@ -55,12 +56,12 @@ class OrderedLoader(Stateful):
 
     def __init__(
         self,
-        data: Samples | tuple[Tensor, Tensor],
+        data: Given,
         order: Orderer | str,
         *,
         batch_size: int,
         seed: int = 0,
-        validation: Samples | tuple[Tensor, Tensor] | None = None,
+        validation: Given | None = None,
         loss: LossFunction = soft_cross_entropy,
     ) -> None:
         orderer = parse_order(order) if isinstance(order, str) else order

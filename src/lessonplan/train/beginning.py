@@ -14,7 +14,7 @@ from torch import nn
 
 from lessonplan.data import Data
 from lessonplan.data import load as load_data
-from lessonplan.errors import ConfigError
+from lessonplan.errors import ConfigError, visible
 from lessonplan.mix import Mix
 from lessonplan.models import build_model
 from lessonplan.network.accelerator import device_of, is_accelerator, resolve_device, same_device
@@ -84,7 +84,8 @@ class Beginning:
             return self.plain_network()
         shape, classes, drawn = self.data.shape, self.data.num_classes, fold_seed(self.seed, "weights")
         network, match = self.origin.network(shape=shape, num_classes=classes, seed=drawn, head=self.settings.head)
-        print(f"lessonplan: weights of {self.origin.where}: {match or 'loaded, with a new head'}", file=sys.stderr)
+        told = f"weights of {self.origin.where}: {match or 'loaded, with a new head'}"
+        print(f"lessonplan: {visible(told)}", file=sys.stderr)
         return network
 
     def plain_network(self) -> nn.Module:
@@ -139,14 +140,21 @@ def begin(
 
 @contextmanager
 def lent(plan: Plan) -> Iterator[None]:
-    """Give a plan back as it was, so that it can be used again: stages at their start, classes unset."""
+    """Give a plan back as it was, so that it can be used again: stages at their start, classes unset.
+
+    Meanwhile its mix writes each batch into the memory of the last one, which nobody reads after its update.
+    """
     mixes = list(_with_children(plan.mix)) if plan.mix is not None else []
-    before = [(mix, mix.num_classes, mix.state_dict()) for mix in mixes]
+    before = [(mix, mix.num_classes, mix.reuse, mix.state_dict()) for mix in mixes]
+    if plan.mix is not None:
+        plan.mix.reuse_memory()
     try:
         yield
     finally:
-        for mix, num_classes, state in before:
+        for mix, num_classes, reuse, state in before:
             mix.num_classes = num_classes
+            mix.reuse_memory(reuse)  # those inside follow, each with its own
+            mix.draw_together(False)
             mix.load_state_dict(state)
 
 

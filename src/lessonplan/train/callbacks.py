@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lessonplan.train.trainer import Trainer
@@ -19,6 +19,12 @@ class Callback:
 
     def on_train_end(self, trainer: Trainer) -> None:
         """After the last batch."""
+
+    def on_finish(self, trainer: Trainer, result: dict[str, Any]) -> None:
+        """After the network was judged; ``result`` is what ``fit`` returns."""
+
+    def on_failure(self, trainer: Trainer, error: BaseException) -> None:
+        """After training or judging ended by an error, or by Ctrl-C."""
 
     def on_epoch_start(self, trainer: Trainer) -> None:
         """Before an epoch's first batch."""

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import hashlib
 import io
-import pickle
 import warnings
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
-from lessonplan.errors import LessonplanWarning
+from lessonplan.errors import LessonplanWarning, first_line, out_of_memory
 from lessonplan.files import write_atomically
 
 _MAGIC = b"lessonplan-checkpoint-1"
 _KEPT = 2
+T = TypeVar("T")
 
 
 class Checkpoints:
@@ -55,17 +57,44 @@ class Checkpoints:
 
         Others are skipped with a warning and renamed, so that they do not count as the newest any more.
         """
+        return self.resume(lambda state: state)
+
+    def resume(
+        self, take: Callable[[dict[str, Any]], T], before: Callable[[], dict[str, Any]] | None = None
+    ) -> T | None:
+        """Have the newest checkpoint that can be used taken back.
+
+        Args:
+            take: takes back a state. Whatever it raises, the checkpoint counts as damaged.
+            before: gives the present state, which is taken back if no checkpoint can be used.
+
+        Returns:
+            What ``take`` gave, or None where there is no checkpoint that can be used.
+        """
+        kept: dict[str, Any] | None = None
         for path in self._newest_first():
             state = self._read(path)
+            reason = "is damaged"
             if state is not None:
-                return state
+                if kept is None and before is not None:
+                    kept = copy.deepcopy(before())
+                try:
+                    return take(state)
+                except (
+                    Exception
+                ) as error:  # its checksum is right, but it is not this run's, or not of this version
+                    if out_of_memory(error):
+                        raise
+                    reason = f"is damaged or another run's ({type(error).__name__}: {first_line(error)})"
             warnings.warn(
-                f"checkpoint {path} is damaged and is skipped; training goes on from the one before, if any",
+                f"checkpoint {path} {reason} and is skipped; training goes on from the one before, if any",
                 LessonplanWarning,
-                stacklevel=2,
+                stacklevel=3,
             )
             with contextlib.suppress(OSError):
                 path.replace(path.with_suffix(".damaged"))
+        if kept is not None:
+            take(kept)
         return None
 
     def newest(self) -> Path | None:
@@ -83,15 +112,20 @@ class Checkpoints:
             return None
         try:
             state = torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
-        except (pickle.UnpicklingError, RuntimeError, EOFError):
+        except Exception as error:  # whatever a lying archive makes the reader raise
+            if out_of_memory(error):
+                raise
             return None
         return state if isinstance(state, dict) else None
 
     @staticmethod
     def _payload(path: Path) -> bytes | None:
         """The content of a checkpoint whose length and checksum are right, else None."""
-        header, _, payload = path.read_bytes().partition(b"\n")
-        parts = header.split(b" ")
+        try:
+            header, _, payload = path.read_bytes().partition(b"\n")
+        except OSError:  # a folder, a link to nowhere, a disk that fails
+            return None
+        parts = header.split()
         sound = (
             len(parts) == 3
             and parts[0] == _MAGIC

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import safetensors.torch
 import torch
 from torch import Tensor, nn
 
@@ -15,7 +14,8 @@ from lessonplan.errors import ConfigError
 from lessonplan.models import build_model
 from lessonplan.models.spec import model_identity
 from lessonplan.network.network import as_logits
-from lessonplan.train.run_folder import load_config
+from lessonplan.train.run_folder import load_config, read_result
+from lessonplan.train.trained import FILE, load_trained
 
 
 class Classifier:
@@ -111,13 +111,12 @@ def load(run: str | Path, model: nn.Module | None = None, device: str = "cpu") -
 
     Raises:
         ConfigError: the folder holds no finished run, the architecture is not known by name, or ``model`` is
-            another one.
+            another one. DataError: a file in it is damaged or was changed.
     """
     folder = Path(run)
     config = load_config(folder)
-    weights = folder / "weights.safetensors"
-    if not weights.exists():
-        raise ConfigError(f"{folder} has no weights.safetensors: the run is not finished, train it to its end")
+    if not (folder / FILE).exists():
+        raise ConfigError(f"{folder} has no {FILE}: the run is not finished, train it to its end")
     inputs = config["input"]
     if model is None:
         if " with " in config["model"]:
@@ -132,11 +131,8 @@ def load(run: str | Path, model: nn.Module | None = None, device: str = "cpu") -
             )
         model = build_model(config["model"], shape=tuple(inputs["shape"]), num_classes=len(inputs["classes"]))
     try:
-        model.load_state_dict(safetensors.torch.load_file(weights))
-    except RuntimeError as error:
-        raise ConfigError(
-            f"the weights in {folder} do not fit this network ({' '.join(str(error).split())}):"
-            f" give one like the trained one ({config['model']})"
-        ) from None
+        load_trained(model, folder, read_result(folder))
+    except ConfigError as error:
+        raise ConfigError(f"{error}: give one like the trained one ({config['model']})") from None
     preprocessing = Preprocessing.from_dict(inputs["preprocessing"])
     return Classifier(model.to(device), preprocessing, inputs["classes"])

@@ -3,31 +3,38 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
-from contextlib import nullcontext
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from weakref import WeakSet
 
-import safetensors.torch
 import torch
 from torch import Tensor, nn
 
 from lessonplan.data import Data
-from lessonplan.errors import ConfigError, LessonplanWarning
+from lessonplan.errors import ConfigError, LessonplanWarning, MachineWarning
 from lessonplan.evaluate.classification import classification_metrics, detailed_metrics, parameter_norm
-from lessonplan.files import write_atomically
+from lessonplan.files import write_json
 from lessonplan.lock import sole_user
+from lessonplan.machine import crowded
 from lessonplan.models import count_parameters
 from lessonplan.network.network import LossFunction
+from lessonplan.network.ranks import Ranks
+from lessonplan.network.threads import cpu_threads
 from lessonplan.plan import Plan
 from lessonplan.pretrained.lora import merge
-from lessonplan.train.beginning import begin, lent
+from lessonplan.shown import notebook_html
+from lessonplan.stored import read_json
+from lessonplan.train.beginning import Beginning, begin, lent
 from lessonplan.train.budget import Budget
 from lessonplan.train.callbacks import Callback
 from lessonplan.train.frozen import trainee
+from lessonplan.train.history import History
 from lessonplan.train.holdout import give_holdouts
+from lessonplan.train.joining import check_same, present_ranks
 from lessonplan.train.judged import Judged
 from lessonplan.train.metrics import predict_view
 from lessonplan.train.optimizer import OptimizerFactory
@@ -35,6 +42,7 @@ from lessonplan.train.progress import ProgressLine
 from lessonplan.train.run_folder import RunFolder, read_metrics
 from lessonplan.train.selection_note import SelectionNote
 from lessonplan.train.solved import solve_head
+from lessonplan.train.trained import load_trained, save_trained, weights_digest
 from lessonplan.train.trainer import Trainer
 from lessonplan.train.usage import environment
 
@@ -46,14 +54,20 @@ class Run:
     Attributes:
         model: the trained network, in evaluation mode.
         result: final metrics, counters and seconds; ``result["test"]["accuracy"]`` in [0, 1].
-        history: a record an epoch, as in ``metrics.jsonl``.
+        records: a record an epoch, as in ``metrics.jsonl``.
         folder: where it lies, or None.
     """
 
     model: nn.Module
     result: dict[str, Any]
-    history: list[dict[str, Any]] = field(repr=False)
+    records: Sequence[dict[str, Any]] = field(repr=False)
     folder: Path | None = None
+    _repr_html_ = notebook_html
+
+    @cached_property
+    def history(self) -> list[dict[str, Any]]:
+        """The records as a list."""
+        return list(self.records)
 
 
 def fit(
@@ -101,12 +115,20 @@ def fit(
     >>> 0.0 <= run.result["test"]["accuracy"] <= 1.0
     True
     """
-    budget = Budget.parse(budget)
-    begun = begin(model, data, plan, seed=seed, loss=loss, optimizer=optimizer, settings=settings)
+    given: dict[str, Any] = {"seed": seed, "loss": loss, "optimizer": optimizer, "settings": settings}
+    with present_ranks() as ranks:
+        begun = begin(model, data, plan, **given)
+        return _fit(begun, Budget.parse(budget), Path(out) if out is not None else None, callbacks, ranks)
+
+
+def _fit(begun: Beginning, budget: Budget, out: Path | None, callbacks: Sequence[Callback], ranks: Ranks) -> Run:
+    """Train on one of several ranks, or alone: the folder is the first one's."""
     chosen, plan, data = begun.settings, begun.plan, begun.data
     config = begun.config(budget)
-    folder = RunFolder(Path(out), config) if out is not None else None
-    finished = folder.result() if folder is not None and folder.spent is None else None
+    check_same(ranks, config)
+    opened: list[RunFolder] = []
+    finished, threads = ranks.by_first(lambda: _open(opened, out, config, ranks))
+    folder = opened[0] if opened else None
     if folder is not None and folder.spent is not None:
         share = Budget.parse(folder.spent).amount / budget.amount
         warnings.warn(
@@ -114,52 +136,121 @@ def fit(
             f" schedule {chosen.schedule}, and all that follows the share of the budget, goes on from"
             f" {100 * share:.0f}% of the longer one",
             LessonplanWarning,
-            stacklevel=2,
+            stacklevel=3,
         )
-    if folder is not None and finished is not None:
+    if finished is not None:
         network = begun.plain_network()
-        _load_weights(network, folder.path)
+        history = ranks.by_first(lambda: _read_finished(begun.model, network, out, finished))
         network.to(begun.device)
-        return Run(network.eval(), finished, read_metrics(folder.path), folder.path)
+        if not ranks.alone:
+            ranks.level([*network.parameters(), *network.buffers()])
+        return Run(network.eval(), finished, History(history), out)
     network = begun.network()
     _check_new(network, folder)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(chosen.threads or threads)
-    try:
-        trained = trainee(network, data, plan, chosen)
-        give_holdouts(plan, data)
-        with lent(plan):
-            trainer = Trainer(
-                trained.network,
-                trained.data,
-                plan,
-                budget,
-                trained.settings,
-                seed=seed,
-                folder=folder,
-                loss=begun.loss,
-                optimizer=begun.optimizer,
-                callbacks=[*callbacks, ProgressLine(), SelectionNote()],
-                priced=trained.priced,
-            )
-            trainer.counters.passed(trained.spent)
-            with sole_user(folder.path) if folder is not None else nullcontext():
-                try:
-                    if chosen.fit_head == "train":
-                        trainer.train()
-                    else:
-                        solve_head(trainer, chosen.fit_head)
-                finally:
-                    if trainer.counters.steps:
-                        _trained.add(network)
-                return _finish(trainer, data, trained.whole)
-    finally:
-        merge(network)  # of a run that was interrupted
-        torch.set_num_threads(threads)
-        data.close()
+    own = isinstance(begun.model, nn.Module)
+    first = weights_digest(network) if folder is not None and own else None
+    with cpu_threads(_threads(chosen.threads, threads, out, begun.device.type == "cpu")):
+        try:
+            trained = _first_then_others(lambda: trainee(network, data, plan, chosen), ranks)
+            stored = ranks.by_first(lambda: folder is not None and folder.checkpoints.newest() is not None)
+            give_holdouts(plan, data, stored=stored)
+            with lent(plan):
+                trainer = Trainer(
+                    trained.network,
+                    trained.data,
+                    plan,
+                    budget,
+                    trained.settings,
+                    seed=begun.seed,
+                    folder=folder,
+                    loss=begun.loss,
+                    optimizer=begun.optimizer,
+                    callbacks=[*callbacks, *([ProgressLine(), SelectionNote()] if ranks.first else [])],
+                    priced=trained.priced,
+                    ranks=ranks,
+                )
+                trainer.counters.passed(trained.spent)
+                with ExitStack() as held:
+                    ranks.by_first(lambda: _hold(held, folder, first))
+                    try:
+                        try:
+                            if chosen.fit_head == "train":
+                                trainer.train()
+                            else:
+                                solve_head(trainer, chosen.fit_head)
+                        finally:
+                            if trainer.counters.steps:
+                                _trained.add(network)
+                        run = replace(_finish(trainer, data, trained.whole), folder=out)
+                    except BaseException as error:
+                        trainer.tell("on_failure", error)
+                        raise
+                    trainer.tell("on_finish", run.result)
+                    return run
+        finally:
+            merge(network)  # of a run that was interrupted
+            data.close()
 
 
 _trained: WeakSet[nn.Module] = WeakSet()
+BEGAN = "began.json"
+"""In the folder of a run on a module of the user's: what stands for the weights that it began with."""
+T = TypeVar("T")
+
+
+def _open(
+    opened: list[RunFolder], out: Path | None, config: dict[str, Any], ranks: Ranks
+) -> tuple[dict[str, Any] | None, int | None]:
+    """Open the run's folder: the result of a finished run, and the threads of one that was begun."""
+    if out is None:
+        return None, None
+    folder = RunFolder(out, config, ranks.count)
+    opened.append(folder)
+    return folder.result() if folder.spent is None else None, folder.threads
+
+
+def _read_finished(
+    model: str | nn.Module, network: nn.Module, out: Path | None, finished: dict[str, Any]
+) -> list[dict[str, Any]]:
+    """Put a finished run's weights into its network; the records of its epochs."""
+    assert out is not None
+    if isinstance(model, nn.Module) and model not in _trained:
+        _check_same(network, out, finished)
+    load_trained(network, out, finished)
+    return read_metrics(out)
+
+
+def _hold(held: ExitStack, folder: RunFolder | None, first: str | None) -> None:
+    """Keep other runs out of the folder; note in a new one what the weights were, if they are the user's own."""
+    if folder is not None:
+        held.enter_context(sole_user(folder.path))
+        if first is not None and folder.checkpoints.newest() is None:
+            write_json(folder.path / BEGAN, {"weights": first})
+
+
+def _first_then_others(work: Callable[[], T], ranks: Ranks) -> T:
+    """What each rank makes; the first one before the others, who find what it has kept on disk."""
+    made: list[T] = []
+    ranks.by_first(lambda: made.append(work()))
+    return made[0] if made else work()
+
+
+def _threads(given: int | None, begun: int | None, out: Path | None, on_cpu: bool) -> int:
+    """How many CPU threads a run works with: those it began with, which the last bits of its weights depend on.
+
+    That is also why their number is not chosen by how busy the machine is, or how small the network.
+    """
+    if begun is not None and given not in (None, begun):
+        warnings.warn(
+            f"the run in {out} began with {begun} CPU threads and keeps them, for the same weights in the"
+            f" end; threads={given} is not heeded",
+            LessonplanWarning,
+            stacklevel=3,
+        )
+    chosen = begun or given or torch.get_num_threads()
+    if begun is None and given is None and on_cpu and (note := crowded(chosen)) is not None:
+        warnings.warn(note, MachineWarning, stacklevel=3)
+    return chosen
 
 
 def _check_new(network: nn.Module, folder: RunFolder | None) -> None:
@@ -185,11 +276,19 @@ def _check_new(network: nn.Module, folder: RunFolder | None) -> None:
             )
 
 
-def _load_weights(network: nn.Module, folder: Path) -> None:
-    weights = folder / "weights.safetensors"
-    if not weights.exists():
-        raise ConfigError(f"{weights} is missing beside a finished result: give another folder to train again")
-    network.load_state_dict(safetensors.torch.load_file(weights))
+def _check_same(network: nn.Module, folder: Path, result: dict[str, Any]) -> None:
+    """Say that a finished run of another beginning is given back.
+
+    A module's weights are no part of a run's identity: it goes on from its checkpoint, whatever was drawn anew.
+    """
+    began = read_json(folder / BEGAN).get("weights") if (folder / BEGAN).exists() else None
+    if began is not None and weights_digest(network) not in (began, result.get("weights")):
+        warnings.warn(
+            f"the run in {folder} began with other weights than this network has, and its result is given back:"
+            " give another folder for a run from these",
+            LessonplanWarning,
+            stacklevel=3,
+        )
 
 
 def _finish(trainer: Trainer, shown: Data, whole: nn.Module | None = None) -> Run:
@@ -216,20 +315,26 @@ def _finish(trainer: Trainer, shown: Data, whole: nn.Module | None = None) -> Ru
     }
     if trainer.evaluates_train:
         logits, labels = predict_view(
-            network, data.train.with_augment(None), channels_last=trainer.settings.channels_last
+            network,
+            data.train.with_augment(None),
+            channels_last=trainer.settings.channels_last,
+            ranks=trainer.ranks,
         )
         result["train_set"] = classification_metrics(logits, labels)
+    if trainer.supply.choices is not None:
+        result["choices"] = trainer.supply.choices.result(data.train.labels, data.class_names)
     judged: Judged | None = None  # the test part, or without one the validation part
     for name, view in (("val", data.val), ("test", data.test)):
         if view is not None:
-            logits, labels = predict_view(network, view, channels_last=trainer.settings.channels_last)
+            logits, labels = predict_view(
+                network, view, channels_last=trainer.settings.channels_last, ranks=trainer.ranks
+            )
             result[name] = detailed_metrics(logits, labels)
             judged = Judged(name, getattr(shown, name), logits, labels, data.class_names)
     kept = network if whole is None else whole.eval()
+    result["weights"] = weights_digest(kept)
     if trainer.folder is not None:
-        # Copies, because the format refuses weights that share memory.
-        state = {name: tensor.cpu().contiguous().clone() for name, tensor in kept.state_dict().items()}
-        write_atomically(trainer.folder.path / "weights.safetensors", safetensors.torch.save(state))
+        save_trained(kept, trainer.folder.path)
         if judged is not None:
             judged.write(trainer.folder.path)
         trainer.folder.finish(result)

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lessonplan.cache import cache_folder
 from lessonplan.data import Data
 from lessonplan.data.augment import Augment
 from lessonplan.data.base import Keyed
@@ -26,7 +27,7 @@ from lessonplan.parts.part import Occasion
 from lessonplan.plan import Plan
 from lessonplan.pretrained import find_head
 from lessonplan.pretrained.closed_form import check_linear
-from lessonplan.pretrained.features import Backbone, FeatureCache, FeatureKey, NoFeatures, cache_folder
+from lessonplan.pretrained.features import Backbone, FeatureCache, FeatureKey, NoFeatures
 from lessonplan.settings import Settings
 from lessonplan.train.preparation import check_head
 from lessonplan.train.tuning import Tune, forward_shares, stages
@@ -94,6 +95,11 @@ class FeatureView(View):
     def batches(self, index_batches: Iterable[Tensor], epoch: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         """The same as :meth:`fetch` for each batch of indices."""
         return (self.fetch(indices, epoch) for indices in index_batches)
+
+    @property
+    def varies(self) -> bool:
+        """Whether there are several views of a sample."""
+        return self._changes
 
     def with_augment(self, augment: Augment | None) -> View:
         """The same features; without augmentation, those of inputs as they are."""
@@ -173,7 +179,7 @@ def trainee(network: nn.Module, data: Data, plan: Plan, settings: Settings) -> T
             key = FeatureKey(identity, data.preprocessing.to_dict(), change)
             # Objects whose content nobody has read may change without being told apart.
             known = view.source.in_memory or isinstance(view.source, Keyed)
-            place = cache_folder(settings.feature_cache) if known else Path(forgotten)
+            place = cache_folder("features", settings.feature_cache) if known else Path(forgotten)
             cache = FeatureCache(place / key.name(view.source.fingerprint), len(view.source), length, several)
             made[name] = FeatureView(cache.read(view, backbone), view)
     example = data.train.fetch(torch.zeros(1, dtype=torch.int64))[0]

@@ -14,14 +14,21 @@ from lessonplan.network.network import LossFunction
 from lessonplan.parts.identity import describe_function
 from lessonplan.plan import Plan
 from lessonplan.settings import Settings
+from lessonplan.supply.epoch import HANDLED
 from lessonplan.train.budget import Budget
 from lessonplan.train.optimizer import OptimizerFactory
 
-RUN_FORMAT = 2
+RUN_FORMAT = 3
 """Raised when a change of the code makes stored runs incomparable with new ones.
 
 Format 2: the look-ahead keeps its winner's update, and functions of the user's own are told apart by what they do.
+Format 3: the schedule ``stagnation`` judges the losses of each K by themselves. Stored runs of other schedules and
+mixes are the same ones, but for selections that ended on augmented samples after an epoch that kept nothing
+(``ended_early``). Runs with weights from elsewhere name ``batch_norm`` since what they do by default was changed.
 """
+
+_ONE_K = {"sum", "mixup", "cutmix", "cutout", "manifold", "puzzle", "probability", "chain", "choice"}
+"""Mixes whose number of images in a sum never changes, where those inside of them have one."""
 
 _NOT_IDENTITY = {"checkpoint_every", "threads", "weights", "feature_cache"}
 """Settings that do not change a run's outcome; where weights lie does not, what they are is told apart."""
@@ -69,8 +76,8 @@ def run_config(
 
 
 _ADDED = {name: Settings.model_fields[name].default for name in (
-    "evaluate_train", "head", "tune", "head_lr", "layer_decay", "decay_norms", "label_smoothing",
-    "fit_head", "features", "feature_views",
+    "evaluate_train", "evaluate_test", "head", "tune", "head_lr", "layer_decay", "decay_norms",
+    "label_smoothing", "fit_head", "features", "feature_views", "batch_norm", "mix_over", "grad_reduce",
 )}  # fmt: skip
 """Settings that came later, with what they do where a run does not name them."""
 
@@ -78,6 +85,12 @@ _ADDED = {name: Settings.model_fields[name].default for name in (
 def identity_settings(settings: Settings) -> dict[str, Any]:
     """The settings that decide a run's outcome, and what more it measures where it does."""
     found = settings.model_dump(mode="json", exclude=_NOT_IDENTITY) | {"optimizer": settings.update_rule}
+    if settings.batch_norm == "sync":
+        found["batch_norm"] = "sync"
+    elif settings.weights is not None:  # tells runs from those that began before statistics could be frozen
+        found["batch_norm"] = "frozen" if settings.frozen_statistics else "train"
+    elif not settings.frozen_statistics:
+        found["batch_norm"] = "auto"
     return {name: value for name, value in found.items() if name not in _ADDED or value != _ADDED[name]}
 
 
@@ -92,6 +105,30 @@ def without_conduct(settings: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in settings.items() if name not in _NOT_IDENTITY}
 
 
+def as_format_2(config: dict[str, Any]) -> dict[str, Any] | None:
+    """A run's configuration as format 2 wrote it, or None where format 2 trained otherwise."""
+    stagnates = str(config["settings"].get("schedule", "")).partition(":")[0] == "stagnation"
+    return None if stagnates and _changes_k(config["plan"]["mix"]) else {**config, "format": 2}
+
+
+def _changes_k(mix: Any) -> bool:
+    """Whether K changes while the schedule goes on; a cascade's schedule begins anew unless it is to be kept."""
+    if isinstance(mix, list):
+        return any(map(_changes_k, mix))
+    if not isinstance(mix, dict):
+        return False
+    restarts = mix.get("name") == "cascade" and mix.get("lr_at_switch") != "keep"
+    return ("name" in mix and mix["name"] not in _ONE_K and not restarts) or any(map(_changes_k, mix.values()))
+
+
+def ended_early(config: dict[str, Any], result: dict[str, Any] | None) -> bool:
+    """Whether a finished run of before format 3 ended though another augmentation might have been selected."""
+    if config.get("format", 1) > 2 or result is None or result.get("stopped") != HANDLED:
+        return False
+    data = config.get("data")
+    return not isinstance(data, dict) or data.get("augment") != "none"
+
+
 def as_format_1(config: dict[str, Any]) -> dict[str, Any] | None:
     """A run's configuration as format 1 wrote it, so that its runs can be taken up.
 
@@ -99,6 +136,8 @@ def as_format_1(config: dict[str, Any]) -> dict[str, Any] | None:
         the configuration, or None where format 1 trained otherwise (a look-ahead whose winner is trained on as it
         is) or could not tell the run from others (functions without a name in its plan).
     """
+    if as_format_2(config) is None:
+        return None
     plan = config["plan"]
     order = plan.get("order")
     if order is not None and order["name"] == "loss-delta" and plan["mix"] is None:

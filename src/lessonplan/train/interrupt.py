@@ -16,10 +16,15 @@ class GracefulInterrupt:
     """While active, the first SIGINT or SIGTERM sets ``requested``; a second one, or a second's wait, interrupts.
 
     In other threads than the main one signals cannot be caught, and Python's own behaviour stays.
+
+    Args:
+        twice: whether a request may come from two sides, as that of a terminal comes again from torchrun: a second
+            one changes nothing then.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, twice: bool = False) -> None:
         self.requested = False
+        self._twice = twice
         self._active = threading.current_thread() is threading.main_thread()
         self._previous: dict[int, _Handler] = {}
 
@@ -44,6 +49,8 @@ class GracefulInterrupt:
             signal.setitimer(signal.ITIMER_REAL, 0)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
+        if self.requested and self._twice:
+            return
         if self.requested or not hasattr(signal, "SIGALRM"):
             self._give_up(number, frame)
         self.requested = True

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import csv
 import io
 from collections.abc import Sequence
@@ -10,20 +9,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image
 from torch import Tensor
 
 from lessonplan.data import View
+from lessonplan.data.small import small_pictures
 from lessonplan.data.walk import printable
 from lessonplan.files import write_atomically, write_json
 
 MOST_COLUMNS = 100
 """Classes up to which the table has a column of probabilities for each."""
 MOST_MISTAKES = 16
-_WIDEST = 96  # px of a stored picture
 _TOGETHER = 4096
 
 
@@ -91,7 +88,7 @@ class Judged:
         wrong = (predicted != self.labels).nonzero().flatten()
         worst = wrong[losses[wrong].argsort(descending=True, stable=True)][:MOST_MISTAKES]
         files = self.view.file_names(worst)
-        pictures = _pictures(self.view, worst) if len(worst) else []
+        pictures = small_pictures(self.view.raw(worst)) if len(worst) else []
         probabilities = self.logits[worst].double().softmax(1)
         samples = [
             {
@@ -120,19 +117,3 @@ def predicted_cells(row: Sequence[float], names: Sequence[str]) -> tuple[str, st
     """
     best = max(range(len(row)), key=row.__getitem__)
     return names[best], f"{row[best]:.6f}", [f"{p:.6f}" for p in row]
-
-
-def _pictures(view: View, positions: Tensor) -> list[str | None]:
-    """Images as base64 PNG of at most 96 pixels; None for what is no image."""
-    raw = view.raw(positions).cpu()
-    if raw.ndim != 4 or raw.shape[1] not in (1, 3) or raw.dtype != torch.uint8:
-        return [None] * len(raw)
-    return [_png(sample.permute(1, 2, 0).numpy()) for sample in raw]
-
-
-def _png(pixels: np.ndarray[Any, np.dtype[np.uint8]]) -> str:
-    image = Image.fromarray(np.ascontiguousarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels))
-    image.thumbnail((_WIDEST, _WIDEST))
-    buffer = io.BytesIO()
-    image.save(buffer, format="PNG")
-    return base64.b64encode(buffer.getvalue()).decode()

@@ -1,35 +1,38 @@
-"""Metrics for the tools people watch runs with: TensorBoard, Weights & Biases, MLflow."""
+"""A run in the tools people watch runs with: every epoch's record, the result, and how it ended."""
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lessonplan.errors import ConfigError, unknown
+from lessonplan.files import write_json
+from lessonplan.stored import read_json_value
 from lessonplan.train.callbacks import Callback
+from lessonplan.train.records import Ending, Record, records
 
 if TYPE_CHECKING:
     from lessonplan.train.trainer import Trainer
 
+_FILE = "loggers.json"
+"""In a run's folder: what its records are known by, and up to which step they are written."""
 
-def loggers(names: str, folder: Path | None = None) -> list[Callback]:
-    """Callbacks that log every epoch's record, beside ``metrics.jsonl``.
+
+def loggers(names: str, folder: str | Path | None = None, picture: Path | None = None) -> list[Callback]:
+    """Callbacks that log every epoch's record, beside ``metrics.jsonl``, and the result.
+
+    A run that fails is marked so; one that is resumed goes on in the same record.
 
     Args:
         names: ``tensorboard``, ``wandb`` and ``mlflow``, separated by commas.
         folder: of the run; TensorBoard's files go into ``tensorboard/`` in it.
+        picture: a PNG file of what the network sees, if there is one.
 
     Raises:
         ConfigError: a name is unknown, or its package is not installed.
     """
-    kinds: dict[str, type[_Logger]] = {"tensorboard": TensorBoard, "wandb": WeightsAndBiases, "mlflow": MLflow}
-    chosen = [name.strip() for name in names.split(",") if name.strip()]
-    for name in chosen:
-        if name not in kinds:
-            raise unknown("logger", name, kinds)
-    return [kinds[name](folder) for name in chosen]
+    place = Path(folder) if folder is not None else None
+    return [Logger(record, picture) for record in records(names, place)]
 
 
 def flat_numbers(record: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:
@@ -45,72 +48,97 @@ def flat_numbers(record: dict[str, Any], prefix: str = "") -> Iterator[tuple[str
             yield f"{prefix}{name}", float(value)
 
 
-class _Logger(Callback):
-    package = ""
-    extra = ""
+def flat_texts(config: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """What a configuration says, as text, with slashes in the names; what is not set is left out.
 
-    def __init__(self, folder: Path | None) -> None:
-        self.folder = folder
-        try:
-            self.module: Any = importlib.import_module(self.package)
-        except ImportError:
-            raise ConfigError(f"{self.extra} is not installed: pip install 'lessonplan[{self.extra}]'") from None
-
-
-class TensorBoard(_Logger):
-    """Scalars for TensorBoard."""
-
-    package, extra = "torch.utils.tensorboard", "tensorboard"
-
-    def on_train_start(self, trainer: Trainer) -> None:
-        """Open the log; a resumed run hides what it will write again."""
-        where = str(self.folder / "tensorboard") if self.folder is not None else None
-        self.writer = self.module.SummaryWriter(where, purge_step=trainer.counters.steps + 1)
-
-    def on_epoch_end(self, trainer: Trainer) -> None:
-        """Write a record."""
-        record = trainer.history[-1]
-        for name, value in flat_numbers(record):
-            self.writer.add_scalar(name, value, record["step"])
-
-    def on_train_end(self, trainer: Trainer) -> None:
-        """Close the log."""
-        self.writer.close()
+    >>> dict(flat_texts({"model": "tiny", "plan": {"mix": {"name": "sum", "k": 4}, "order": None}}))
+    {'model': 'tiny', 'plan/mix/name': 'sum', 'plan/mix/k': '4'}
+    """
+    for name, value in config.items():
+        if isinstance(value, dict):
+            yield from flat_texts(value, f"{prefix}{name}/")
+        elif value is not None:
+            yield f"{prefix}{name}", str(value)
 
 
-class WeightsAndBiases(_Logger):
-    """Metrics for Weights & Biases."""
+class Logger(Callback):
+    """Writes a run into a record.
 
-    package, extra = "wandb", "wandb"
+    Args:
+        record: where.
+        picture: see ``loggers``.
+    """
+
+    def __init__(self, record: Record, picture: Path | None = None) -> None:
+        self.record, self.picture = record, picture
+        self._written = -1  # the last step that the record has
+        self._id: str | None = None  # while it is open
 
     def on_train_start(self, trainer: Trainer) -> None:
-        """Begin a run there, with the plan and the settings as its configuration."""
-        config = {**trainer.plan.config(), **trainer.settings.model_dump(), "budget": str(trainer.budget)}
-        self.run = self.module.init(dir=str(self.folder) if self.folder is not None else None, config=config)
+        """Open the record; a resumed run's is gone on with."""
+        kept = self._kept().get(self.record.name)
+        known = kept if isinstance(kept, dict) and isinstance(kept.get("id"), str) else {}
+        self._written = int(known.get("step", -1))
+        self._id = self.record.open(_configuration(trainer), known.get("id"), self._written + 1)
+        if self.picture is not None and not known:
+            self.record.picture("mixed samples", self.picture, 0)
+        self._keep()
 
     def on_epoch_end(self, trainer: Trainer) -> None:
-        """Send a record."""
-        self.run.log(dict(flat_numbers(trainer.history[-1])), step=trainer.counters.steps)
+        """Write a record, unless it was written before the run was interrupted."""
+        latest = trainer.history[-1]
+        if latest["step"] > self._written:
+            self.record.numbers(dict(flat_numbers(latest)), latest["step"])
+            self._written = latest["step"]
+            self._keep()
 
-    def on_train_end(self, trainer: Trainer) -> None:
-        """End the run there."""
-        self.run.finish()
+    def on_finish(self, trainer: Trainer, result: dict[str, Any]) -> None:
+        """Write the result: of the test data, too."""
+        if self._id is None:  # a head that was found without training
+            self.on_train_start(trainer)
+        numbers = {f"result/{name}": value for name, value in flat_numbers(result)}
+        self.record.numbers(numbers, trainer.counters.steps)
+        self._close("finished")
+
+    def on_failure(self, trainer: Trainer, error: BaseException) -> None:
+        """Say that it failed, or was stopped by Ctrl-C."""
+        if self._id is not None:
+            self._close("stopped" if isinstance(error, KeyboardInterrupt) else "failed")
+
+    def _close(self, ending: Ending) -> None:
+        self.record.close(ending)
+        self._id = None
+
+    def _kept(self) -> dict[str, Any]:
+        return known_records(self.record.folder)
+
+    def _keep(self) -> None:
+        keep_record(self.record, {"id": self._id, "step": self._written})
 
 
-class MLflow(_Logger):
-    """Metrics for MLflow."""
+def known_records(folder: Path | None) -> dict[str, Any]:
+    """What the records of a run or a comparison are known by."""
+    if folder is None or not (folder / _FILE).exists():
+        return {}
+    found = read_json_value(folder / _FILE, "delete it to begin new records")
+    return found if isinstance(found, dict) else {}
 
-    package, extra = "mlflow", "mlflow"
 
-    def on_train_start(self, trainer: Trainer) -> None:
-        """Begin a run there, with the settings as its parameters."""
-        self.module.start_run()
-        self.module.log_params({**trainer.settings.model_dump(), "budget": str(trainer.budget)})
+def keep_record(record: Record, known: dict[str, Any]) -> None:
+    """Note what a record is known by, where there is a folder."""
+    if record.folder is not None:
+        write_json(record.folder / _FILE, {**known_records(record.folder), record.name: known})
 
-    def on_epoch_end(self, trainer: Trainer) -> None:
-        """Send a record."""
-        self.module.log_metrics(dict(flat_numbers(trainer.history[-1])), step=trainer.counters.steps)
 
-    def on_train_end(self, trainer: Trainer) -> None:
-        """End the run there."""
-        self.module.end_run()
+def _configuration(trainer: Trainer) -> dict[str, str]:
+    """What the run is, as its folder says it."""
+    if trainer.folder is not None:
+        return dict(flat_texts(trainer.folder.config))
+    told = {
+        "plan": trainer.plan.config(),
+        "data": trainer.data.description,
+        "budget": str(trainer.budget),
+        "seed": trainer.seed,
+        "settings": trainer.settings.model_dump(mode="json"),
+    }
+    return dict(flat_texts({"model": type(trainer.model).__name__, **told}))

@@ -17,6 +17,7 @@ from lessonplan.data import Data
 from lessonplan.errors import ConfigError, require
 from lessonplan.files import write_json
 from lessonplan.network.network import LossFunction
+from lessonplan.network.threads import cpu_threads
 from lessonplan.plan import Plan
 from lessonplan.settings import Settings
 from lessonplan.supply.epoch import HANDLED
@@ -34,7 +35,9 @@ from lessonplan.train.usage import environment
 
 # So long that the plan stays as it is at a run's beginning: a cascade keeps its K, a warm-up goes on.
 _ENDLESS = Budget(1e15, "steps")
-_UNUSED: dict[str, Any] = {"schedule": "constant", "keep": "last", "ema": None, "evaluate_train": False}
+_UNUSED: dict[str, Any] = {
+    "schedule": "constant", "keep": "last", "ema": None, "evaluate_train": False, "evaluate_test": "end",
+}  # fmt: skip
 _FEWEST = 10
 _OTHERS = ("config.yaml", "results.json", "ordering.json", "evaluation.json", "overview.json")
 
@@ -133,33 +136,31 @@ def find_lr(
     network = begun.network()
     require(chosen.fit_head == "train", f"fit_head={chosen.fit_head} trains nothing: give fit_head='train'")
     rising = Rising(lowest, highest, steps)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(chosen.threads or threads)
-    try:
-        trained = trainee(network, begun.data, begun.plan, chosen)
-        give_holdouts(begun.plan, trained.data)
-        with lent(begun.plan):
-            trainer = Trainer(
-                trained.network,
-                trained.data,
-                begun.plan,
-                _ENDLESS,
-                trained.settings,
-                seed=seed,
-                loss=begun.loss,
-                optimizer=begun.optimizer,
-                callbacks=[_Stop(rising), ProgressLine(lambda _: len(rising.losses) / steps)],
-            )
-            trainer.data = dataclasses.replace(trained.data, val=None)  # nothing is evaluated
-            rising.base = _base(trainer.state.optimizer)
-            trainer.state.schedule = rising
-            try:
-                trainer.train()
-            except NotFinite:
-                rising.ended = rising.ended or "not finite"
-    finally:
-        torch.set_num_threads(threads)
-        begun.data.close()
+    with cpu_threads(chosen.threads):
+        try:
+            trained = trainee(network, begun.data, begun.plan, chosen)
+            give_holdouts(begun.plan, trained.data)
+            with lent(begun.plan):
+                trainer = Trainer(
+                    trained.network,
+                    trained.data,
+                    begun.plan,
+                    _ENDLESS,
+                    trained.settings,
+                    seed=seed,
+                    loss=begun.loss,
+                    optimizer=begun.optimizer,
+                    callbacks=[_Stop(rising), ProgressLine(lambda _: len(rising.losses) / steps)],
+                )
+                trainer.data = dataclasses.replace(trained.data, val=None)  # nothing is evaluated
+                rising.base = _base(trainer.state.optimizer)
+                trainer.state.schedule = rising
+                try:
+                    trainer.train()
+                except NotFinite:
+                    rising.ended = rising.ended or "not finite"
+        finally:
+            begun.data.close()
     lr, losses = rising.rates(), np.array(rising.losses)
     reading = read_curve(lr, losses, rising.width)
     found = LrRange(

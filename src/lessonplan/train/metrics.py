@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from lessonplan.data import View
 from lessonplan.evaluate.classification import loss_summary
 from lessonplan.network.network import as_logits
+from lessonplan.network.ranks import ALONE, Ranks
 from lessonplan.network.untouched import evaluating
 
 
@@ -34,12 +35,22 @@ class LossMeter:
         """Whether every loss since the last ``compute`` is finite; waits for the device."""
         return bool(torch.isfinite(torch.cat(self._losses)).all()) if self._losses else True
 
-    def compute(self) -> dict[str, float] | None:
-        """Mean, best, worst and quantile losses and accuracy, in float64; None without updates. Empties it."""
-        if not self._losses:
+    def compute(self, ranks: Ranks = ALONE) -> dict[str, float] | None:
+        """Mean, best, worst and quantile losses and accuracy, in float64; None without updates. Empties it.
+
+        Args:
+            ranks: who has gathered the others.
+        """
+        if ranks.alone and not self._losses:
             return None
-        losses, correct = torch.cat(self._losses).double().cpu(), torch.cat(self._correct).double().cpu()
+        state = self.state_dict()
+        losses, correct = state["losses"].cpu(), state["correct"].cpu()
         self._losses, self._correct = [], []
+        if not ranks.alone:
+            losses, correct = ranks.joined(losses), ranks.joined(correct)
+            if not len(losses):
+                return None
+        losses, correct = losses.double(), correct.double()
         return {"accuracy": correct.mean().item(), **loss_summary(losses)}
 
     def state_dict(self) -> dict[str, Tensor]:
@@ -58,15 +69,22 @@ class LossMeter:
 
 @torch.no_grad()
 def predict_view(
-    model: nn.Module, view: View, batch_size: int = 512, *, channels_last: bool = False
+    model: nn.Module, view: View, batch_size: int = 512, *, channels_last: bool = False, ranks: Ranks = ALONE
 ) -> tuple[Tensor, Tensor]:
-    """Logits ``(N, C)`` float32 and labels ``(N,)`` of a whole view, on the CPU; the model's mode is kept."""
+    """Logits ``(N, C)`` float32 and labels ``(N,)`` of a whole view, on the CPU; the model's mode is kept.
+
+    Each of several ranks passes its part, and all of them get the whole.
+    """
     logits: list[Tensor] = []
     labels: list[Tensor] = []
+    own = torch.arange(len(view))[ranks.taken(len(view))]
     with evaluating(model):
-        for x, y in view.batches(torch.arange(len(view)).split(batch_size)):
+        for x, y in view.batches(own.split(batch_size)):
             if channels_last and x.ndim == 4:
                 x = x.contiguous(memory_format=torch.channels_last)
             logits.append(as_logits(model(x), len(x)).cpu())
             labels.append(y.cpu())
+    if not ranks.alone:
+        rows = ranks.sizes(len(view))[ranks.rank]
+        return ranks.rows(torch.cat(logits)[:rows], len(view)), ranks.rows(torch.cat(labels)[:rows], len(view))
     return torch.cat(logits), torch.cat(labels)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from lessonplan.data import Preprocessing
 from lessonplan.data.normalise import Normalise, scale_of
+from lessonplan.network.network import logits_among
 
 
 class Graph(nn.Module):
@@ -34,9 +35,9 @@ class Graph(nn.Module):
         return logits, logits.softmax(1)
 
     def output(self, x: Tensor) -> Any:
-        """What the network gives, whatever that is."""
+        """The network's logits, or whatever else it gives."""
         normalise = Normalise(self.mean, self.std, scale_of(self.shape))
-        return self.model(normalise(x) if self.inside else x)
+        return logits_among(self.model(normalise(x) if self.inside else x))
 
     def example(self, samples: int) -> Tensor:
         """Noise as the graph takes it."""

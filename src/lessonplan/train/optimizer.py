@@ -13,17 +13,28 @@ from lessonplan.errors import ConfigError
 from lessonplan.network.learner import restart
 from lessonplan.pretrained.head import find_head
 from lessonplan.settings import Settings
-from lessonplan.train.tuning import stages
+from lessonplan.train.tuning import Tune, stages
 
 OptimizerFactory = Callable[[Iterable[nn.Parameter]], Optimizer]
 """Given the parameters, makes any PyTorch optimizer."""
 
 _LEARNING_RATES = {"sgd": 0.05, "adam": 1e-3, "adamw": 1e-3}
+_OF_GOOD_WEIGHTS = {"sgd": 0.01, "adam": 3e-4, "adamw": 3e-4}
 
 
 def learning_rate(settings: Settings) -> float:
-    """The learning rate that the settings mean."""
-    return settings.lr or _LEARNING_RATES[settings.update_rule]
+    """The learning rate that the settings mean: smaller where whole stages with weights from elsewhere train.
+
+    >>> learning_rate(Settings()), learning_rate(Settings(weights="pretrained"))
+    (0.05, 0.0003)
+    >>> learning_rate(Settings(weights="pretrained", tune="head"))
+    0.001
+    """
+    if settings.lr is not None:
+        return settings.lr
+    kind = Tune.parse(settings.tune).kind
+    good = settings.weights is not None and settings.head != "" and kind in ("all", "last", "gradual")
+    return (_OF_GOOD_WEIGHTS if good else _LEARNING_RATES)[settings.update_rule]
 
 
 def build_optimizer(
@@ -52,10 +63,11 @@ def build_optimizer(
                 weight_decay=decay,
                 fused=True,  # one kernel an update: small networks on a CPU spend a tenth less time
             )
-        elif settings.update_rule == "adam":
-            optimizer = torch.optim.Adam(parameters, lr=lr, weight_decay=decay)
         else:
-            optimizer = torch.optim.AdamW(parameters, lr=lr, weight_decay=decay)
+            kind = torch.optim.Adam if settings.update_rule == "adam" else torch.optim.AdamW
+            # one kernel an update here too, but not where runs were stored before there was a choice
+            fused = True if settings.weights is not None else None
+            optimizer = kind(parameters, lr=lr, weight_decay=decay, fused=fused)
     for group in optimizer.param_groups:
         group["lr"] = group["lr"] * group.pop("factor", 1.0)
         group["base_lr"] = float(group["lr"])

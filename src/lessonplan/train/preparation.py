@@ -13,6 +13,7 @@ from lessonplan.errors import ConfigError
 from lessonplan.losses import SumBCE
 from lessonplan.mix import Mix
 from lessonplan.network.network import LossFunction, soft_cross_entropy
+from lessonplan.network.ranks import ALONE, Ranks
 from lessonplan.parts.part import Occasion
 from lessonplan.plan import Plan
 from lessonplan.settings import Settings
@@ -22,21 +23,24 @@ from lessonplan.train.schedule import Schedule
 from lessonplan.train.tuning import Tune
 
 
-def resolve_batch_size(given: int | str, samples: int, *, pretrained: bool = False) -> int:
+def resolve_batch_size(given: int | str, samples: int, *, pretrained: bool = False, features: bool = False) -> int:
     """The batch size that a setting means for a training set.
 
     A network that has been trained before needs many small steps more than steady ones: an epoch of a small set is
-    then twelve updates or more, of up to 32 samples.
+    then twelve updates or more, of up to 32 samples. A head on kept features makes twelve, up to 512 samples each:
+    more of them change its accuracy little, and are all that an epoch takes.
 
     >>> resolve_batch_size("auto", 80), resolve_batch_size("all", 80), resolve_batch_size("auto", 50_000)
     (40, 80, 100)
     >>> [resolve_batch_size("auto", n, pretrained=True) for n in (20, 160, 3000)]
     [8, 13, 32]
+    >>> [resolve_batch_size("auto", n, pretrained=True, features=True) for n in (20, 160, 3000, 50_000)]
+    [8, 13, 250, 512]
     """
     if given == "all":
         return samples
     if given == "auto" and pretrained:
-        return max(1, min(32, max(8, samples // 12), samples))
+        return max(1, min(512 if features else 32, max(8, samples // 12), samples))
     if given == "auto":
         return max(1, min(100, samples // 2))
     if int(given) > samples:
@@ -57,29 +61,46 @@ def named_loss(settings: Settings, plan: Plan) -> LossFunction:
     return soft_cross_entropy
 
 
-def prepare(plan: Plan, data: Data, settings: Settings, seed: int, *, linear: bool = True) -> tuple[int, Supply]:
+def prepare(
+    plan: Plan, data: Data, settings: Settings, seed: int, *, linear: bool = True, ranks: Ranks = ALONE
+) -> tuple[int, Supply]:
     """The batch size, and what hands out batches; its parts have heard of the run.
 
     Args:
         plan, data, settings, seed: of the run.
         linear: whether the loss is linear in the target, see ``Supply``.
+        ranks: who trains.
 
     Raises:
-        ConfigError: plan, data and settings do not go together.
+        ConfigError: plan, data, settings and ranks do not go together.
     """
-    pretrained = settings.weights is not None
-    batch_size = resolve_batch_size(settings.batch_size, len(data.train), pretrained=pretrained)
+    batch_size = resolve_batch_size(
+        settings.batch_size,
+        len(data.train),
+        pretrained=settings.weights is not None,
+        features=settings.head == "",  # the head is the network
+    )
     _check_decisions(plan, data, settings)
     if settings.channels_last and getattr(plan.order, "method", "") == "stacked":
         raise ConfigError(
             "loss-delta:method=stacked does all candidates at once, for which PyTorch has no channels-last layout:"
             " give channels_last=False, or another method"
         )
+    apart = settings.mix_over == "rank"
+    check_shared(plan, settings, batch_size, ranks)
     supply = Supply(
-        data.train, seed=seed, select=plan.select, order=plan.order, mix=plan.mix, heeds_logits=True, linear=linear
+        data.train,
+        seed=seed,
+        select=plan.select,
+        order=plan.order,
+        mix=plan.mix,
+        heeds_logits=True,
+        linear=linear,
+        ranks=ranks,
+        mixes_apart=apart,
     )
     supply.setup(Occasion(seed, data.train, data.val, data.num_classes))
-    _check_mix(supply.mix, data, batch_size)
+    _check_mix(supply.mix, data, batch_size, ranks if apart else ALONE)
     return batch_size, supply
 
 
@@ -123,11 +144,16 @@ def check_head(plan: Plan, settings: Settings) -> None:
 
 
 def _check_decisions(plan: Plan, data: Data, settings: Settings) -> None:
-    """What validation shall decide needs a validation split.
+    """What validation shall decide needs a validation split; what is to be watched has to be there.
 
     Raises:
         ConfigError: there is none.
     """
+    if settings.evaluate_test == "curve" and data.test is None:
+        raise ConfigError(
+            "evaluate_test=curve watches test data while training, and there are none: give data with a test part,"
+            " or leave it out"
+        )
     if data.val is not None:
         return
     if plan.order is not None and plan.order.needs_validation():
@@ -143,12 +169,46 @@ def _check_decisions(plan: Plan, data: Data, settings: Settings) -> None:
         raise ConfigError("keep='best' needs a validation split: give val_fraction, or keep='last'")
 
 
-def _check_mix(mix: Mix, data: Data, batch_size: int) -> None:
-    """Let the mix refuse the first epoch's smallest batch before anything is written.
+def check_shared(plan: Plan, settings: Settings, batch_size: int, ranks: Ranks) -> None:
+    """Whether a plan can be shared out over ranks.
+
+    Raises:
+        ConfigError: a part of it, which is named, cannot.
+    """
+    if ranks.alone:
+        return
+    if batch_size < ranks.count:
+        raise ConfigError(
+            f"a batch of {batch_size} is smaller than the {ranks.count} ranks: give a batch_size of at least"
+            f" {ranks.count}, or start fewer ranks"
+        )
+    if settings.fit_head != "train":
+        raise ConfigError(
+            f"fit_head={settings.fit_head} makes no updates that could be shared out over {ranks.count} ranks:"
+            " start one process"
+        )
+    inside = _reaching_inside(plan.mix) if plan.mix is not None else None
+    if inside is not None and settings.mix_over == "global":
+        raise ConfigError(
+            f"the mix {inside} mixes hidden states, of which each of {ranks.count} ranks has those of its own part"
+            " of a batch: give mix_over=rank"
+        )
+
+
+def _reaching_inside(mix: Mix) -> Mix | None:
+    """The mix, or the one among its children, that goes on inside the network."""
+    if not (mix.reaches_inside() and mix.needs_network()):
+        return None
+    return next((found for child in mix.children() if (found := _reaching_inside(child)) is not None), mix)
+
+
+def _check_mix(mix: Mix, data: Data, batch_size: int, ranks: Ranks) -> None:
+    """Let the mix refuse the first epoch's smallest batch, or a rank's part, before anything is written.
 
     Raises:
         ConfigError: what a batch of that size would raise.
     """
     samples = len(data.train)
     smallest = samples // math.ceil(samples / mix.draws(batch_size))
+    smallest = max(1, min(ranks.sizes(smallest)))
     mix.rehearse(torch.zeros(()).expand(smallest, *data.shape), data.train.labels[:smallest])

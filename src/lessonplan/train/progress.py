@@ -1,13 +1,12 @@
-"""A progress line in a terminal, nothing anywhere else."""
+"""How far a training is: a line in a terminal, nothing anywhere else."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
+from lessonplan.progress import Line, per_time
 from lessonplan.train.callbacks import Callback
 
 if TYPE_CHECKING:
@@ -15,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class ProgressLine(Callback):
-    """Share of the budget, time left, loss and accuracy; silent unless standard error is a terminal.
+    """Share of the budget, samples a second, time left, loss, accuracy and the best one so far.
 
     Args:
         share: what is done of all, in [0, 1], where that is not the budget's affair.
@@ -23,34 +22,47 @@ class ProgressLine(Callback):
 
     def __init__(self, share: Callable[[Trainer], float] | None = None) -> None:
         self._share = share or (lambda trainer: trainer.progress)
-        self._console = Console(stderr=True)
-        self._progress: Progress | None = None
+        self._line = Line("training", total=1.0)
+        self._best: float | None = None
 
     def on_train_start(self, trainer: Trainer) -> None:
         """Show the line."""
-        if self._console.is_terminal:
-            columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:.0f}%"))
-            self._progress = Progress(*columns, TimeRemainingColumn(), console=self._console, transient=True)
-            self._task = self._progress.add_task("training", total=1.0)
-            self._progress.start()
+        self._began, self._before = time.monotonic(), trainer.counters.samples
+        self._line = Line("training", total=1.0, done=min(self._share(trainer), 1.0))
+        for record in trainer.history:  # of the run that goes on
+            self._judge(trainer, record.get("val"))
+        self._line.start()
 
     def on_batch_end(self, trainer: Trainer) -> None:
         """Move the line."""
-        if self._progress is not None:
-            self._progress.update(self._task, completed=min(self._share(trainer), 1.0))
+        if not self._line.shown:
+            return
+        passed = max(time.monotonic() - self._began, 1e-9)
+        rate = per_time((trainer.counters.samples - self._before) / passed, "samples")
+        self._line.update(min(self._share(trainer), 1.0), rate=rate)
 
     def on_epoch_end(self, trainer: Trainer) -> None:
         """Say how training goes."""
-        if self._progress is not None:
-            record = trainer.history[-1]
-            text = f"epoch {record['epoch']}"
-            if record["train"] is not None:  # an epoch may go by without an update
-                text += f"  loss {record['train']['loss']:.3f}"
-            if "val" in record:
-                text += f"  val accuracy {record['val']['accuracy']:.3f}"
-            self._progress.update(self._task, description=text)
+        record = trainer.history[-1]
+        text = f"epoch {record['epoch']}"
+        if record["train"] is not None:  # an epoch may go by without an update
+            text += f"  loss {record['train']['loss']:.3f}"
+        if "val" in record:
+            text += f"  val accuracy {record['val']['accuracy']:.3f}"
+        self._judge(trainer, record.get("val"))
+        watched = trainer.settings.watch
+        best = None if self._best is None else f"best {watched} {self._best:.3f}"
+        self._line.update(what=text, best=best)
 
     def on_train_end(self, trainer: Trainer) -> None:
         """Take the line away."""
-        if self._progress is not None:
-            self._progress.stop()
+        self._line.stop()
+
+    def _judge(self, trainer: Trainer, val: dict[str, float] | None) -> None:
+        """Remember the best validation by the metric that is watched."""
+        watched = trainer.settings.watch
+        value = (val or {}).get(watched.replace("-", "_"))
+        if value is None:
+            return
+        better = min if watched == "loss" else max
+        self._best = value if self._best is None else better(self._best, value)

@@ -55,7 +55,7 @@ class Rising(Schedule):
     def restart(self, progress: float) -> None:
         """A cascade's new stage changes nothing."""
 
-    def observe(self, loss: float) -> None:
+    def observe(self, loss: float, images: int = 1) -> None:
         """Hear a loss, and say whether it was the last one."""
         if not math.isfinite(loss):
             self.ended = "not finite"

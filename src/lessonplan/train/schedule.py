@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from lessonplan.errors import ConfigError, unknown
 from lessonplan.parts.state import Stateful
@@ -30,7 +30,9 @@ class Schedule(Stateful):
     - ``exponential:end=0.01``, a constant ratio from step to step that ends at ``end``
     - ``stagnation:patience=300,factor=0.5,smoothing=0.02``, multiplied by ``factor`` whenever the running mean
       of the training loss (weight ``smoothing`` for the newest) has not fallen for ``patience`` updates
-      (thesis section 3.7); the one schedule that does not know where the budget ends
+      (thesis section 3.7); the one schedule that does not know where the budget ends. Losses of sums of
+      another number of images are of another size, so the mean and the count begin anew with each K, behind a
+      plain mean of the first ``1 / smoothing`` losses; the factor that was reached stays
 
     All take ``warmup=0``, the share of the budget (``warmup=5%``) over which the factor rises linearly from 0.
 
@@ -41,7 +43,7 @@ class Schedule(Stateful):
     0.5
     """
 
-    STATE: ClassVar[tuple[str, ...]] = ("started", "_level", "_mean", "_best", "_waited")
+    STATE: ClassVar[tuple[str, ...]] = ("started", "_level", "_mean", "_best", "_waited", "_images", "_settling")
 
     def __init__(self, text: str) -> None:
         self.kind, _, options = text.partition(":")
@@ -55,6 +57,8 @@ class Schedule(Stateful):
         self._mean = math.nan
         self._best = math.inf
         self._waited = 0
+        self._images: int | None = None  # in a sum, of the losses that were heard
+        self._settling = 0  # losses since K changed, while a mean of them says little
 
     def _check(self) -> None:
         limits: dict[str, Callable[[float], bool]] = {
@@ -88,12 +92,27 @@ class Schedule(Stateful):
             return float(self.options["end"] ** share)
         return self._level
 
-    def observe(self, loss: float) -> None:
-        """Hear the training loss of an update."""
+    def observe(self, loss: float, images: int = 1) -> None:
+        """Hear the training loss of an update.
+
+        Args:
+            loss: mean over the batch.
+            images: in each mixed sample, the mix' present K.
+        """
         if self.kind != "stagnation":
             return
+        if self._images not in (None, images) and not math.isnan(self._mean):
+            self._forget()
+            self._settling = 1
+        self._images = images
         weight = self.options["smoothing"]
+        if self._settling:
+            weight = max(weight, 1 / self._settling)
+            # One lucky batch would be the best for long.
+            self._settling = self._settling + 1 if weight > self.options["smoothing"] else 0
         self._mean = loss if math.isnan(self._mean) else (1 - weight) * self._mean + weight * loss
+        if self._settling:
+            return
         if self._mean < self._best:
             self._best, self._waited = self._mean, 0
             return
@@ -110,4 +129,12 @@ class Schedule(Stateful):
     def restart(self, progress: float) -> None:
         """Begin anew, with what is left of the budget as the whole."""
         self.started, self._level = progress, 1.0
-        self._mean, self._best, self._waited = math.nan, math.inf, 0
+        self._forget()
+
+    def _forget(self) -> None:
+        """Judge the losses to come by themselves."""
+        self._mean, self._best, self._waited, self._settling = math.nan, math.inf, 0, 0
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take back what ``state_dict`` gave; before format 3 it did not tell K."""
+        super().load_state_dict({"images": None, "settling": 0, **state})

@@ -26,7 +26,7 @@ def solve_head(trainer: Trainer, kind: str) -> None:
     """
     data = trainer.data
     if trainer.folder is not None:
-        trainer.folder.claim()
+        trainer.folder.claim(torch.get_num_threads())
         trainer.folder.rewind_metrics(0)
     started = time.perf_counter()
     views = [_all(data.train, epoch) for epoch in range(trainer.settings.feature_views)]
@@ -53,6 +53,8 @@ def solve_head(trainer: Trainer, kind: str) -> None:
     }
     if data.val is not None:
         record["val"] = _judged(trainer, data.val)
+    if trainer.settings.evaluate_test == "curve" and data.test is not None:
+        record["test"] = _judged(trainer, data.test)
     record["system"] = {"seconds": trainer.counters.seconds, "samples_per_second": 0.0}
     trainer.history.append(record)
     trainer.state.stop_reason = f"{kind}: nothing to train"

@@ -60,7 +60,9 @@ class TrainingState(Stateful):
         self.average: Average | None = None
         if settings.ema is not None:
             self.average = Average(self.model, settings.ema)
-        self.tuning = Tuning(self.model, tune, settings.head, example)
+        self.tuning = Tuning(
+            self.model, tune, settings.head, example, frozen_statistics=settings.frozen_statistics
+        )
         trained = parameter_groups(self.model, self.tuning.will_train(), settings)
         self.optimizer = build_optimizer(trained, settings, optimizer)
         self.scaler = torch.amp.GradScaler(device.type, enabled=settings.precision == "fp16")
@@ -119,13 +121,28 @@ class TrainingState(Stateful):
             **super().state_dict(),
             "weights": self.weights(),
             "scaler": self.scaler.state_dict(),
+        }
+        return {**state, **self.own_state()}
+
+    def own_state(self) -> dict[str, Any]:
+        """What each of several ranks has of its own: streams of random numbers, and the losses of its part."""
+        own: dict[str, Any] = {
             "mix": self.plan.mix.state_dict() if self.plan.mix is not None else None,
             "meter": self.meter.state_dict(),
             "rng": torch.get_rng_state(),
         }
         if is_accelerator(self.device):
-            state[f"{self.device.type}_rng"] = random_state(self.device)
-        return state
+            own[f"{self.device.type}_rng"] = random_state(self.device)
+        return own
+
+    def load_own_state(self, own: dict[str, Any]) -> None:
+        """Take back what ``own_state`` gave."""
+        if self.plan.mix is not None:
+            self.plan.mix.load_state_dict(own["mix"])
+        self.meter.load_state_dict(own["meter"], self.device)
+        torch.set_rng_state(own["rng"])
+        if f"{self.device.type}_rng" in own:
+            set_random_state(self.device, own[f"{self.device.type}_rng"])
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take back what ``state_dict`` gave."""
@@ -133,12 +150,7 @@ class TrainingState(Stateful):
         super().load_state_dict(state)
         if self.scaler.is_enabled():
             self.scaler.load_state_dict(state["scaler"])
-        if self.plan.mix is not None:
-            self.plan.mix.load_state_dict(state["mix"])
-        self.meter.load_state_dict(state["meter"], self.device)
-        torch.set_rng_state(state["rng"])
-        if f"{self.device.type}_rng" in state:
-            set_random_state(self.device, state[f"{self.device.type}_rng"])
+        self.load_own_state(state)
 
 
 def _to_channels_last(model: nn.Module) -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import time
+import zlib
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
+from contextlib import AbstractContextManager, closing, nullcontext
 from typing import Any
 
 import torch
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 
 from lessonplan.batch import Batch
 from lessonplan.data import Data, View
-from lessonplan.errors import ConfigError, LessonplanError
+from lessonplan.errors import ConfigError, LessonplanError, RunFailed
 from lessonplan.evaluate.classification import classification_metrics, parameter_norm
 from lessonplan.mix import Network
 from lessonplan.network.accelerator import accelerators_of, is_accelerator, synchronise
@@ -21,21 +22,25 @@ from lessonplan.network.counters import Counters
 from lessonplan.network.learner import Learner, Step, restart, soft
 from lessonplan.network.network import LossFunction, as_logits
 from lessonplan.network.passes import Passes
-from lessonplan.network.untouched import seeded, train_mode
+from lessonplan.network.ranks import ALONE, Ranks
+from lessonplan.network.synced_norm import synced
+from lessonplan.network.untouched import seeded
 from lessonplan.plan import Plan
 from lessonplan.seeds import fold_seed
 from lessonplan.settings import Settings
-from lessonplan.supply.epoch import HANDLED, Mixed
+from lessonplan.supply.epoch import HANDLED, Mixed, Part
 from lessonplan.train.budget import Budget
 from lessonplan.train.cadence import Cadence
 from lessonplan.train.callbacks import Callback
+from lessonplan.train.history import History
 from lessonplan.train.interrupt import GracefulInterrupt
 from lessonplan.train.metrics import predict_view
 from lessonplan.train.optimizer import OptimizerFactory, scale_learning_rate
 from lessonplan.train.preparation import named_loss, prepare
+from lessonplan.train.replica import Replica, level_buffers
 from lessonplan.train.run_folder import RunFolder
 from lessonplan.train.state import TrainingState
-from lessonplan.train.usage import memory_use
+from lessonplan.train.usage import machine_use
 
 _AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 _FINITE_CHECK_STEPS = 100
@@ -49,8 +54,9 @@ class Trainer:
     """One run: a network, its data, a plan and a budget.
 
     ``fit`` is the way in; callbacks see this object. ``priced`` says what passes through the model cost where it
-    is a part of a larger network. Public attributes: ``data``, ``plan``, ``budget``,
-    ``settings``, ``state`` (everything that changes, see ``TrainingState``) and ``history`` (a record an epoch).
+    is a part of a larger network. Public attributes: ``data``, ``plan``, ``budget``, ``settings``,
+    ``state`` (everything that changes, see ``TrainingState``), ``history`` (a record an epoch) and ``ranks`` (who
+    trains; only the first one has a ``folder``).
     """
 
     def __init__(
@@ -67,23 +73,34 @@ class Trainer:
         optimizer: OptimizerFactory | None = None,
         callbacks: Sequence[Callback] = (),
         priced: Callable[[Passes], Passes] | None = None,
+        ranks: Ranks = ALONE,
     ) -> None:
         self.data, self.plan, self.budget, self.settings, self.seed = data, plan, budget, settings, seed
-        self.folder, self.callbacks = folder, callbacks
+        self.folder, self.callbacks, self.ranks = folder, callbacks, ranks
         self._priced = priced or (lambda passes: passes)
         self.device = data.train.device
         self.batch_size, self.supply = prepare(
-            plan, data, settings, seed, linear=loss is None and settings.loss == "ce"
+            plan, data, settings, seed, linear=loss is None and settings.loss == "ce", ranks=ranks
         )
+        if settings.batch_norm == "sync" and not ranks.alone:
+            model = synced(model, self.device)
         example = torch.zeros(1, *data.shape, device=self.device)
         self.state = TrainingState(model, plan, settings, self.device, optimizer, example, seed)
         self.forward: Callable[[Tensor], Tensor] = torch.compile(model) if settings.compile else model
         self.loss = loss or named_loss(settings, plan)
-        self.network = Network(model, self.loss, run=self._logits, scale=self.state.scaler.scale)
+        self.network = Network(model, self.loss, self._logits, self.state.scaler.scale, ranks)
         self.learner = Learner(self.network, self.state.optimizer, self.state.scaler, settings.clip)
+        self._together = self.learner  # whose updates are those of all ranks
+        if not ranks.alone:
+            replica = Replica(self.forward, example, ranks, settings.grad_reduce)  # type: ignore[arg-type]
+            network = Network(model, self.loss, lambda x: self._logits(x, replica), self.state.scaler.scale, ranks)
+            self._together = Learner(network, self.state.optimizer, self.state.scaler, settings.clip)
         self.supply.network = self.network
-        self.history: list[dict[str, Any]] = []
+        self.history = History()
         self._checkpoints = Cadence.parse(settings.checkpoint_every)
+        self._mine = 0  # a number for the batch that this rank has trained on
+        self._each: list[Any] | None = None  # what each rank had of its own at the checkpoint
+        self._broken = False  # whether its losses were finite
 
     @property
     def model(self) -> nn.Module:
@@ -113,17 +130,18 @@ class Trainer:
         PyTorch's global random state (which dropout reads) is seeded for the run and given back afterwards.
         """
         self.supply.attach(self.learner)
-        random_state = seeded(fold_seed(self.seed, "training"), accelerators_of([self.device]))
-        with random_state, GracefulInterrupt() as interrupt:
+        apart = () if self.ranks.first else ("rank", self.ranks.rank)
+        random_state = seeded(fold_seed(self.seed, "training", *apart), accelerators_of([self.device]))
+        with random_state, GracefulInterrupt(twice=not self.ranks.alone) as interrupt:
             self._resume()
-            self._call("on_train_start")
-            train_mode(self.model)
+            self.tell("on_train_start")
+            self.state.tuning.train_mode()
             try:
                 while self.progress < 1 and self.state.stop_reason is None:
                     self._train_epoch(interrupt)
             finally:
                 self.model.eval()
-                self._call("on_train_end")
+                self.tell("on_train_end")
             if self.counters.steps == 0 and self.state.stop_reason in (None, HANDLED):
                 raise ConfigError(
                     f"no update was made: the budget of {self.budget} was used up before a batch was full; give a"
@@ -132,7 +150,7 @@ class Trainer:
             if self.state.best is not None:
                 self.state.load_weights(self.state.best)
             self._checkpoint()
-            if interrupt.requested:
+            if self.ranks.any(interrupt.requested):
                 raise KeyboardInterrupt
 
     def _train_epoch(self, interrupt: GracefulInterrupt) -> None:
@@ -157,30 +175,61 @@ class Trainer:
                 self._settle(started)
                 return
             if batch is not None:
-                self._call("on_batch_start")
+                self.tell("on_batch_start")
                 self._update(batch)
             self._count_supply()
             now = time.perf_counter()
             state.counters.seconds += now - started
             started = now
             if batch is not None:
-                self._call("on_batch_end")
+                self.tell("on_batch_end")
+            requested, due = self._agreed(interrupt)
             # Before the interrupt: a checkpoint here would be resumed behind the epoch's end.
             if self.progress >= 1 or state.stop_reason is not None:
                 self._settle(started)
                 return
-            if interrupt.requested:
+            if requested:
                 interrupt.acknowledge()
                 self._checkpoint()
                 raise KeyboardInterrupt
-            if self._checkpoints.due(state.counters.steps):
+            if due:
                 self._checkpoint()
+
+    def _agreed(self, interrupt: GracefulInterrupt) -> tuple[bool, bool]:
+        """Whether all ranks are to stop, and whether a checkpoint is due: one word for all, by the first's clock.
+
+        Raises:
+            NotFinite: a rank's loss is not finite.
+            RunFailed: ranks have trained on different batches.
+        """
+        state, due = self.state, self._checkpoints.due(self.counters.steps)
+        if self.ranks.alone:
+            return interrupt.requested, due
+        stops = state.stop_reason is not None
+        said = self.ranks.table(
+            [interrupt.requested, due, state.counters.seconds, self._broken, self._mine, stops]
+        )
+        if any(row[3] for row in said):
+            raise self._not_finite(self.counters.steps - 1)  # the update has been counted
+        different = [rank for rank, row in enumerate(said) if row[4] != said[0][4]]
+        if different:
+            raise RunFailed(
+                f"rank {different[0]} has trained on other samples than rank 0 at step {self.counters.steps}:"
+                " their choices differ, perhaps with their processors; start ranks on machines of one kind"
+            )
+        state.counters.seconds = said[0][2]
+        if any(row[5] for row in said):
+            reasons = [str(reason or "") for reason in self.ranks.all_told(state.stop_reason)]
+            state.stop_reason = next(filter(None, reasons))
+        return any(row[0] for row in said), bool(said[0][1])
 
     def _settle(self, started: float) -> None:
         """Wait for an accelerator to do what it was told, and count the time that it took since."""
         if is_accelerator(self.device):
             synchronise(self.device)
             self.counters.seconds += time.perf_counter() - started
+            if not self.ranks.alone:
+                self.counters.seconds = self.ranks.table([self.counters.seconds])[0][0]
 
     def _start_epoch(self) -> None:
         counters = self.counters
@@ -189,7 +238,7 @@ class Trainer:
         ):
             self._begin_stage()
         self.state.in_epoch = True
-        self._call("on_epoch_start")
+        self.tell("on_epoch_start")
 
     def _announce_progress(self) -> None:
         """What depends on how far the run is: learning rate, a mix' coefficients, a selection's schedules."""
@@ -203,32 +252,61 @@ class Trainer:
         state, supply = self.state, self.supply
         state.lr = float(state.optimizer.param_groups[0]["lr"])
         if batch.step is not None:  # the look-ahead has made this update already
-            mixed, step = Mixed(*batch.read(self.data.train), batch.weights), batch.step
+            part, step = self._part_of_made(batch), batch.step
             self._check_finite(step.losses)
         else:
-            mixed = supply.mixed(batch)
+            part = supply.part(batch)
+            mixed = part.mixed
             if batch.logits is not None:  # the scoring pass is the training pass
                 step = Step(batch.logits, self.loss(batch.logits, soft(mixed.target, self.data.num_classes)))
             else:
-                step = self.learner.losses(mixed.x, mixed.target, supply.mix.forward_context())
+                step = self._together.losses(mixed.x, mixed.target, supply.mix.forward_context())
             self._check_finite(step.losses)
+            if step.losses.ndim == 0 and not self.ranks.alone:
+                raise ConfigError(
+                    f"the loss gives one number for a whole batch, of which {self.ranks.count} ranks have parts:"
+                    " let it give one a sample (reduction='none')"
+                )
             if mixed.weights is not None and step.losses.ndim == 0:
                 raise ConfigError(
                     "the selection weighs losses, and the loss gives one number for the whole batch: let it"
                     " give one a sample (reduction='none')"
                 )
-            self.learner.update(step, mixed.weights)
+            self._together.update(step, mixed.weights, part.factor)
+            level_buffers(self.model, self.ranks)
         if state.average is not None:
             state.average.update_parameters(self.model)
         if state.schedule.listens:
-            state.schedule.observe(step.losses.mean().item())
-        target = soft(mixed.target, self.data.num_classes)
-        if batch.weights is not None:
-            target = target / target.sum(1, keepdim=True).clamp(min=1e-12)
-        state.meter.add(step.losses, step.logits, target)
-        own = state.tuning.passes(len(mixed.x)) if batch.passes is None else state.tuning.priced(batch.passes)
+            state.schedule.observe(self._mean_loss(step.losses, part), supply.mix.current_k())
+        self._note(batch, part, step)
+        own = state.tuning.passes(part.total) if batch.passes is None else state.tuning.priced(batch.passes)
         state.counters.trained(self._priced(own))
         supply.observe(batch, step)
+
+    def _part_of_made(self, batch: Batch) -> Part:
+        """A batch whose update was made on all of it: by all ranks, if there are several."""
+        mixed = Mixed(*batch.read(self.data.train), batch.weights)
+        return Part(mixed, 1.0, len(batch), len(batch))
+
+    def _note(self, batch: Batch, part: Part, step: Step) -> None:
+        """Take note of losses and hits, of this rank's own samples where there are others."""
+        target = soft(part.mixed.target, self.data.num_classes)
+        if batch.weights is not None:
+            target = target / target.sum(1, keepdim=True).clamp(min=1e-12)
+        losses, logits, own = step.losses, step.logits, slice(part.rows)
+        if self.ranks.alone:
+            self.state.meter.add(losses, logits, target)
+            return
+        self._mine = zlib.crc32(batch.indices.numpy().tobytes())
+        if batch.step is not None:
+            own = self.ranks.part(part.total)
+        self.state.meter.add(losses[own], logits[own], target[own])
+
+    def _mean_loss(self, losses: Tensor, part: Part) -> float:
+        """The mean loss of the batch."""
+        if self.ranks.alone or part.rows == len(losses) == part.total:
+            return losses.mean().item()
+        return self.ranks.summed([losses[: part.rows].sum().item()])[0] / part.total
 
     def _count_supply(self) -> None:
         """Count what it took to come by a batch."""
@@ -237,15 +315,15 @@ class Trainer:
         self.counters.passed(self._priced(self.state.tuning.priced(passes)))
         self.counters.count_epochs(len(self.data.train))
 
-    def _logits(self, x: Tensor) -> Tensor:
+    def _logits(self, x: Tensor, forward: Callable[[Tensor], Tensor] | None = None) -> Tensor:
         """The forward pass as the settings want it; float32."""
         if self.settings.channels_last and x.ndim == 4:
             x = x.contiguous(memory_format=torch.channels_last)
         with self._autocast():
-            return as_logits(self.forward(x), len(x), self.data.num_classes)
+            return as_logits((forward or self.forward)(x), len(x), self.data.num_classes)
 
     def _end_epoch(self) -> None:
-        if not self.state.meter.all_finite():
+        if not self.ranks.all(self.state.meter.all_finite()):
             raise self._not_finite()
         if self.supply.starved:
             self.state.stop_reason = HANDLED
@@ -259,14 +337,12 @@ class Trainer:
             "forwarded": counters.forwarded,
             "backpropagated": counters.backpropagated,
             "lr": self.state.lr,
-            "train": self.state.meter.compute(),
+            "train": self.state.meter.compute(self.ranks),
             "param_norm": parameter_norm(self.model),
         }
         record.update(self.supply.describe())
         if self._evaluation_due():
-            record["val"] = self._validate()
-            if self.evaluates_train:
-                record["train_set"] = classification_metrics(*self._predict(self.data.train.with_augment(None)))
+            self._evaluate(record)
         record["system"] = self._system_record()
         self.history.append(record)
         if self.folder is not None:
@@ -275,22 +351,38 @@ class Trainer:
             counters.epoch += 1
             counters.epoch_share = 0.0
             self.state.in_epoch = False
-        self._call("on_epoch_end")
+        self.tell("on_epoch_end")
 
     def _system_record(self) -> dict[str, float]:
         seconds, samples = self.counters.seconds, self.counters.samples
         if self.history:
-            passed = seconds - self.history[-1]["system"]["seconds"]
-            samples -= self.history[-1]["samples"]
+            last = self.history[-1]  # of a file that somebody may have edited
+            passed = seconds - float((last.get("system") or {}).get("seconds", seconds))
+            samples -= int(last.get("samples", samples))
         else:
             passed = seconds
         speed = samples / max(passed, 1e-9)
-        return {"seconds": seconds, "samples_per_second": speed, **memory_use(self.device)}
+        return {"seconds": seconds, "samples_per_second": speed, **machine_use(self.device)}
 
     # -- what validation decides ---------------------------------------------------------------------
 
+    def _evaluate(self, record: dict[str, Any]) -> None:
+        """Judge the parts that are to be watched; the validation part alone decides anything."""
+        self.state.last_evaluation = self.counters.samples
+        if self.data.val is not None:
+            record["val"] = self._validate(self.data.val)
+        if self._watches_test:
+            assert self.data.test is not None
+            record["test"] = self._judged(self.data.test)
+        if self.evaluates_train:
+            record["train_set"] = self._judged(self.data.train.with_augment(None))
+
+    @property
+    def _watches_test(self) -> bool:
+        return self.settings.evaluate_test == "curve"
+
     def _evaluation_due(self) -> bool:
-        if self.data.val is None:
+        if self.data.val is None and not self._watches_test and not self.settings.evaluate_train:
             return False
         if self.progress >= 1 or self.state.stop_reason is not None:
             return True
@@ -299,12 +391,10 @@ class Trainer:
             return self.counters.samples - self.state.last_evaluation >= len(self.data.train)
         return (self.counters.epoch + 1) % every == 0
 
-    def _validate(self) -> dict[str, float]:
+    def _validate(self, view: View) -> dict[str, float]:
         """Evaluate, keep what is best, and let the mix decide whether its next stage begins."""
-        assert self.data.val is not None
         state = self.state
-        state.last_evaluation = self.counters.samples
-        metrics = classification_metrics(*self._predict(self.data.val))
+        metrics = self._judged(view)
         watch = self.settings.watch
         watched = -metrics["loss"] if watch == "loss" else metrics[watch.replace("-", "_")]
         if not math.isfinite(metrics["loss"]):
@@ -318,11 +408,14 @@ class Trainer:
             self._begin_stage()
         return metrics
 
-    def _predict(self, view: View) -> tuple[Tensor, Tensor]:
-        """Logits and labels of a whole view."""
+    def _judged(self, view: View) -> dict[str, float]:
+        """The metrics of a whole view; those that the first rank finds, for all."""
         self.counters.evaluated += len(view)
         with self._autocast():
-            return predict_view(self.state.evaluated_model, view, channels_last=self.settings.channels_last)
+            found = predict_view(
+                self.state.evaluated_model, view, channels_last=self.settings.channels_last, ranks=self.ranks
+            )
+        return self.ranks.by_first(lambda: classification_metrics(*found))
 
     def _begin_stage(self) -> None:
         """A cascade moved on: back to the best weights of the stage that ended."""
@@ -338,58 +431,97 @@ class Trainer:
     # -- checkpoints and trouble ---------------------------------------------------------------------
 
     def _checkpoint(self) -> None:
-        if self.folder is None:
+        if self.folder is None and self.ranks.alone:
             return
         # The last update may have broken the weights behind a loss that was still finite.
-        if not (self.state.meter.all_finite() and math.isfinite(parameter_norm(self.model))):
+        if not self.ranks.all(self.state.meter.all_finite() and math.isfinite(parameter_norm(self.model))):
             raise self._not_finite()
-        state = {
-            **self.state.state_dict(),
-            "supply": self.supply.state_dict(),
-            "metrics_bytes": self.folder.sync_metrics(),
-        }
-        self.folder.checkpoints.save(self.counters.steps, state)
+        each = None if self.ranks.alone else self.ranks.all_told(self.state.own_state())
+        if self.folder is not None:
+            state = {**self._everything(), "metrics_bytes": self.folder.sync_metrics()}
+            if each is not None:
+                state["ranks"] = each
+            self.folder.checkpoints.save(self.counters.steps, state)
         self._checkpoints.done(self.counters.steps)
 
     def _resume(self) -> None:
-        if self.folder is None:
-            return
-        self.folder.claim()
-        state = self.folder.checkpoints.load_newest()
-        if state is None:
-            self.folder.rewind_metrics(0)
+        """Go on where the newest checkpoint is; all ranks begin with the first one's state, and own streams."""
+        begun = self.ranks.by_first(self._read_checkpoint)
+        if not self.ranks.alone:
+            state, each, records = self.ranks.told([self._everything(), self._each, list(self.history)])
+            self.history = History(records)
+            own = self.state.own_state() if each is None else each[self.ranks.rank]
+            if not self.ranks.first:
+                self._take_back({**state, "metrics_bytes": 0})
+            self.state.load_own_state(own)
+            self._checkpoints.done(self.counters.steps)
+        if not begun:
             # A model made by the user may start from other weights next time: keep these.
             self._checkpoint()
-            return
+
+    def _read_checkpoint(self) -> bool:
+        """Take back what the folder holds; whether there was anything."""
+        if self.folder is None:
+            return False
+        self.folder.claim(torch.get_num_threads())
+        length = self.folder.checkpoints.resume(
+            self._take_back, lambda: {**self._everything(), "metrics_bytes": 0}
+        )
+        if length is None:
+            self.folder.rewind_metrics(0)
+            return False
+        self.history = History(self.folder.rewind_metrics(length))
+        self._checkpoints.done(self.counters.steps)
+        return True
+
+    def _everything(self) -> dict[str, Any]:
+        """All that a checkpoint holds but for the length of the metrics."""
+        return {**self.state.state_dict(), "supply": self.supply.state_dict()}
+
+    def _take_back(self, state: dict[str, Any]) -> int:
+        """Go back to a checkpoint; returns how long the metrics were."""
         self.state.load_state_dict(state)
         self.supply.load_state_dict(state["supply"])
-        self.history = self.folder.rewind_metrics(state["metrics_bytes"])
-        self._checkpoints.done(self.counters.steps)
+        self._each = state.get("ranks")
+        return int(state["metrics_bytes"])
 
-    def _autocast(self) -> torch.autocast:
+    def _autocast(self) -> AbstractContextManager[object]:
         kind = _AUTOCAST.get(self.settings.precision)
+        if kind is None and not torch.is_autocast_enabled(self.device.type):
+            return nullcontext()
         return torch.autocast(self.device.type, dtype=kind, enabled=kind is not None)
 
-    def _call(self, event: str) -> None:
+    def tell(self, event: str, *told: object) -> None:
+        """Call a hook of all callbacks."""
         for callback in self.callbacks:
-            getattr(callback, event)(self)
+            getattr(callback, event)(self, *told)
 
     def _check_finite(self, losses: Tensor) -> None:
-        """On the CPU before every update; elsewhere rarely, since reading a value stalls the device."""
-        if self.device.type == "cpu":
-            if not math.isfinite(losses.detach().mean().item()):
-                raise self._not_finite()
-        elif self.counters.steps % _FINITE_CHECK_STEPS == 0 and not self.state.meter.all_finite():
-            raise self._not_finite()
+        """On the CPU before every update; elsewhere rarely, since reading a value stalls the device.
 
-    def _not_finite(self) -> NotFinite:
+        Of several ranks all have to hear of it, which they do behind the update.
+        """
+        broken = False
+        if self.device.type == "cpu":
+            broken = not math.isfinite(losses.detach().mean().item())
+        elif self.counters.steps % _FINITE_CHECK_STEPS == 0:
+            broken = not self.state.meter.all_finite()
+        if broken and self.ranks.alone:
+            raise self._not_finite()
+        self._broken = broken
+
+    def _not_finite(self, step: int | None = None) -> NotFinite:
+        """What to raise, the same on all ranks, which all ask for it."""
+        return NotFinite(self.ranks.by_first(lambda: self._what_is_not_finite(step)))
+
+    def _what_is_not_finite(self, step: int | None) -> str:
         newest = self.folder.checkpoints.newest() if self.folder is not None else None
         kept = f"the last good checkpoint is {newest.name}" if newest is not None else "no checkpoint was kept"
         cause = f"a learning rate that is too high (lr={self.state.lr:g}), or NaN in the data"
         if self.settings.precision == "fp16":
             cause += ", or values beyond the range of fp16 (try bf16)"
         late = "" if self.device.type == "cpu" else f" or up to {_FINITE_CHECK_STEPS} steps before"
-        return NotFinite(
-            f"the loss is NaN or infinite at step {self.counters.steps}{late} (epoch {self.counters.epoch});"
-            f" {kept}; the likely cause is {cause}"
+        return (
+            f"the loss is NaN or infinite at step {self.counters.steps if step is None else step}{late}"
+            f" (epoch {self.counters.epoch}); {kept}; the likely cause is {cause}"
         )

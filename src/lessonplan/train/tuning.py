@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -55,7 +56,7 @@ class Tune:
         kind, _, options = (piece.strip() for piece in text.partition(":"))
         if kind in ("all", "head", "norm") and not options:
             return cls(kind)
-        if kind == "last" and options.isascii() and options.isdigit() and int(options) > 0:
+        if kind == "last" and re.fullmatch(r"[0-9]{1,6}", options) and int(options) > 0:
             return cls("last", last=int(options))
         if kind == "last":
             raise ConfigError(f"tune={text!r}: give the number of stages before the head, last:2 for example")
@@ -127,15 +128,22 @@ class Tuning:
         tune: what trains.
         head: name of the module that gives the logits; None finds out.
         example: ``(1, ...)`` one input, by which the cost of the parts is told.
+        frozen_statistics: batch normalisation that trains does so with the running statistics as they are.
 
     Raises:
         ConfigError: there are fewer stages than are to train, or there is no head.
     """
 
     def __init__(
-        self, network: nn.Module, tune: Tune, head: str | None = None, example: Tensor | None = None
+        self,
+        network: nn.Module,
+        tune: Tune,
+        head: str | None = None,
+        example: Tensor | None = None,
+        *,
+        frozen_statistics: bool = False,
     ) -> None:
-        self.network, self.tune = network, tune
+        self.network, self.tune, self._frozen_statistics = network, tune, frozen_statistics
         self._wanted = [p for p in network.parameters() if p.requires_grad]
         self._shares: list[float] | None = None
         self._adapters: AdaptersCost | None = None
@@ -175,7 +183,11 @@ class Tuning:
             if not parameter.requires_grad:
                 parameter.grad = None
         if self.network.training:
-            train_mode(self.network)
+            self.train_mode()
+
+    def train_mode(self) -> None:
+        """Put the network in training mode, but for what stays as it is."""
+        train_mode(self.network, frozen_statistics=self._frozen_statistics)
 
     def _due(self, progress: float) -> int:
         """How many stages train, the head included, counted from the end."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import platform
+from collections.abc import Callable
 from typing import Any
 
 import psutil
@@ -14,16 +15,34 @@ from lessonplan.network.accelerator import is_accelerator, name_of
 from lessonplan.version import __version__
 
 
-def memory_use(device: torch.device) -> dict[str, float]:
-    """Memory of this process in MB; on a GPU also its memory and utilisation (where the driver tells)."""
-    use = {"memory_mb": psutil.Process().memory_info().rss / 2**20}
+def machine_use(device: torch.device) -> dict[str, float]:
+    """What a run takes of the machine at this moment (the list of ASSIST section 4.1).
+
+    Returns:
+        ``memory_mb`` and ``threads`` of this process, ``free_memory_mb`` of the machine and ``cpu_utilisation``
+        of all its cores, in percent since the last call; on a GPU ``gpu_memory_mb`` (the most so far),
+        ``gpu_utilisation`` in percent, ``gpu_temperature`` in degrees Celsius and ``gpu_power_w`` in watts, as
+        far as the driver tells.
+    """
+    process = psutil.Process()
+    use = {
+        "memory_mb": process.memory_info().rss / 2**20,
+        "free_memory_mb": psutil.virtual_memory().available / 2**20,
+        "threads": float(process.num_threads()),
+        "cpu_utilisation": psutil.cpu_percent(),
+    }
     if is_accelerator(device):
         module: Any = torch.get_device_module(device)
-        # What drivers, and the management library beside them, do not tell on some machines is left out.
-        with contextlib.suppress(Exception):
-            use["gpu_memory_mb"] = module.max_memory_allocated(device) / 2**20
-        with contextlib.suppress(Exception):
-            use["gpu_utilisation"] = float(module.utilization(device))
+        asked: dict[str, Callable[[], float]] = {
+            "gpu_memory_mb": lambda: module.max_memory_allocated(device) / 2**20,
+            "gpu_utilisation": lambda: module.utilization(device),
+            "gpu_temperature": lambda: module.temperature(device),
+            "gpu_power_w": lambda: module.power_draw(device) / 1000,  # told in milliwatts
+        }
+        for name, ask in asked.items():
+            # What drivers, and the management library beside them, do not tell on some machines is left out.
+            with contextlib.suppress(Exception):
+                use[name] = float(ask())
     return use
 
 

@@ -201,7 +201,7 @@ def defence_table(
     batch_size: int = 128,
     progress: Progress | None = None,
 ) -> list[DefenceRow]:
-    """A randomised defence against attackers who do not know it (thesis table 3.7) and who do, side by side.
+    """A randomised defence against attackers who do not know it and who do, side by side (cf. thesis table 3.7).
 
     Args:
         model: the network without its defence, on images in [0, 1].

@@ -49,13 +49,16 @@ def compare_evaluations(rows: Rows, reference: str, level: float) -> dict[str, d
 
 
 def flat(row: Mapping[str, Any]) -> dict[str, Any]:
-    """A row with the numbers of its evaluation beside the others, for a table of plain columns.
+    """A row with the numbers of its evaluation and its choices beside the others, for a table of plain columns.
 
     >>> flat({"seed": 0, "evaluation": {"pgd_accuracy": 0.5}})
     {'seed': 0, 'pgd_accuracy': 0.5}
     """
-    plain = {name: value for name, value in row.items() if name != "evaluation"}
-    return {**plain, **(row.get("evaluation") or {})}
+    plain = {name: value for name, value in row.items() if name not in ("evaluation", "choices")}
+    choices = {
+        f"choices_{name}": value for name, value in (row.get("choices") or {}).items() if name != "by_class"
+    }
+    return {**plain, **(row.get("evaluation") or {}), **choices}
 
 
 def _differences(

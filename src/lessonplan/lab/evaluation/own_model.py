@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import safetensors.torch
-from safetensors import SafetensorError
 from torch import nn
 
 from lessonplan.data import Data
-from lessonplan.errors import ConfigError
+from lessonplan.errors import ConfigError, DataError
 from lessonplan.models import build_model
 from lessonplan.network.untouched import seeded
 from lessonplan.parts.own import load_own
+from lessonplan.stored import read_tensors
 
 
 def made(model: str, data: Data | None = None) -> nn.Module:
@@ -46,9 +45,9 @@ def load_weights(network: nn.Module, path: Path) -> None:
     if not path.is_file():
         raise ConfigError(f"--weights {path}: there is no such file")
     try:
-        state = safetensors.torch.load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise ConfigError(f"--weights {path} is no safetensors file ({' '.join(str(error).split())})") from None
+        state = read_tensors(path, "give another file")
+    except DataError as error:
+        raise ConfigError(f"--weights {error}") from None
     try:
         network.load_state_dict(state)
     except RuntimeError as error:

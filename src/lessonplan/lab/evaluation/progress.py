@@ -4,37 +4,38 @@ from __future__ import annotations
 
 from types import TracebackType
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from lessonplan.progress import Line
 
 
 class Steps:
-    """One bar after the other, each over samples; silent unless standard error is a terminal.
+    """One step after the other, each over sample passes.
 
     Args:
         quiet: silent in any case, for evaluations inside of comparisons.
     """
 
     def __init__(self, quiet: bool = False) -> None:
-        console = Console(stderr=True)
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        silent = quiet or not console.is_terminal
-        self._progress = Progress(*columns, console=console, transient=True, disable=silent)
-        self._task = self._progress.add_task("evaluation", total=None)
+        self._line = Line("evaluation", unit="samples", quiet=quiet)
 
     def __enter__(self) -> Steps:
-        self._progress.start()
+        self._line.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._progress.stop()
+        self._line.stop()
 
     def begin(self, what: str, total: int) -> None:
         """A step over so many sample passes begins."""
-        self._progress.reset(self._task, description=what, total=total)
+        self._line.begin(what, total)
 
     def advance(self, count: int) -> None:
         """So many more are done."""
-        self._progress.advance(self._task, count)
+        self._line.update(advance=count)
+
+    def found(self, measures: dict[str, float]) -> None:
+        """A part is over: the accuracy that it measured is kept in sight."""
+        known = [(name, value) for name, value in measures.items() if "accuracy" in name]
+        if known:
+            self._line.update(best=f"{known[0][0].replace('_', ' ')} {known[0][1]:.3f}")

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import time
+import warnings
 from datetime import datetime, timezone
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from lessonplan.errors import ConfigError
+from lessonplan.errors import ConfigError, DataError, LessonplanWarning
 from lessonplan.evaluation import PARTS, Evaluation, EvaluationPart
 from lessonplan.files import write_json
 from lessonplan.lab.config import content_hash
@@ -22,6 +22,7 @@ from lessonplan.lock import sole_user
 from lessonplan.network.accelerator import synchronise
 from lessonplan.report import file_stem, save_png
 from lessonplan.report.evaluation import write_evaluation
+from lessonplan.stored import read_json
 from lessonplan.train.usage import environment
 
 FILE = "evaluation.json"
@@ -58,17 +59,22 @@ def evaluate(
         for part in parts:
             uses = {use: getattr(options, use) for use in sorted(part.uses(options))}
             key = content_hash([_FORMAT, identity, part.name, uses])
-            found = stored.get("parts", {}).get(part.name, {})
-            if found.get("key") != key:
+            found = stored.get("parts", {}).get(part.name)
+            if not isinstance(found, dict) or found.get("key") != key:
                 found = {"key": key, **_do(part, Work(subject, options, steps), root)}
             results["parts"][part.name] = found
             results["measures"] |= found["measures"]
+            steps.found({**_overall(found), **found["measures"]})
             write_json(root / FILE, results)
             if live:
                 write_evaluation(root)
         if not live:
             write_evaluation(root)
     return results
+
+
+def _overall(found: dict[str, Any]) -> dict[str, float]:
+    return {"accuracy": found["accuracy"]} if "accuracy" in found else {}
 
 
 def _chosen(subject: Subject, options: Evaluation) -> list[EvaluationPart]:
@@ -137,29 +143,30 @@ def evaluated_options(options: Evaluation) -> dict[str, Any]:
 
 
 def read_evaluation(folder: Path) -> dict[str, Any] | None:
-    """What a folder's ``evaluation.json`` holds; None where there is none."""
-    file = folder / FILE
-    if not file.exists():
-        return None
-    found: dict[str, Any] = json.loads(file.read_text())
-    return found
+    """What a folder's ``evaluation.json`` holds; None where there is none.
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    return read_json(folder / FILE) if (folder / FILE).exists() else None
 
 
 def is_complete(folder: Path, options: Evaluation) -> bool:
     """Whether an evaluation with these options was finished in a folder."""
-    found = read_evaluation(folder)
+    found = _stored(folder)
     return (
-        found is not None
-        and found.get("schema") == SCHEMA
-        and found["options"] == evaluated_options(options)
-        and set(found["parts"]) == set(found["planned"])
+        bool(found)
+        and found.get("options") == evaluated_options(options)
+        and set(found["parts"]) == set(found.get("planned", ()))
     )
 
 
 def _stored(root: Path) -> dict[str, Any]:
-    """What an earlier evaluation left; nothing where it cannot be read."""
+    """What an earlier evaluation left; nothing where it cannot be read: that is done again."""
     try:
         found = read_evaluation(root)
-    except ValueError:
+    except DataError as error:
+        warnings.warn(f"{error}; it is done again", LessonplanWarning, stacklevel=3)
         return {}
-    return found if found is not None and found.get("schema") == SCHEMA else {}
+    sound = found is not None and found.get("schema") == SCHEMA and isinstance(found.get("parts"), dict)
+    return found if sound and found is not None else {}

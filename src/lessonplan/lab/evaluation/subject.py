@@ -223,7 +223,11 @@ def _input(config: dict[str, Any]) -> dict[str, Any]:
 def _own_data(folder: Path, config: dict[str, Any], options: dict[str, Any]) -> Data:
     """A run's data, split as they were."""
     about = config["data"]
-    again = {key: about[key] for key in ("per_class", "val_per_class", "val_fraction", "test_fraction", "seed")}
+    asked = ("per_class", "val_per_class", "val_fraction", "test_fraction", "seed")
+    missing = [key for key in (*asked, "source", "fingerprint") if key not in about]
+    if missing:
+        raise DataError(f"{folder / 'config.yaml'} does not say where its data are from ({missing[0]} is missing)")
+    again = {key: about[key] for key in asked}
     if about.get("test_source") is not None:
         again["test"] = about["test_source"]
     if about.get("label_noise"):

@@ -12,9 +12,13 @@ from torch import nn
 from lessonplan.errors import DataError
 from lessonplan.lab.ordering import store
 from lessonplan.lab.ordering.config import OrderingConfig
+from lessonplan.network.threads import cpu_threads
 from lessonplan.order.perfect import Engine, State, Tree
 from lessonplan.order.perfect.search import SearchPlan
 from lessonplan.seeds import fold_seed
+
+THREADS = 1
+"""CPU threads of all that a search computes: its numbers are the same in one process and in many."""
 
 
 @dataclass
@@ -49,10 +53,12 @@ class TreeJob:
         starts = store.read_starts(self.folder, self.epoch)
         if starts is None:
             raise DataError(f"{self.folder} has no starts of epoch {self.epoch}: run the search again")
-        engine = make_engine(self.folder, self.config, self.build, self.device, self.chunk)
-        plan = search_plan(self.config, len(engine.y))
-        orders = plan.orders(self.epoch, self.start)
-        loss, accuracy = engine.train(on_device(starts[self.start], self.device), plan.batches(self.epoch), orders)
+        with cpu_threads(THREADS):
+            engine = make_engine(self.folder, self.config, self.build, self.device, self.chunk)
+            plan = search_plan(self.config, len(engine.y))
+            orders = plan.orders(self.epoch, self.start)
+            start = on_device(starts[self.start], self.device)
+            loss, accuracy = engine.train(start, plan.batches(self.epoch), orders)
         store.write_tree(self.folder, Tree(self.epoch, self.start, orders, loss, accuracy))
 
 

@@ -7,7 +7,6 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
 from lessonplan.errors import ConfigError
@@ -15,6 +14,7 @@ from lessonplan.lab.datasets import missing
 from lessonplan.lab.ordering.search import search_orderings
 from lessonplan.lab.recipe import Scale
 from lessonplan.report.ordering import print_ordering
+from lessonplan.stored import parse_yaml
 
 
 class SearchRecipe(BaseModel):
@@ -49,6 +49,10 @@ class SearchOutcome:
     summary: dict[str, Any]
     failures: int = 0
 
+    def to_json(self) -> dict[str, Any]:
+        """What it gave as plain data."""
+        return {"summary": self.summary}
+
     def show(self) -> None:
         """Print the table and what became of the claims."""
         print_ordering(self.summary)
@@ -57,7 +61,11 @@ class SearchOutcome:
 def search_recipes() -> dict[str, SearchRecipe]:
     """Every recipe of a search that is shipped, by name."""
     folder = resources.files("lessonplan.lab.ordering") / "recipes"
-    found = [SearchRecipe(**yaml.safe_load(f.read_text())) for f in folder.iterdir() if f.name.endswith(".yaml")]
+    found = [
+        SearchRecipe(**parse_yaml(f.read_text(encoding="utf-8")))
+        for f in folder.iterdir()
+        if f.name.endswith(".yaml")
+    ]
     return {recipe.name: recipe for recipe in sorted(found, key=lambda recipe: recipe.name)}
 
 

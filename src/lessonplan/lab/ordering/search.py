@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,19 +10,21 @@ from typing import Any
 
 from torch import nn
 
-from lessonplan.errors import ConfigError
+from lessonplan.errors import ConfigError, RunFailed
 from lessonplan.lab.clusters import cluster_executor
 from lessonplan.lab.executor import Executor, InProcess, LocalProcesses
 from lessonplan.lab.ordering import store
 from lessonplan.lab.ordering.config import OrderingConfig
 from lessonplan.lab.ordering.estimate import check_feasible
-from lessonplan.lab.ordering.job import TreeJob, make_engine, on_device, search_plan
+from lessonplan.lab.ordering.job import THREADS, TreeJob, make_engine, on_device, search_plan
 from lessonplan.lab.ordering.network import search_network
 from lessonplan.lab.ordering.samples import Samples, load_samples
 from lessonplan.lab.ordering.summary import THESIS_CITATION, judge_claims, summarise_epoch, thesis_epochs
 from lessonplan.lab.progress import RunCounter
 from lessonplan.lock import sole_user
+from lessonplan.machine import usable_cores
 from lessonplan.network.accelerator import resolve_device
+from lessonplan.network.threads import cpu_threads
 from lessonplan.network.untouched import seeded
 from lessonplan.order.perfect import State, Tree
 from lessonplan.order.perfect.engine import check_network
@@ -108,11 +109,12 @@ def search_orderings(
     if folder.exists() and not folder.is_dir():
         raise ConfigError(f"{folder} is a file: give a folder for the search")
     if isinstance(executor, str):
-        executor = cluster_executor(executor, folder, 1)
+        executor = cluster_executor(executor, folder, 1, jobs)
     with sole_user(folder):
         store.claim_folder(folder, _identity(config, samples))
         search = _Search(folder, config, samples, build, str(place), chunk, epochs, title or "Perfect ordering")
-        summary = search.run(executor, jobs, max_hours)
+        with cpu_threads(THREADS):
+            summary = search.run(executor, jobs, max_hours)
         write_ordering(folder)
     return summary
 
@@ -145,7 +147,9 @@ class _Search:
             store.write_samples(self.folder, self.samples)
             seconds = self._estimate(jobs, max_hours)
             executor = executor or self._executor(jobs, seconds)
-            with RunCounter(self.config.trees(self.epochs), done=len(trees)) as counter:
+            with RunCounter(
+                self.config.trees(self.epochs), done=len(trees), unit="trees", measure="accuracy of an order"
+            ) as counter:
                 for epoch in range(max(1, store.latest_epoch(self.folder)), self.epochs + 1):
                     self._epoch(epoch, executor, trees, counter)
             (self.folder / "work" / "samples.safetensors").unlink(missing_ok=True)
@@ -166,14 +170,15 @@ class _Search:
         errors: list[str] = []
 
         def report(job: TreeJob, error: str | None) -> None:
-            counter.finished(job.label, error)
+            best = store.best_accuracy(self.folder, job.epoch, job.start) if counter.line.shown else None
+            counter.finished(job.label, error, best)
             if error is not None:
                 errors.append(f"{job.label}: {error}")
 
         if jobs:
             executor.run(jobs, report)
         if errors:
-            raise ConfigError(
+            raise RunFailed(
                 f"{len(errors)} of {len(jobs)} trees failed ({errors[0]}): what is finished is kept, mend that and"
                 " run again"
             )
@@ -211,14 +216,14 @@ class _Search:
     def _estimate(self, jobs: int | None, max_hours: float) -> float:
         """Seconds of work in the whole search."""
         engine = make_engine(self.folder, self.config, self.build, self.device, self.chunk)
-        workers = jobs or (_cores() if self.device == "cpu" else 1)
+        workers = jobs or (usable_cores() if self.device == "cpu" else 1)
         runs = self.config.runs(len(self.samples.y), self.epochs)
         return check_feasible(engine, self.plan, runs, workers, max_hours)
 
     def _executor(self, jobs: int | None, seconds: float) -> Executor:
         """This process for small searches and GPUs; otherwise one process a core."""
         if jobs is None:
-            jobs = _cores() if self.device == "cpu" and seconds > _WORTH_PROCESSES else 1
+            jobs = usable_cores() if self.device == "cpu" and seconds > _WORTH_PROCESSES else 1
         jobs = min(jobs, self.config.survivors)
         return InProcess() if jobs == 1 else LocalProcesses(jobs, 1, self.folder / "log.txt")
 
@@ -268,7 +273,3 @@ def _identity(config: OrderingConfig, samples: Samples) -> dict[str, Any]:
         "outputs": samples.outputs,
         "samples": samples.fingerprint,
     }
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

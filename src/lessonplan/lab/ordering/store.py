@@ -19,15 +19,17 @@ import torch
 import yaml
 from torch import Tensor
 
-from lessonplan.errors import ConfigError, DataError
+from lessonplan.errors import ConfigError, DataError, first_line
 from lessonplan.files import remove_leftovers, write_atomically, write_json
 from lessonplan.lab.ordering.samples import Samples
 from lessonplan.order.perfect import State, Tree
 from lessonplan.order.perfect.state import stack
+from lessonplan.stored import read_json, read_tensors, read_yaml
 from lessonplan.train.identity import dotted_name
-from lessonplan.train.run_folder import describe_differences
+from lessonplan.train.run_folder import describe_differences, in_words
 
 COLUMNS = ("epoch", "start", "permutation", "loss", "accuracy")
+_AGAIN = "give another folder"
 
 
 def claim_folder(folder: Path, identity: dict[str, Any]) -> None:
@@ -39,9 +41,9 @@ def claim_folder(folder: Path, identity: dict[str, Any]) -> None:
     identity = json.loads(json.dumps(identity))
     file = folder / "config.yaml"
     if file.exists():
-        existing = yaml.safe_load(file.read_text())
+        existing = read_yaml(file)
         if existing not in (identity, {**identity, "model": dotted_name(identity["model"])}):
-            differences = ", ".join(describe_differences(existing, identity))
+            differences = in_words(describe_differences(existing, identity))
             raise ConfigError(
                 f"{folder} holds another search ({differences}): give another folder, or the same options to go on"
             )
@@ -60,7 +62,7 @@ def write_samples(folder: Path, samples: Samples) -> None:
 
 def read_samples(folder: Path) -> dict[str, Tensor]:
     """``x``, ``y``, ``x_eval``, ``y_eval``."""
-    return safetensors.torch.load_file(folder / "work" / "samples.safetensors")
+    return read_tensors(folder / "work" / "samples.safetensors", _AGAIN)
 
 
 def write_starts(folder: Path, epoch: int, starts: list[State]) -> None:
@@ -74,7 +76,7 @@ def read_starts(folder: Path, epoch: int) -> list[State] | None:
     file = _starts_file(folder, epoch)
     if not file.exists():
         return None
-    stacked = State(safetensors.torch.load_file(file))
+    stacked = State(read_tensors(file, _AGAIN))
     return [stacked.rows(row) for row in range(len(stacked))]
 
 
@@ -108,6 +110,12 @@ def read_trees(folder: Path) -> dict[tuple[int, int], Tree]:
     return trees
 
 
+def best_accuracy(folder: Path, epoch: int, start: int) -> float | None:
+    """Accuracy of the best order in a tree that is finished, None where it is not."""
+    file = _tree_file(folder, epoch, start)
+    return max(tree.accuracy.max().item() for tree in _from_csv(file).values()) if file.exists() else None
+
+
 def merge_trees(folder: Path, trees: Iterable[Tree]) -> None:
     """Write all rows into ``runs.csv``, sorted; the files of single trees go."""
     write_atomically(folder / "runs.csv", _as_csv(sorted(trees, key=lambda tree: (tree.epoch, tree.start))))
@@ -123,8 +131,7 @@ def write_summary(folder: Path, summary: dict[str, Any]) -> None:
 def read_summary(folder: Path) -> dict[str, Any]:
     """``ordering.json``, empty where there is none."""
     file = folder / "ordering.json"
-    found: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {}
-    return found
+    return read_json(file, "delete it, and run the search again") if file.exists() else {}
 
 
 def _starts_file(folder: Path, epoch: int) -> Path:
@@ -149,19 +156,21 @@ def _as_csv(trees: Iterable[Tree]) -> bytes:
 def _from_csv(file: Path) -> dict[tuple[int, int], Tree]:
     rows: dict[tuple[int, int], list[tuple[list[int], float, float]]] = {}
     try:
-        with file.open(newline="") as lines:
+        with file.open(newline="", encoding="utf-8") as lines:
             for row in csv.DictReader(lines):
                 order = [int(batch) for batch in row["permutation"].split("-")]
                 key = (int(row["epoch"]), int(row["start"]))
                 rows.setdefault(key, []).append((order, float(row["loss"]), float(row["accuracy"])))
-    except (KeyError, ValueError, TypeError, AttributeError) as error:
-        raise DataError(f"{file} is damaged ({error}): delete it to train its trees again") from None
-    return {
-        key: Tree(
-            *key,
-            torch.tensor([order for order, _, _ in found], dtype=torch.int64),
-            torch.tensor([loss for _, loss, _ in found], dtype=torch.float64),
-            torch.tensor([accuracy for _, _, accuracy in found], dtype=torch.float64),
-        )
-        for key, found in rows.items()
-    }
+        return {key: _tree(*key, found) for key, found in rows.items()}
+    except (KeyError, ValueError, TypeError, AttributeError, RuntimeError, OSError, csv.Error) as error:
+        raise DataError(f"{file} is damaged ({first_line(error)}): delete it to train its trees again") from None
+
+
+def _tree(epoch: int, start: int, found: list[tuple[list[int], float, float]]) -> Tree:
+    return Tree(
+        epoch,
+        start,
+        torch.tensor([order for order, _, _ in found], dtype=torch.int64),
+        torch.tensor([loss for _, loss, _ in found], dtype=torch.float64),
+        torch.tensor([accuracy for _, _, accuracy in found], dtype=torch.float64),
+    )

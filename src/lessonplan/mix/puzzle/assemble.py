@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
 from lessonplan.mix.puzzle.blocks import enlarge, move_blocks, pad_to_grid
-from lessonplan.mix.puzzle.energy import border_weights, colours, unary_cost
+from lessonplan.mix.puzzle.energy import border_costs, border_weights, colours, unary_cost
 from lessonplan.mix.puzzle.saliency import block_saliency
 from lessonplan.mix.puzzle.solver import solve_mask
-from lessonplan.mix.puzzle.transport import transport_plan
+from lessonplan.mix.puzzle.transport import transport_plan, whole_plan
+
+Borders = Literal["change", "whole"]
+Moves = Literal["shown", "whole"]
 
 
 class Weights(NamedTuple):
@@ -53,6 +56,8 @@ def puzzle(
     weights: Weights | None = None,
     transport: bool = True,
     span: Tensor | None = None,
+    borders: Borders = "change",
+    moves: Moves = "shown",
 ) -> Puzzle:
     """``z Pi1 x1 + (1 - z) Pi2 x2`` with the mask and the transport that keep most saliency (Puzzle Mix, eq. 1).
 
@@ -65,6 +70,9 @@ def puzzle(
         weights: of the terms; None is the paper's.
         transport: move blocks, or leave them where they are.
         span: from black to white, ``(1, C, 1, 1)``; None is each channel's range in x1.
+        borders: of the colours at borders, "change" charges for by how much a change of image jars more than none;
+            "whole" charges for all that is seen there (``border_costs``).
+        moves: "shown" leaves moves to hidden places free (``transport_plan``), "whole" does not (``whole_plan``).
     """
     weights = weights or Weights()
     height, width = pair[0].shape[-2:]
@@ -75,13 +83,17 @@ def puzzle(
     s1, s2 = (torch.where(lost.view(-1, 1, 1), 1.0 / n**2, s) for s in blocks)
     span = colour_span(pair[0]) if span is None else span
     unary = unary_cost(s1, s2, lam, weights.eta, labels)
-    across, down = border_weights(
-        colours(x1.float(), span), colours(x2.float(), span), n, weights.beta, weights.gamma
-    )
+    colour = colours(x1.float(), span), colours(x2.float(), span)
+    across, down = border_weights(*colour, n, weights.beta, weights.gamma)
+    if borders == "whole":
+        level = torch.linspace(0, 1, labels, device=unary.device).view(-1, 1, 1, 1)
+        first, second = border_costs(*colour, n, weights.beta, weights.gamma)
+        unary = unary + torch.lerp(second, first, level)
     z = solve_mask(unary, across, down).float() / (labels - 1)
     z = torch.where(lost.view(-1, 1, 1), lam.to(z), z)
     if transport:
-        plans = transport_plan(torch.cat([s1, s2]), torch.cat([z, 1 - z]), weights.xi)
+        plan = transport_plan if moves == "shown" else whole_plan
+        plans = plan(torch.cat([s1, s2]), torch.cat([z, 1 - z]), weights.xi)
         stay = torch.arange(n**2, device=plans.device)
         plan1, plan2 = torch.where(lost.repeat(2).unsqueeze(1), stay, plans).chunk(2)
         x1, x2 = move_blocks(x1, plan1, n), move_blocks(x2, plan2, n)

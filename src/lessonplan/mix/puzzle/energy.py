@@ -57,6 +57,33 @@ def border_weights(x1: Tensor, x2: Tensor, n: int, beta: float, gamma: float) ->
     return (weight * (1 + gamma * across)).clamp_(min=0), (weight * (1 + gamma * down)).clamp_(min=0)
 
 
+def border_costs(x1: Tensor, x2: Tensor, n: int, beta: float, gamma: float) -> tuple[Tensor, Tensor]:
+    """What each block pays at its borders for showing the first image, and for showing the second.
+
+    With the change of image that ``border_weights`` charges for, this is the whole smoothness of the data, as the
+    authors' code has it: ``beta gamma / (16 n)`` times the difference of colours that is seen at each border. Of a
+    border i | j block i pays half of ``|x1_i - x2_j| + |x1_i - x1_j|`` for the first image, and so on; for labels
+    0 and 1 the sum is that difference but for a constant, between them it is linear.
+
+    Args:
+        x1, x2, n, beta, gamma: as for ``border_weights``.
+
+    Returns:
+        ``(N, n, n)`` for the first and the second image.
+    """
+    weight = beta * gamma / (32 * n)
+    first, second = (torch.zeros(len(x1), n, n, device=x1.device) for _ in range(2))
+    for turn in (False, True):
+        one, other, a, b = (t.mT if turn else t for t in (x1, x2, first, second))
+        stay1, leave1 = _seen(one, one, n), _seen(one, other, n)
+        stay2, leave2 = _seen(other, other, n), _seen(other, one, n)
+        a[..., :-1] += weight * (leave1 + stay1)
+        a[..., 1:] += weight * (leave2 + stay1)
+        b[..., :-1] += weight * (leave2 + stay2)
+        b[..., 1:] += weight * (leave1 + stay2)
+    return first, second
+
+
 def mask_energy(unary: Tensor, across: Tensor, down: Tensor, labels: Tensor) -> Tensor:
     """The energy of masks: ``sum_i u_i(l_i) + sum_ij w_ij (z_i - z_j)^2``.
 
@@ -83,6 +110,14 @@ def mask_energy(unary: Tensor, across: Tensor, down: Tensor, labels: Tensor) -> 
 def colours(x: Tensor, span: Tensor) -> Tensor:
     """Images ``(N, C, H, W)`` in units of ``span`` ``(1, C, 1, 1)``, black to white; no variation stays 0."""
     return torch.where(span > 0, x / span, torch.zeros_like(x))
+
+
+def _seen(left: Tensor, right: Tensor, n: int) -> Tensor:
+    """Mean difference of colours where blocks of ``left`` end and those of ``right`` begin, ``(N, n, n - 1)``."""
+    block = left.shape[-1] // n
+    apart = (left[..., block - 1 : -1 : block] - right[..., block::block]).abs()
+    rows: Tensor = apart.mean(1).unflatten(1, (n, -1)).mean(2)
+    return rows
 
 
 def _jarring(x1: Tensor, x2: Tensor, n: int) -> Tensor:

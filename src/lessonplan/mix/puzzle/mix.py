@@ -13,7 +13,7 @@ from lessonplan.errors import require
 from lessonplan.mix import functional as F
 from lessonplan.mix.model_aware import ModelAwareMix
 from lessonplan.mix.puzzle.adversarial import adversarial_noise
-from lessonplan.mix.puzzle.assemble import Puzzle, Weights, colour_span, puzzle
+from lessonplan.mix.puzzle.assemble import Borders, Moves, Puzzle, Weights, colour_span, puzzle
 from lessonplan.mix.puzzle.blocks import fitting_grids
 from lessonplan.mix.puzzle.saliency import input_gradient, saliency_map
 from lessonplan.network.passes import Passes
@@ -47,6 +47,10 @@ class PuzzleMix(ModelAwareMix):
         adversarial_p: probability, for each of the two sides of a batch, of a perturbation against the network.
         eps: largest perturbation of a pixel in 255ths of the way from black to white, above 0.
         pixel_range: from black to white in the input's units; None takes each channel's range in the batch.
+        borders: "change" charges for borders where a change of image jars; "whole" for all that is seen at
+            borders, as the authors' code does (see ``border_costs``).
+        moves: "shown" moves blocks without a charge for what is hidden, for all images at once; "whole" is the
+            lecture's transport objective, solved exactly on the CPU, image by image.
         model, loss: see ``ModelAwareMix``.
 
     Samples whose saliency is not finite are interpolated as mixup does it; ``describe`` counts them.
@@ -67,6 +71,8 @@ class PuzzleMix(ModelAwareMix):
     adversarial_p: float = 0.0
     eps: float = 10.0
     pixel_range: float | None = None
+    borders: Borders = "change"
+    moves: Moves = "shown"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -87,6 +93,8 @@ class PuzzleMix(ModelAwareMix):
             self.pixel_range is None or self.pixel_range > 0,
             f"pixel_range={self.pixel_range}: give the distance from black to white, above 0, or leave it out",
         )
+        require(self.borders in ("change", "whole"), f"borders={self.borders!r}: give change or whole")
+        require(self.moves in ("shown", "whole"), f"moves={self.moves!r}: give shown or whole")
         self._passes = Passes()
         self._lost: Tensor | int = 0
 
@@ -120,6 +128,8 @@ class PuzzleMix(ModelAwareMix):
             weights=Weights(self.eta, self.beta, self.gamma, self.xi),
             transport=self.transport,
             span=span,
+            borders=self.borders,
+            moves=self.moves,
         )
         self._lost = self._lost + found.lost.sum()
         return found, permutation, F.interpolate(target, target[permutation], found.share)

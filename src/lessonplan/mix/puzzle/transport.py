@@ -75,6 +75,29 @@ def _plan(saliency: Tensor, mask: Tensor, xi: float) -> Tensor:
     return torch.where(worse.unsqueeze(1), stay, plan)
 
 
+def whole_plan(saliency: Tensor, mask: Tensor, xi: float) -> Tensor:
+    """The permutation that minimises ``xi <Pi, C> - |z Pi' s|_1``, the lecture's objective, exactly.
+
+    Every move counts, to hidden places too, and a block is worth its saliency times the share that is shown of
+    it. An assignment problem for each image, solved one by one on the CPU.
+
+    Args, returns: as for ``transport_plan``.
+
+    >>> whole_plan(torch.tensor([[[0.9, 0.05], [0.05, 0.0]]]), torch.tensor([[[0.0, 1.0], [0.0, 0.0]]]), xi=0.1)
+    tensor([[1, 0, 2, 3]])
+    """
+    from scipy.optimize import linear_sum_assignment  # which takes its time to import
+
+    count, height, width = saliency.shape
+    order, distance = _nearest(height, width, torch.device("cpu"))
+    moved = torch.empty_like(distance).scatter_(0, order, distance)  # [place, block], the same both ways
+    value = saliency.detach().flatten(1).double().cpu()
+    shown = mask.detach().flatten(1).double().cpu()
+    costs = xi * moved.double() - shown.unsqueeze(2) * value.unsqueeze(1)
+    plans = [torch.from_numpy(linear_sum_assignment(cost.numpy())[1]) for cost in costs]
+    return torch.stack(plans).to(saliency.device) if count else torch.empty(0, height * width, dtype=torch.int64)
+
+
 def plan_cost(saliency: Tensor, mask: Tensor, xi: float, plan: Tensor) -> Tensor:
     """What plans cost, over the places that the mask shows: ``sum_j xi C - s`` of the block at j, ``(N,)``.
 

@@ -14,6 +14,7 @@ from lessonplan.network.best_snapshot import BestSnapshot
 from lessonplan.network.learner import Learner, Step
 from lessonplan.network.passes import Passes
 from lessonplan.network.untouched import has_dropout, untouched
+from lessonplan.order.lookahead.levelled import followed
 from lessonplan.order.lookahead.look import ExternalBatch, Goal, Look, LookAhead
 from lessonplan.order.measure import measured_loss
 
@@ -33,6 +34,7 @@ class Exact(LookAhead):
     name: ClassVar[str] = "exact"
     needs_external: ClassVar[bool] = False
     measures: ClassVar[bool] = True
+    shares: ClassVar[bool] = True
 
     def __init__(self, learner: Learner, data: Samples, *, layers: int = 7) -> None:
         super().__init__(learner, data, layers=layers)
@@ -44,26 +46,28 @@ class Exact(LookAhead):
         Losses stay where the network is until all candidates have been tried, so that nobody waits for a device
         more than once.
         """
-        external = goal.external
+        external, ranks = goal.external, self.learner.network.ranks
         model, size = self.learner.model, max(len(batch) for batch in candidates)
         if keep:  # the gradients of the last update have done their work, and need not be copied
             self.learner.optimizer.zero_grad(set_to_none=True)
-        passes = Passes()
+        outside, tries = Passes(), Passes()
         base: Tensor | None = None
         if external is not None and goal.base is None:
             with untouched(model):
                 base = measured_loss(self.learner, *external, size=size)
-            passes = passes.plus(Passes.forward(len(external[0])))
+            outside = Passes.forward(len(external[0]))
+            if not ranks.alone:
+                ranks.level([base])
         elif external is not None and goal.base is not None:
             base = torch.full((), goal.base, device=external[0].device)
         self._before.take()
         tried: list[Tensor] = []  # score, gain and loss of each
         steps: list[Step] = []
         best: Tensor | None = None
-        for batch in candidates:
-            before, loss, step, extra = self._try(batch, external, base, size)
+        for place in range(ranks.rank, len(candidates), ranks.count):
+            before, loss, step, extra = self._try(candidates[place], external, base, size)
             tried.append(_judged(before, loss, relative=goal.on == "relative"))
-            passes = passes.plus(extra)
+            tries = tries.plus(extra)
             if keep:
                 score = tried[-1][0]
                 better = score > (-torch.inf if best is None else best)
@@ -71,18 +75,47 @@ class Exact(LookAhead):
                 self._best.offer(better)
                 steps.append(Step(step.logits.detach(), step.losses.detach()))
             self._before.restore()
-        known = [base.to(tried[0].dtype)[None]] if base is not None else []
-        values = torch.cat([*tried, *known]).cpu()
-        scores, gains, losses = values[: 3 * len(candidates)].view(-1, 3).unbind(1)
+        values, after = self._values(tried, base, len(candidates))
+        scores, gains, losses = values.unbind(1)
+        if not ranks.alone:
+            tries = Passes(*map(round, ranks.summed(tries)))
+        passes = outside.plus(tries)
         winner = _first_best(scores.tolist()) if keep else None
-        after = float(values[-1]) if base is not None else None
         if winner is None:
             self._best.begin()
             return Look(scores.float(), gains.float(), None, passes, after)
-        self._best.restore_offered(winner)
-        passes = passes.plus(Passes.both(-len(steps[winner].logits)))
+        step = self._keep(winner, scores, steps)
+        passes = passes.plus(Passes.both(-len(step.logits)))
         after = float(losses[winner]) if external is not None else None
-        return Look(scores.float(), gains.float(), steps[winner], passes, after)
+        return Look(scores.float(), gains.float(), step, passes, after)
+
+    def _values(self, tried: list[Tensor], base: Tensor | None, count: int) -> tuple[Tensor, float | None]:
+        """Score, gain and loss of all candidates ``(K, 3)``, and the loss before; a device is waited for once."""
+        ranks = self.learner.network.ranks
+        if not tried:  # more ranks than candidates
+            own, after = torch.zeros(0, 3, dtype=torch.float64), float(base) if base is not None else None
+        else:
+            known = [base.to(tried[0].dtype)[None]] if base is not None else []
+            values = torch.cat([*tried, *known]).cpu()
+            own, after = values[: 3 * len(tried)].view(-1, 3), float(values[-1]) if base is not None else None
+        if ranks.alone:
+            return own, after
+        return torch.stack(ranks.each(range(count), lambda place: own[place // ranks.count], [3] * count)), after
+
+    def _keep(self, winner: int, scores: Tensor, steps: list[Step]) -> Step:
+        """Go behind the winner's update: that of the rank which has made it, for all; what it saw."""
+        ranks = self.learner.network.ranks
+        if ranks.alone:
+            self._best.restore_offered(winner)
+            return steps[winner]
+        own = _first_best(scores[ranks.rank :: ranks.count].tolist())
+        if own is None:
+            self._best.begin()
+        else:
+            self._best.restore_offered(own)
+        step = followed(self.learner, steps[own] if own is not None else None, winner % ranks.count)
+        assert step is not None
+        return step
 
     def _try(
         self, batch: Batch, external: ExternalBatch | None, base: Tensor | None, size: int

@@ -77,6 +77,9 @@ class LookAhead(Stateful, ABC):
     judges_samples: ClassVar[bool] = False
     """Whether scores are of samples, of which the winner is made, instead of whole candidates."""
 
+    shares: ClassVar[bool] = False
+    """Whether ranks share the candidates among them, and end alike; else each looks at all of them."""
+
     def __init__(self, learner: Learner, data: Samples, *, layers: int = 7) -> None:
         self.learner, self.data, self.layers = learner, data, layers
         self._before = Snapshot(learner.model, learner.optimizer, learner.scaler)

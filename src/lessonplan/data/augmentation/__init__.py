@@ -1,0 +1,1 @@
+"""What may happen to a training picture beyond flips and crops: moves, colours, filters, published policies."""

@@ -1,0 +1,227 @@
+"""What is installed, what is missing, and where training would happen: for bug reports and for beginners.
+
+Nothing here imports PyTorch: a broken one is what a doctor is called for. It is asked in a process of its own.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata as metadata
+import json
+import os
+import platform
+import re
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from packaging.version import Version
+
+from lessonplan.child import python
+from lessonplan.machine import crowded, load, usable_cores
+from lessonplan.version import __version__
+
+_PATIENCE_SECONDS = 120.0
+_OWN = "lessonplan"
+_MODULES = {"scikit-learn": "sklearn", "pillow": "PIL", "pyyaml": "yaml"}  # where they are imported by other names
+
+_ASK_TORCH = """
+import json, torch
+there = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+names = []
+if there is not None:
+    for i in range(torch.accelerator.device_count()):
+        try:
+            names.append(torch.get_device_module(there).get_device_name(i))
+        except Exception:
+            names.append(there.type)
+print(json.dumps({"device": "cpu" if there is None else there.type, "devices": names,
+    "threads": torch.get_num_threads(), "cuda": torch.version.cuda}))
+"""
+
+
+@dataclass(frozen=True)
+class Package:
+    """A package that lessonplan needs, or may use.
+
+    Attributes:
+        name: of the distribution.
+        wanted: the versions that do, as declared; empty for any.
+        found: the version that is installed, or None.
+        fits: whether it is one of those.
+        problem: why it cannot be imported, where that was tried and failed.
+    """
+
+    name: str
+    wanted: str
+    found: str | None
+    fits: bool
+    problem: str | None = None
+
+    @property
+    def sound(self) -> bool:
+        """Whether it can be used, as far as is known."""
+        return self.found is not None and self.fits and self.problem is None
+
+    @property
+    def words(self) -> str:
+        """Its state in a few words."""
+        if self.found is None:
+            return "missing"
+        if not self.fits:
+            return f"{self.found}, needs {self.wanted}"
+        return self.found if self.problem is None else f"{self.found}, cannot be imported: {self.problem}"
+
+
+def examine(try_imports: bool = False) -> dict[str, Any]:
+    """Look at this installation.
+
+    Args:
+        try_imports: import every package that is there, each in a process of its own.
+
+    Returns:
+        plain values: ``versions``, ``machine``, ``threads``, ``needed`` and ``extras`` (by name: ``packages``,
+        ``installed`` and the line that installs what is missing), ``problems`` (sentences; none if all is well).
+    """
+    core, extras = _declared()
+    asked, problem = ask(_ASK_TORCH)
+    needed = [_package(requirement, try_imports) for requirement in core]
+    if problem is not None:
+        needed = [
+            Package(p.name, p.wanted, p.found, p.fits, problem) if p.name == "torch" and p.found else p
+            for p in needed
+        ]
+    found = {
+        extra: [_package(requirement, try_imports) for requirement in requirements]
+        for extra, requirements in extras.items()
+    }
+    return {
+        "versions": {
+            _OWN: __version__,
+            "python": platform.python_version(),
+            "torch": next((p.found for p in needed if p.name == "torch"), None),
+            "cuda": asked.get("cuda"),
+        },
+        "installed_at": str(Path(__file__).parent),
+        "python_at": sys.executable,
+        "machine": _machine(asked),
+        "threads": _threads(asked),
+        "needed": [_row(package) for package in needed],
+        "extras": {
+            name: {
+                "packages": [_row(package) for package in packages],
+                "installed": all(package.sound for package in packages),
+                "install": None if all(package.sound for package in packages) else _line(name),
+            }
+            for name, packages in found.items()
+        },
+        "problems": [
+            f"{package.name} is {package.words}: pip install '{package.name}{package.wanted}'"
+            for package in needed
+            if not package.sound
+        ],
+    }
+
+
+def ask(script: str) -> tuple[dict[str, Any], str | None]:
+    """What a script prints as JSON in a process of its own, or why it does not."""
+    try:
+        done = subprocess.run(
+            python(script, options=("-W", "ignore")),
+            capture_output=True,
+            text=True,
+            timeout=_PATIENCE_SECONDS,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return {}, f"no answer within {_PATIENCE_SECONDS:.0f} s"
+    if done.returncode:
+        last = (done.stderr.strip().splitlines() or [f"its process ended with code {done.returncode}"])[-1]
+        return {}, last[:300]
+    answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return answer, None
+
+
+def _declared() -> tuple[list[Requirement], dict[str, list[Requirement]]]:
+    """What the package needs, and its extras for users; nothing where it was not installed."""
+    try:
+        own = metadata.distribution(_OWN)
+    except metadata.PackageNotFoundError:
+        return [], {}
+    core: list[Requirement] = []
+    extras: dict[str, list[Requirement]] = {
+        name: [] for name in own.metadata.get_all("Provides-Extra") or [] if name != "dev"
+    }
+    for requirement in map(Requirement, own.requires or []):
+        marker = requirement.marker
+        if marker is None or marker.evaluate({"extra": ""}):
+            core.append(requirement)
+            continue
+        for name, listed in extras.items():
+            if marker.evaluate({"extra": name}):
+                listed.append(requirement)
+    return core, extras
+
+
+def _package(requirement: Requirement, try_import: bool) -> Package:
+    try:
+        found = metadata.version(requirement.name)
+    except metadata.PackageNotFoundError:
+        return Package(requirement.name, str(requirement.specifier), None, False)
+    fits = requirement.specifier.contains(Version(found), prereleases=True)
+    problem = None
+    if try_import:
+        name = canonicalize_name(requirement.name)
+        module = _MODULES.get(name) or re.sub(r"[-.]", "_", name)
+        _, problem = ask(
+            f"from lessonplan.doctor import import_as_we_do; import_as_we_do({module!r}); print('{{}}')"
+        )
+    return Package(requirement.name, str(requirement.specifier), found, fits, problem)
+
+
+def import_as_we_do(module: str) -> None:
+    """Import a package, where torchvision is in its way as the adapters do."""
+    from lessonplan.models.beside_torchvision import import_beside_torchvision
+
+    import_beside_torchvision(module)
+
+
+def _row(package: Package) -> dict[str, Any]:
+    return {
+        "name": package.name,
+        "wanted": package.wanted or None,
+        "version": package.found,
+        "sound": package.sound,
+        "words": package.words,
+    }
+
+
+def _line(extra: str) -> str:
+    return f"pip install '{_OWN}[{extra}]'"
+
+
+def _machine(asked: dict[str, Any]) -> dict[str, Any]:
+    memory = psutil.virtual_memory()
+    return {
+        "platform": f"{platform.system()} {platform.machine()}",
+        "memory_gib": round(memory.total / 2**30, 1),
+        "memory_free_gib": round(memory.available / 2**30, 1),
+        "device": asked.get("device"),
+        "devices": asked.get("devices", []),
+    }
+
+
+def _threads(asked: dict[str, Any]) -> dict[str, Any]:
+    """How many cores there are for us, how busy they are, and what PyTorch takes of them."""
+    wanted, threads = load(), asked.get("threads")
+    return {
+        "cores": usable_cores(),
+        "load": None if wanted is None else round(wanted, 1),
+        "torch": threads,
+        "advice": crowded(threads or 1),
+        "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS"),
+    }

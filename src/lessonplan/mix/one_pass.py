@@ -1,0 +1,160 @@
+"""Pairs of a batch in one pass over memory, into memory that is given: what ``functional`` says, bit for bit.
+
+On a CPU moving a batch takes longer than mixing it, and memory that was never touched longer than both. Partners
+are read where they are, in blocks that stay in the cache.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor
+
+from lessonplan.mix import functional as F
+from lessonplan.mix.memory import as_rows, direct
+
+Room = Callable[[Tensor], Tensor]
+"""Gives memory for a batch like the one it is given."""
+
+_BLOCK = 2**20  # bytes of a block for each thread, which its cache holds
+_LONG = 48 * 1024  # bytes of a sample from which on a call for each costs less than a block's second pass
+_GRAIN = 2**15  # elements that PyTorch gives a thread at least
+_BITS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
+
+
+def interpolate(x: Tensor, permutation: Tensor, lam: Tensor, room: Room) -> Tensor:
+    """``functional.interpolate`` of a batch and its permutation.
+
+    Args:
+        x: batch ``(N, ...)``, floating point.
+        permutation: ``(N,)``, each sample's partner.
+        lam: scalar tensor, or ``(N,)``.
+        room: asked for memory where the batch can be mixed into some (``memory.direct``).
+
+    >>> interpolate(torch.tensor([1.0, 3.0]), torch.tensor([1, 0]), torch.tensor(0.25), torch.empty_like)
+    tensor([2.5000, 1.5000])
+    """
+    if not direct(x):
+        return F.interpolate(x, x[permutation], lam)
+    out = room(x)
+    rows, into, lam = as_rows(x), as_rows(out), lam.to(x.dtype)
+    if _one_by_one(rows):
+        each = lam.unbind() if lam.ndim else [lam] * len(x)
+        for row, partner, share, place in zip(rows, permutation.tolist(), each, into, strict=True):
+            torch.lerp(rows[partner], row, share, out=place)
+        return out
+    lam = lam.unsqueeze(1) if lam.ndim else lam
+    for part in _blocks(rows):
+        torch.index_select(rows, 0, permutation[part], out=into[part])
+        into[part].lerp_(rows[part], lam[part] if lam.ndim else lam)
+    return out
+
+
+def paste_box(x: Tensor, permutation: Tensor, box: tuple[int, int, int, int], room: Room) -> Tensor:
+    """The same box for all, from each one's partner: nothing but the box is read of it.
+
+    Args:
+        x: images ``(N, ..., H, W)``.
+        permutation: ``(N,)``, each sample's partner.
+        box: top, bottom, left, right in pixels; bottom and right exclusive.
+        room: see ``interpolate``.
+    """
+    top, bottom, left, right = box
+    window = x[..., top:bottom, left:right]
+    if not direct(x):
+        mixed = x.clone()
+        mixed[..., top:bottom, left:right] = window[permutation]
+        return mixed
+    out = room(x)
+    into = out[..., top:bottom, left:right]
+    for part in _blocks(x):
+        out[part].copy_(x[part])
+        if window.numel():
+            torch.index_select(window, 0, permutation[part], out=into[part])
+    return out
+
+
+def paste_boxes(x: Tensor, permutation: Tensor, boxes: Tensor, room: Room) -> Tensor:
+    """A box of its own for each image, from its partner; the images of ``functional.paste_boxes``.
+
+    Args:
+        x: images ``(N, ..., H, W)``.
+        permutation: ``(N,)``, each sample's partner.
+        boxes: ``(N, 4)``, top, bottom, left, right.
+        room: see ``interpolate``.
+    """
+    if not direct(x):
+        return F.paste_boxes(x, x[permutation], boxes)[0]
+    out = room(x)
+    if _one_by_one(x):
+        out.copy_(x)
+        for place, partner, (top, bottom, left, right) in zip(
+            out, permutation.tolist(), boxes.tolist(), strict=True
+        ):
+            place[..., top:bottom, left:right] = x[partner][..., top:bottom, left:right]
+        return out
+    rows, into = as_rows(x), as_rows(out)
+    for part in _blocks(x):
+        torch.index_select(rows, 0, permutation[part], out=into[part])
+        torch.where(_masks(x, boxes[part]), out[part], x[part], out=out[part])
+    return out
+
+
+def fill_boxes(x: Tensor, value: float, boxes: Tensor, room: Room) -> Tensor:
+    """A box of each image filled with one value; the images of ``functional.paste_boxes``.
+
+    Args:
+        x: images ``(N, ..., H, W)``.
+        value: what fills the boxes.
+        boxes: ``(N, 4)``, top, bottom, left, right.
+        room: see ``interpolate``.
+    """
+    if not direct(x):
+        return F.paste_boxes(x, value, boxes)[0]
+    out = room(x)
+    if _one_by_one(x):
+        out.copy_(x)
+        for place, (top, bottom, left, right) in zip(out, boxes.tolist(), strict=True):
+            place[..., top:bottom, left:right] = value
+        return out
+    zero = value == 0 and math.copysign(1.0, value) > 0
+    if zero and x.element_size() in _BITS:
+        return _zero_boxes(x, boxes, out)
+    filling = torch.tensor(value, dtype=x.dtype)
+    for part in _blocks(x):
+        torch.where(_masks(x, boxes[part]), filling, x[part], out=out[part])
+    return out
+
+
+def _zero_boxes(x: Tensor, boxes: Tensor, out: Tensor) -> Tensor:
+    """All bits of a pixel kept, or none: half the time of choosing numbers by a mask."""
+    bits, (height, width) = _BITS[x.element_size()], x.shape[-2:]
+    top, bottom, left, right = (edge.unsqueeze(1) for edge in boxes.unbind(1))
+    columns, lines = torch.arange(width), torch.arange(height)
+    # For each line of an image the bits to keep: those beside its box, or, in the last row, all.
+    beside = ((columns < left) | (columns >= right)).to(bits).neg_()
+    kept = torch.cat([beside, beside.new_full((1, width), -1)])
+    which = torch.where((lines >= top) & (lines < bottom), torch.arange(len(x)).unsqueeze(1), len(x))
+    for part in _blocks(x):
+        keep = kept.index_select(0, which[part].flatten()).view(-1, *(1,) * (x.ndim - 3), height, width)
+        torch.bitwise_and(x[part].view(bits), keep, out=out[part].view(bits))
+    return out
+
+
+def _masks(x: Tensor, boxes: Tensor) -> Tensor:
+    height, width = x.shape[-2:]
+    return F.box_mask(boxes, height, width).view(len(boxes), *(1,) * (x.ndim - 3), height, width)
+
+
+def _one_by_one(x: Tensor) -> bool:
+    """Whether samples are so long that a call for each is cheaper, and all threads have work in each."""
+    length, threads = x[0].numel(), torch.get_num_threads()
+    return length * x.element_size() >= _LONG and (threads == 1 or length >= threads * _GRAIN)
+
+
+def _blocks(x: Tensor) -> Iterator[slice]:
+    size = max(1, _BLOCK * max(1, torch.get_num_threads()) // (x[0].numel() * x.element_size()))
+    for start in range(0, len(x), size):
+        yield slice(start, start + size)

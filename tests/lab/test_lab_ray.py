@@ -1,0 +1,166 @@
+"""Ray: with Ray itself where it is installed, else with a stand-in that does tasks at once."""
+
+from __future__ import annotations
+
+import socket
+import sys
+import time
+from types import ModuleType
+
+import pytest
+
+from fake_slurm import Note
+from lessonplan.errors import ConfigError, LessonplanWarning
+from lessonplan.lab import on_ray
+from lessonplan.lab.clusters import cluster_executor
+
+
+class EagerRay(ModuleType):
+    """The part of Ray that is used, doing tasks at once, in this process."""
+
+    def __init__(self, answers: bool = True) -> None:
+        super().__init__("ray")
+        self.asked: list[dict] = []
+        self.joined: list[str | None] = []
+        self.answers = answers
+        self.most = 0
+        self.running = 0
+
+    def is_initialized(self) -> bool:
+        return bool(self.joined)
+
+    def init(self, address: str | None, log_to_driver: bool) -> None:
+        if not self.answers:
+            time.sleep(60)
+        self.joined.append(address)
+
+    @staticmethod
+    def nodes():
+        return [
+            {"Alive": True, "Resources": {"CPU": 4.0}},
+            {"Alive": False, "Resources": {"CPU": 99.0, "GPU": 8.0}},
+        ]
+
+    def remote(self, **needs):
+        self.asked.append(needs)
+
+        def wrap(function):
+            task = ModuleType("task")
+
+            def start(job):
+                self.running += 1
+                self.most = max(self.most, self.running)
+                return job.label, lambda: function(job)
+
+            task.remote = start
+            return task
+
+        return wrap
+
+    def wait(self, references, num_returns, timeout=None):
+        self.running -= num_returns
+        return references[:num_returns], references[num_returns:]
+
+    @staticmethod
+    def get(reference):
+        if reference[0] == "dies":
+            raise RuntimeError("The node died.\nMuch more is said of it.")
+        return reference[1]()
+
+
+@pytest.fixture
+def ray(monkeypatch):
+    stand_in = EagerRay()
+    monkeypatch.setitem(sys.modules, "ray", stand_in)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    return stand_in
+
+
+def run(text, tmp_path, *labels, **options):
+    found = []
+    executor = cluster_executor(text, tmp_path, **options)
+    jobs = [Note(tmp_path / f"task-{place}", label) for place, label in enumerate(labels)]
+    executor.run(jobs, lambda job, error: found.append((job.label, error)))
+    return found
+
+
+def test_what_a_run_needs_is_asked_for_and_every_outcome_is_told(tmp_path, ray):
+    found = run("ray:cpus=2,memory=512MB,retries=5", tmp_path, "works", "fails", "breaks", "dies", threads=3)
+    assert ray.asked == [{"num_cpus": 2.0, "num_gpus": 0, "max_retries": 5, "memory": 2**29}]
+    assert found == [
+        ("works", None),
+        ("fails", "the data are broken: mend them"),
+        ("breaks", "RuntimeError: out of luck"),
+        ("dies", "The node died."),
+    ]
+    assert ray.joined == [None]
+    assert ray.most == 4
+
+
+def test_cores_are_the_threads_where_none_are_given_and_jobs_bounds_runs_at_a_time(tmp_path, ray):
+    assert run("ray", tmp_path, *["works"] * 7, threads=3, at_once=2) == [("works", None)] * 7
+    assert ray.asked[0]["num_cpus"] == 3
+    assert ray.most == 2
+
+
+def test_needs_that_no_machine_has_are_told(tmp_path, ray):
+    with pytest.warns(LessonplanWarning, match=r"no machine .* has 1 CPUs and 2 GPUs \(at most 4 CPUs, 0 GPUs\)"):
+        run("ray:gpus=2", tmp_path, "works")
+
+
+@pytest.fixture
+def silent_port():
+    """Something listens, and says nothing."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        yield listener.getsockname()[1]
+
+
+def test_where_nothing_listens_the_command_that_starts_one_is_told(tmp_path, ray, silent_port, monkeypatch):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    words = rf"no Ray cluster answers at 127.0.0.1:{port} \(Connection refused\).*ray start --head --port={port}"
+    began = time.monotonic()
+    with pytest.raises(ConfigError, match=words):
+        cluster_executor(f"ray:address=127.0.0.1:{port}", tmp_path)
+    monkeypatch.setenv("RAY_ADDRESS", f"ray://127.0.0.1:{port}")
+    with pytest.raises(ConfigError, match=r"ray start --head --port=6379"):
+        cluster_executor("ray", tmp_path)
+    assert time.monotonic() - began < 20
+    assert not ray.joined
+
+
+def test_what_listens_and_is_no_ray_is_given_up(tmp_path, ray, silent_port, monkeypatch):
+    assert on_ray.CONNECT_SECONDS < on_ray.ANSWER_SECONDS < 20
+    monkeypatch.setattr(on_ray, "ANSWER_SECONDS", on_ray.CONNECT_SECONDS + 0.5)
+    ray.answers = False
+    with pytest.raises(ConfigError, match=r"something listens, but Ray did not answer.*ray start --head"):
+        run(f"ray:address=127.0.0.1:{silent_port}", tmp_path, "works")
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ("cpus=0", "ray:cpus=0: give the cores"),
+        ("gpus=-1", "give at least 0"),
+        ("retries=-1", "give at least 0"),
+        ("hours=2", "hours"),
+        ("address=head", "write HOST:PORT"),
+        ("address=head:port", "write HOST:PORT"),
+        ("memory=-1", "write 16GB or 512MB"),
+    ],
+)
+def test_options_that_cannot_be_used(tmp_path, ray, options, words):
+    with pytest.raises(ConfigError, match=words):
+        cluster_executor(f"ray:{options}", tmp_path)
+
+
+def test_missing_packages_and_wrong_names(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    with pytest.raises(ConfigError, match=r"pip install 'lessonplan\[ray\]'"):
+        cluster_executor("ray", tmp_path)
+    with pytest.raises(ConfigError, match="did you mean 'slurm'"):
+        cluster_executor("slum", tmp_path)

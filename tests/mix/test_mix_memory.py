@@ -1,0 +1,343 @@
+"""Batches written into memory that is there: the same bits, and never memory that somebody may still need."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.utils.data import DataLoader
+
+import lessonplan as lp
+from lessonplan import mix as m
+from lessonplan.mix import functional as F
+from lessonplan.mix import one_pass
+from lessonplan.mix.memory import Memory, direct
+
+CLASSES = 5
+SHAPES = st.sampled_from([(), (7,), (3, 5, 9), (1, 8, 8), (3, 33, 31), (3, 70, 65), (2, 3, 4, 6), (3, 200, 210)])
+DTYPES = st.sampled_from([torch.float32, torch.float64, torch.float16, torch.bfloat16])
+
+
+def bits(t):
+    """So that zeros of different sign, and NaN of the same bits, are told apart."""
+    return t.contiguous().view({2: torch.int16, 4: torch.int32, 8: torch.int64}[t.element_size()])
+
+
+def batch(n, shape, dtype, seed, last):
+    g = torch.Generator().manual_seed(seed)
+    x = torch.randn(n, *shape, generator=g).to(dtype)
+    if last and x.ndim == 4:
+        x = x.contiguous(memory_format=torch.channels_last)
+    return x, torch.randperm(n, generator=g), g
+
+
+@pytest.fixture(params=[(1, one_pass._BLOCK), (2, one_pass._BLOCK), (1, 4096)], ids=str)
+def _threads(request):
+    """Threads, and bytes of a block: a batch is one or many of them."""
+    before = torch.get_num_threads(), one_pass._BLOCK
+    threads, one_pass._BLOCK = request.param
+    torch.set_num_threads(threads)
+    yield
+    torch.set_num_threads(before[0])
+    one_pass._BLOCK = before[1]
+
+
+BATCHES = {
+    "n": st.integers(1, 19),
+    "shape": SHAPES,
+    "dtype": DTYPES,
+    "seed": st.integers(0, 99),
+    "last": st.booleans(),
+}
+
+
+@pytest.mark.usefixtures("_threads")
+@settings(deadline=None, max_examples=40)
+@given(**BATCHES, each=st.booleans(), lam=st.floats(0, 1))
+def test_interpolation_has_the_bits_of_the_formula(n, shape, dtype, seed, last, each, lam):
+    x, permutation, g = batch(n, shape, dtype, seed, last)
+    lam = torch.rand(n, generator=g, dtype=torch.float64) if each else torch.tensor(lam, dtype=torch.float64)
+    mixed = one_pass.interpolate(x, permutation, lam, torch.empty_like)
+    expected = F.interpolate(x, x[permutation], lam)
+    assert torch.equal(bits(mixed), bits(expected))
+    assert mixed.stride() == expected.stride()
+
+
+@pytest.mark.usefixtures("_threads")
+@settings(deadline=None, max_examples=40)
+@given(**BATCHES, value=st.sampled_from([0.0, -0.0, 0.5]))
+def test_boxes_have_the_bits_of_the_formula(n, shape, dtype, seed, last, value):
+    if len(shape) < 3:
+        shape = (3, 4, 6)
+    x, permutation, g = batch(n, shape, dtype, seed, last)
+    height, width = shape[-2:]
+    rows = torch.randint(height + 1, (n, 2), generator=g).sort(1).values
+    columns = torch.randint(width + 1, (n, 2), generator=g).sort(1).values
+    boxes = torch.cat([rows, columns], 1)
+    pasted = one_pass.paste_boxes(x, permutation, boxes, torch.empty_like)
+    assert torch.equal(bits(pasted), bits(F.paste_boxes(x, x[permutation], boxes)[0]))
+    one = one_pass.paste_box(x, permutation, tuple(boxes[0].tolist()), torch.empty_like)
+    assert torch.equal(bits(one), bits(F.paste_boxes(x, x[permutation], boxes[:1])[0]))
+    filled = one_pass.fill_boxes(x, value, boxes, torch.empty_like)
+    assert torch.equal(bits(filled), bits(F.paste_boxes(x, value, boxes)[0]))
+
+
+@given(labels=st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), min_size=1), lam=st.floats(0, 1, width=32))
+def test_label_masses_have_the_bits_of_mixed_rows(labels, lam):
+    y, partner = torch.tensor(labels).T
+    hot = torch.eye(CLASSES)
+    for share in (torch.tensor(lam), torch.rand(len(y), generator=torch.Generator().manual_seed(len(y)))):
+        expected = F.interpolate(hot[y], hot[partner], share)
+        assert torch.equal(F.pair_label_mass(y, partner, share, CLASSES), expected)
+
+
+def reusing(case, seed=0):
+    mix = case.make(seed)
+    mix.reuse_memory()
+    return mix
+
+
+def test_reuse_changes_no_result(case):
+    plain, other = case.make(3), reusing(case, 3)
+    for i, n in enumerate((9, 12, 7, 12, 12)):
+        x, y = case.batch(n, seed=i)
+        before = x.clone()
+        for expected, got in zip(plain(x, y), other(x, y), strict=True):
+            assert torch.equal(got, expected)
+        assert torch.equal(x, before)
+
+
+PAIRS = [
+    m.Mixup(num_classes=CLASSES, reuse=True),
+    m.Mixup(num_classes=CLASSES, per_sample=True, reuse=True),
+    m.CutMix(num_classes=CLASSES, reuse=True),
+    m.CutMix(num_classes=CLASSES, per_sample=True, reuse=True),
+    m.Cutout(num_classes=CLASSES, reuse=True),
+    m.SamplePairing(num_classes=CLASSES, reuse=True),
+    m.SumAugment(1, num_classes=CLASSES, reuse=True),
+    m.Probability(m.Mixup(num_classes=CLASSES), p=1.0, reuse=True),
+    m.Probability(m.Mixup(num_classes=CLASSES), p=0.0, reuse=True),
+    m.Until(m.CutMix(num_classes=CLASSES), reuse=True),
+    m.Choice([m.Mixup(num_classes=CLASSES), m.CutMix()], p=[0, 1], reuse=True),
+    m.Chain([m.Mixup(num_classes=CLASSES), m.Cutout()], reuse=True),
+]
+
+
+def drawn(n=8, dtype=torch.float32, seed=0):
+    g = torch.Generator().manual_seed(seed)
+    return torch.randn(n, 3, 6, 8, generator=g).to(dtype), torch.randint(CLASSES, (n,), generator=g)
+
+
+@pytest.mark.parametrize("mix", PAIRS, ids=str)
+def test_two_calls_give_the_same_memory_and_targets_of_their_own(mix):
+    mix = copy.deepcopy(mix)
+    (first, target), (second, later) = mix(*drawn()), mix(*drawn(seed=1))
+    assert second.data_ptr() == first.data_ptr()
+    assert torch.equal(second, first), "the first batch is overwritten, as said"
+    assert later.data_ptr() != target.data_ptr()
+    mix.reuse_memory(False)
+    third, fourth = mix(*drawn())[0], mix(*drawn())[0]
+    assert len({second.data_ptr(), third.data_ptr(), fourth.data_ptr()}) == 3
+
+
+def test_volumes_keep_their_layout_and_memory_of_one_layout_is_none_of_another() -> None:
+    g = torch.Generator().manual_seed(0)
+    x, y = torch.randn(4, 3, 2, 6, 8, generator=g), torch.arange(4)
+    last = x.contiguous(memory_format=torch.channels_last_3d)
+    assert direct(x)
+    assert direct(last)
+    assert not direct(x.transpose(2, 3)), "not dense in the order of either layout"
+    mix, plain = m.Mixup(num_classes=CLASSES, seed=0, reuse=True), m.Mixup(num_classes=CLASSES, seed=0)
+    taken = set()
+    for batch_x in (last, x):
+        first = mix(batch_x, y)[0]
+        expected = plain(x, y)[0]
+        assert torch.equal(first, expected)
+        assert first.stride() == batch_x.stride()
+        assert first.data_ptr() not in taken
+        taken.add(first.data_ptr())
+        second = mix(batch_x, y)[0]
+        assert second.data_ptr() == first.data_ptr()
+        assert torch.equal(second, plain(x, y)[0])
+
+
+@pytest.mark.parametrize("cls", [m.Mixup, m.CutMix, m.Cutout])
+def test_without_reuse_memory_is_new(cls):
+    mix = cls(num_classes=CLASSES)
+    first, second = mix(*drawn())[0], mix(*drawn(seed=1))[0]
+    assert first.data_ptr() != second.data_ptr()
+    assert not torch.equal(first, second)
+
+
+@pytest.mark.parametrize("mix", PAIRS[:6], ids=str)
+def test_memory_is_new_where_it_does_not_fit(mix):
+    mix = copy.deepcopy(mix)
+    first = mix(*drawn())[0]
+    x, y = drawn()
+    others = {
+        "type": x.double(),
+        "layout": x.contiguous(memory_format=torch.channels_last),
+        "shape": x[..., :4].contiguous(),
+        "longer": torch.cat([x, x]),
+        "itself": first,
+    }
+    for name, other in others.items():
+        mix = copy.deepcopy(mix)  # without the memory
+        first = mix(x, y)[0]
+        if name == "itself":
+            other = first
+        kept = first.clone()
+        mixed = mix(other, torch.cat([y, y])[: len(other)])[0]
+        assert mixed.data_ptr() != first.data_ptr(), name
+        assert torch.equal(first, kept), name
+    wanting = x.clone().requires_grad_()
+    mix = copy.deepcopy(mix)
+    first = mix(x, y)[0]
+    mixed = mix(wanting, y)[0]
+    assert mixed.data_ptr() != first.data_ptr()
+    mixed.sum().backward()
+    assert wanting.grad is not None
+
+
+def test_a_smaller_batch_takes_a_part_and_the_next_has_the_whole_again():
+    mix = m.Mixup(num_classes=CLASSES, reuse=True)
+    whole = mix(*drawn(8))[0]
+    part = mix(*drawn(5))[0]
+    again = mix(*drawn(8))[0]
+    assert whole.data_ptr() == part.data_ptr() == again.data_ptr()
+    assert part.shape[0] == 5
+
+
+def test_backward_through_an_overwritten_batch_is_an_error():
+    """Not a wrong gradient: the weights' gradient needs the first batch, which is gone."""
+    mix, layer = m.Mixup(num_classes=CLASSES, reuse=True), torch.nn.Linear(144, CLASSES)
+    x, y = drawn()
+    loss = layer(mix(x, y)[0].flatten(1)).sum()
+    mix(x, y)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        loss.backward()
+    layer(mix(x, y)[0].flatten(1)).sum().backward()  # one after the other is right
+
+
+def test_gradients_asked_of_a_batch_stay_with_it():
+    """As adversarial training does it."""
+    mix = m.CutMix(num_classes=CLASSES, reuse=True)
+    first = mix(*drawn())[0].requires_grad_()
+    first.square().sum().backward()
+    gradient = first.grad.clone()
+    second = mix(*drawn(seed=1))[0]
+    assert not second.requires_grad
+    assert second.grad is None
+    assert torch.equal(first.grad, gradient)
+
+
+def test_memory_of_inference_mode_is_left_to_it():
+    mix = m.Mixup(num_classes=CLASSES, reuse=True)
+    with torch.inference_mode():
+        inner = mix(*drawn())[0]
+    outer = mix(*drawn())[0]
+    assert outer.data_ptr() != inner.data_ptr()
+    torch.nn.Linear(144, 2)(outer.flatten(1)).sum().backward()
+
+
+def test_memory_is_neither_copied_nor_stored_nor_part_of_the_identity():
+    mix = m.Mixup(num_classes=CLASSES, reuse=True)
+    first = mix(*drawn())[0]
+    twin = copy.deepcopy(mix)
+    assert twin.reuse
+    assert twin(*drawn())[0].data_ptr() != first.data_ptr()
+    assert mix.config() == m.Mixup(num_classes=CLASSES).config()
+    assert str(mix) == "mixup"
+    assert not any(isinstance(v, torch.Tensor) and v.numel() == first.numel() for v in mix.state_dict().values())
+    mix.reset()
+    assert mix.reuse
+
+
+def test_transforms_of_functions_go_their_own_way():
+    """Gradients through a mix by torch.func; subclasses of tensors."""
+    x, y = drawn()
+    mix = m.Mixup(num_classes=CLASSES, reuse=True, seed=1)
+    plain = m.Mixup(num_classes=CLASSES, seed=1)
+    wanted = x.clone().requires_grad_()
+    plain(wanted, y)[0].square().sum().backward()
+    got = torch.func.grad(lambda x: mix(x, y)[0].square().sum())(x)
+    torch.testing.assert_close(got, wanted.grad)
+    parameter = torch.nn.Parameter(x, requires_grad=False)
+    assert not direct(parameter)
+    assert direct(x)
+    assert not direct(x[::2, :, ::2])
+
+
+class Looking(torch.nn.Module):
+    """A network that keeps its training batches, so that their memory is not free for others."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer, self.seen = torch.nn.Linear(64, 10), []
+
+    def forward(self, x):
+        if self.training:
+            self.seen.append(x.detach())
+        return self.layer(x.flatten(1))
+
+    def places(self):
+        """Where its full batches lie."""
+        whole = [x for x in self.seen if len(x) == 16]
+        assert len(whole) == 8
+        return {x.data_ptr() for x in whole}
+
+
+@pytest.mark.parametrize("text", ["mixup", "cutmix", "cutout", "(mixup|cutmix):until=50%"])
+def test_fit_reuses_memory_by_itself_and_trains_the_same_weights(text, monkeypatch):
+    data = lp.data.load("digits", per_class=8, val_per_class=2, augment="none")
+    mix = m.parse_mix(text)
+
+    def weights(model):
+        with torch.no_grad():
+            model.layer.weight.copy_(torch.linspace(-0.1, 0.1, 640).view(10, 64))
+            model.layer.bias.zero_()
+        run = lp.fit(model, data, lp.Plan(mix=mix), "8 steps", batch_size=16, threads=1)
+        return [p.detach().clone() for p in run.model.parameters()]
+
+    first = Looking()
+    with_reuse = weights(first)
+    assert len(first.places()) <= (3 if "|" in text else 1), "mixup, cutmix and clean samples have their own"
+    assert not any(part.reuse for part in (mix, *mix.children())), "the plan is given back as it was"
+    monkeypatch.setattr(m.Mix, "reuse_memory", lambda self, allowed=True: None)
+    second = Looking()
+    assert all(torch.equal(a, b) for a, b in zip(weights(second), with_reuse, strict=True))
+    assert len(second.places()) == 8
+
+
+class Collate:
+    def __init__(self):
+        self.mix = m.Mixup(num_classes=CLASSES, reuse=True)
+
+    def __call__(self, samples):
+        x, y = zip(*samples, strict=True)
+        return self.mix(torch.stack(x), torch.tensor(y))
+
+
+@pytest.mark.slow
+def test_workers_hand_out_memory_of_its_own():
+    """Several batches are on their way at once: each must keep what it was."""
+    x = torch.arange(64.0)[:, None].expand(64, 5000).contiguous()
+    data = [(row, i % CLASSES) for i, row in enumerate(x)]
+    loader = DataLoader(data, 8, num_workers=1, prefetch_factor=4, collate_fn=Collate())
+    batches = [b for b, _ in loader]
+    kept = [b.clone() for b in batches]
+    assert len({b.data_ptr() for b in batches}) == len(batches)
+    assert all(torch.equal(a, b) for a, b in zip(batches, kept, strict=True))
+    for number, b in enumerate(batches):
+        assert 8 * number - 1e-3 <= b.min()
+        assert b.max() <= 8 * number + 7 + 1e-3
+
+
+def test_shared_memory_is_left_alone():
+    memory = Memory()
+    first = memory.like(torch.ones(3, 4))
+    first.share_memory_()
+    assert memory.like(torch.ones(3, 4)).data_ptr() != first.data_ptr()
