@@ -17,19 +17,11 @@ import lessonplan as lp
 from lessonplan.data import Data
 from lessonplan.models import build_model
 from lessonplan.seeds import fold_seed
+from synthetic import colour_images
 from timing import interleaved, ratio, repetitions, show, spread
 
 SAMPLES, BATCH, LR = 2000, 100, 0.05
 STEPS = {"tiny": 120, "wrn-10-1": 60}
-
-
-def synthetic() -> Data:
-    """Colour images of 32 x 32 pixels of ten classes, 2000 to train on and ten to test on."""
-    generator = torch.Generator().manual_seed(0)
-    labels = torch.arange(SAMPLES + 10) % 10
-    x = torch.randint(0, 256, (SAMPLES + 10, 3, 32, 32), generator=generator, dtype=torch.uint8)
-    train, test = ((x[part], labels[part]) for part in (slice(SAMPLES), slice(SAMPLES, None)))
-    return lp.data.load(train, test=test, augment="none")
 
 
 def network(name: str) -> nn.Module:
@@ -64,7 +56,7 @@ def with_fit(name: str, data: Data, steps: int) -> nn.Module:
 def main() -> None:
     """Measure, and print the table."""
     count = repetitions(__doc__, 7)
-    data = synthetic()
+    data = colour_images(SAMPLES)
     x, y = data.train.fetch(torch.arange(SAMPLES))
     rows = []
     for name, steps in STEPS.items():

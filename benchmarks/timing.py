@@ -65,8 +65,14 @@ def spread(values: Sequence[float], scale: float = 1.0, digits: int = 2) -> str:
     return f"{middle} ({low} to {high})"
 
 
-def show(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], notes: Sequence[str] = ()) -> None:
-    """Print the table; numbers are median (lowest to highest)."""
+def show(
+    title: str,
+    columns: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    notes: Sequence[str] = (),
+    numbers: str = "median (lowest to highest)",
+) -> None:
+    """Print the table, the machine, and what its numbers are."""
     console = Console(soft_wrap=True, width=140)
     table = Table(title=title, title_justify="left")
     for position, column in enumerate(columns):
@@ -78,6 +84,6 @@ def show(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], note
     for note in (
         *notes,
         f"{machine['cpu']}, {machine['cores']} cores, {torch.get_num_threads()} threads,"
-        f" torch {machine['torch']}, Python {machine['python']}; median (lowest to highest)",
+        f" torch {machine['torch']}, Python {machine['python']}; {numbers}",
     ):
         console.print(note, highlight=False)

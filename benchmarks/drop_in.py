@@ -1,0 +1,162 @@
+"""Claim: as a drop-in our mixup and CutMix take at most timm's time in place, and leave the user's batch as it is.
+
+Batches of (1024, 3, 32, 32) and (64, 3, 224, 224) float32, labels included, with one thread and with two. "reuse":
+a mix may write into the memory of the batch before (``reuse=True``), as ``fit`` does. "new memory": what was freed
+went back to the operating system before each call, as it does with batches above 32 MiB or in a queue of prepared
+ones. timm writes into the batch it is given, which is not counted against it. All are given the same lambda, .7: a
+box of CutMix takes .3 of the image.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import functools
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+from unittest import mock
+
+import numpy as np
+import torch
+from torch import Tensor
+
+import lessonplan as lp
+from lessonplan.models.beside_torchvision import import_beside_torchvision
+from timing import interleaved, show
+
+SHAPES = ((1024, 3, 32, 32), (64, 3, 224, 224))
+CLASSES, LAM = 10, 0.7
+Pair = tuple[Tensor, Tensor]
+Side = Callable[[], Any]
+
+REUSED = {
+    "lessonplan Mixup, reuse": ("timm Mixup, in place", 1.0),
+    "lessonplan CutMix, reuse": ("timm CutMix, in place", 1.0),
+    "lessonplan Mixup(per_sample), reuse": ("timm Mixup(mode='elem'), in place", 1.0),
+}
+NEW = {"lessonplan Mixup": 1.3, "lessonplan CutMix": 1.1, "lessonplan Cutout": 1.1}
+
+
+@contextmanager
+def one_lambda() -> Iterator[None]:
+    """The same lambda for everybody: what a box costs depends on it."""
+
+    def drawn(self: lp.mix.Mix, alpha: float, count: int, k: int) -> Tensor:
+        return torch.tensor([[LAM], [1 - LAM]], dtype=torch.float64).expand(2, count)
+
+    def beta(a: float, b: float, size: int | None = None) -> Any:
+        return LAM if size is None else np.full(size, LAM)
+
+    with mock.patch.object(lp.mix.Mix, "_dirichlet", drawn), mock.patch("numpy.random.beta", beta):
+        yield
+
+
+def sides(x: Tensor, y: Tensor) -> dict[str, Side]:
+    """Everything that is measured, by name."""
+    Mixup = import_beside_torchvision("timm.data").Mixup
+    v2 = import_beside_torchvision("torchvision.transforms.v2")
+    common = {"num_classes": CLASSES, "label_smoothing": 0.0}
+    own = x.clone()
+    timm = {
+        "timm Mixup, in place": Mixup(mixup_alpha=1.0, **common),
+        "timm Mixup(mode='elem'), in place": Mixup(mixup_alpha=1.0, mode="elem", **common),
+        "timm CutMix, in place": Mixup(mixup_alpha=0.0, cutmix_alpha=1.0, **common),
+    }
+    vision = {
+        "torchvision MixUp": v2.MixUp(num_classes=CLASSES),
+        "torchvision CutMix": v2.CutMix(num_classes=CLASSES),
+    }
+    for mix in vision.values():
+        mix._dist = mock.Mock(sample=lambda _: torch.tensor([LAM]))
+    ours: dict[str, Callable[..., lp.mix.Mix]] = {
+        "Mixup": lp.mix.Mixup,
+        "Mixup(per_sample)": functools.partial(lp.mix.Mixup, per_sample=True),
+        "CutMix": lp.mix.CutMix,
+        "CutMix(per_sample)": functools.partial(lp.mix.CutMix, per_sample=True),
+        "Cutout": lp.mix.Cutout,
+    }
+    found: dict[str, Side] = {"torch.clone (inputs only)": x.clone}
+    found |= {name: functools.partial(mix, x, y) for name, mix in vision.items()}
+    found |= {name: functools.partial(mix, own, y) for name, mix in timm.items()}
+    for name, make in ours.items():
+        found[f"lessonplan {name}"] = functools.partial(make(num_classes=CLASSES), x, y)
+        found[f"lessonplan {name}, reuse"] = functools.partial(make(num_classes=CLASSES, reuse=True), x, y)
+    found["lessonplan SumAugment(4)"] = functools.partial(lp.mix.SumAugment(4, num_classes=CLASSES), x, y)
+    return found
+
+
+def check(x: Tensor, y: Tensor) -> None:
+    """Ours are what the formulas say, and the batch is what it was."""
+    before, hot = x.clone(), torch.eye(CLASSES)[y]
+    mix = lp.mix.Mixup(num_classes=CLASSES, reuse=True, seed=3)
+    mixed, target = mix(x, y)
+    generator = lp.mix.Mixup(num_classes=CLASSES, seed=3).generator
+    partner = torch.rand(1, len(x), generator=generator).argsort(1)[0]
+    torch.testing.assert_close(mixed, LAM * x + (1 - LAM) * x[partner])
+    torch.testing.assert_close(target, LAM * hot + (1 - LAM) * hot[partner])
+    for make in (lp.mix.CutMix, lp.mix.Cutout):
+        make(num_classes=CLASSES, reuse=True)(x, y)
+    assert torch.equal(x, before)
+
+
+def with_new_memory(of: dict[str, Side], count: int) -> dict[str, list[float]]:
+    """As ``timing.interleaved``, and before each call memory that was freed is given back (glibc)."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", lambda _: None)
+    times: dict[str, list[float]] = {name: [] for name in of}
+    for _ in range(count):
+        for name, side in of.items():
+            trim(0)
+            began = time.perf_counter()
+            result = side()
+            times[name].append(time.perf_counter() - began)
+            del result
+    return times
+
+
+def measure(shape: tuple[int, ...], threads: int, count: int) -> tuple[dict[str, float], dict[str, float]]:
+    """Lowest milliseconds of each side: memory free to be taken again, and new memory."""
+    torch.set_num_threads(threads)
+    generator = torch.Generator().manual_seed(0)
+    x, y = torch.randn(shape, generator=generator), torch.randint(CLASSES, shape[:1], generator=generator)
+    check(x, y)
+    every = sides(x, y)
+    again = interleaved(every, count)
+    new = with_new_memory({name: every[name] for name in ("torch.clone (inputs only)", *NEW)}, count)
+    return tuple({name: 1e3 * min(taken) for name, taken in times.items()} for times in (again, new))  # type: ignore
+
+
+def listed(parts: list[float]) -> str:
+    """Ratios in the order of the columns."""
+    return ", ".join(f"{part:.2f}" for part in parts)
+
+
+def main() -> None:
+    """Measure, and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--repetitions", type=int, default=60, help="of each side (default: 60)")
+    count = parser.parse_args().repetitions
+    columns, found = [""], []
+    with one_lambda():
+        for shape in SHAPES:
+            for threads in (1, 2):
+                columns.append(f"{shape}, {threads} thread{'s' * (threads > 1)}")
+                found.append(measure(shape, threads, count))
+    rows = [[name, *(f"{again[name]:.2f}" for again, _ in found)] for name in found[0][0]]
+    rows += [[f"{name}, new memory", *(f"{new[name]:.2f}" for _, new in found)] for name in found[0][1]]
+    notes = []
+    for name, (other, most) in REUSED.items():
+        parts = [again[name] / again[other] for again, _ in found]
+        notes.append(f"{name} / {other}: {listed(parts)}, to reach: at most {most:.2f}")
+    for name, most in NEW.items():
+        parts = [new[name] / new["torch.clone (inputs only)"] for _, new in found]
+        notes.append(f"{name} / torch.clone, new memory: {listed(parts)}, to reach: at most {most:.2f}")
+    load = os.getloadavg()[0]
+    numbers = f"ms, lowest of {count} turns of all sides; load of the machine at the end {load:.1f}"
+    show("Mixing a batch, labels included, ms", columns, rows, notes, numbers)
+
+
+if __name__ == "__main__":
+    main()
