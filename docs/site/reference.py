@@ -1,0 +1,77 @@
+"""A hook of MkDocs: the pages of the reference, one for each public module and one for the rest."""
+
+from __future__ import annotations
+
+import inspect
+from types import ModuleType
+from typing import Any
+
+import lessonplan as lp
+
+
+def public() -> dict[str, list[str]]:
+    """Every page with the public names on it, as they are imported."""
+    modules = [name for name in lp.__all__ if isinstance(getattr(lp, name), ModuleType)]
+    pages = {"lessonplan": [f"lessonplan.{name}" for name in lp.__all__ if name not in modules]}
+    for name in modules:
+        pages[f"lessonplan.{name}"] = [f"lessonplan.{name}.{member}" for member in _members(getattr(lp, name))]
+    return pages
+
+
+def _members(module: ModuleType) -> list[str]:
+    """What a module says is public; without such a list, the functions and classes that it defines."""
+    listed = getattr(module, "__all__", None)
+    if listed is not None:
+        return sorted(listed)
+    own = (n for n, v in vars(module).items() if getattr(v, "__module__", None) == module.__name__)
+    return sorted(name for name in own if not name.startswith("_"))
+
+
+def home(name: str) -> str:
+    """Where a public name is defined; its own address where that cannot be asked (a table, say).
+
+    >>> home("lessonplan.mix.Cascade")
+    'lessonplan.mix.cascade.Cascade'
+    """
+    owner, _, member = name.rpartition(".")
+    value: Any = lp
+    for part in [*owner.split(".")[1:], member]:
+        value = getattr(value, part)
+    if isinstance(value, ModuleType):
+        return value.__name__
+    if inspect.isclass(value) or inspect.isfunction(value):
+        return f"{value.__module__}.{value.__qualname__}"
+    return name
+
+
+def page_of(module: str, names: list[str]) -> str:
+    """The Markdown of a page, for mkdocstrings."""
+    value = lp if module == "lessonplan" else getattr(lp, module.rpartition(".")[2])
+    first = (inspect.getdoc(value) or "").partition("\n\n")[0]
+    short = "lp" if module == "lessonplan" else f"lp{module.removeprefix('lessonplan')}"
+    text = f"# `{short}`\n\n{first}\n\n`import lessonplan as lp`\n"
+    return text + "".join(f"\n::: {home(name)}\n" for name in names)
+
+
+def on_config(config: Any) -> Any:
+    """Put the pages where the navigation has room for them, behind those of the command line."""
+    entry = next(entry for entry in config.nav if "Reference" in entry)
+    entry["Reference"] = [*entry["Reference"], *({_title(module): _place(module)} for module in public())]
+    return config
+
+
+def on_files(files: Any, config: Any) -> Any:
+    """Add the pages."""
+    from mkdocs.structure.files import File  # here: the names above are tested without MkDocs
+
+    for module, names in public().items():
+        files.append(File.generated(config, _place(module), content=page_of(module, names)))
+    return files
+
+
+def _title(module: str) -> str:
+    return "Training and comparing" if module == "lessonplan" else f"lp.{module.rpartition('.')[2]}"
+
+
+def _place(module: str) -> str:
+    return f"reference/{module.rpartition('.')[2]}.md"
