@@ -1,8 +1,8 @@
 """The members of a plain tar file, where they lie; nothing is unpacked and no name leads anywhere.
 
 Read are ustar, GNU's long names and numbers, and POSIX's extended (pax) headers, as described in pax(1) of POSIX.1
-and in GNU tar's manual. Python's ``tarfile``, which the tests compare with, takes a damaged header in the middle for
-the end, without a word, and reads extended headers of any size into memory.
+and in GNU tar's manual. Python's ``tarfile``, which the tests compare with, takes a damaged header in the middle
+for the end, without a word, and reads extended headers of any size into memory.
 """
 
 from __future__ import annotations
