@@ -3,8 +3,9 @@
 The file was recorded before the code was rearranged; record it anew only for a change that is meant to change
 training: ``python tests/test_same_weights.py``. Arithmetic differs between processors in the last bits, and in
 half precision between some that are alike in single, so each recording also holds loops in plain PyTorch that
-tell which it belongs to. ``--add`` adds one of another processor, made with code that gives the weights recorded
-already. Where no recording has the bits of a run's loop, weights are compared by sums, to a tolerance.
+tell which it belongs to. A run in half precision calculates in single too: it belongs where both loops have their
+bits. ``--add`` adds what another processor gives, made with code that gives the weights recorded already. Where no
+recording has the bits of a run's loops, weights are compared by sums, to a tolerance.
 """
 
 from __future__ import annotations
@@ -131,10 +132,17 @@ def weights_of(plan: str, settings: str, device: str = "cpu") -> list[torch.Tens
 
 
 _HALVES = {"fp16": torch.float16, "bf16": torch.bfloat16}
+LOOPS = ("fp32", *_HALVES)
 
 
 def _precision(settings: str) -> str:
     return str(SETTINGS[settings].get("precision", "fp32"))
+
+
+def _belongs(recording: dict[str, Any], settings: str) -> bool:
+    """Whether a recording was made where a run with these settings has the bits that it has here."""
+    needed = {"fp32", _precision(settings)}
+    return all(recording["loops"].get(precision) == _plain_loop(precision) for precision in needed)
 
 
 @cache
@@ -186,7 +194,7 @@ def calculates_as_first() -> bool:
 def test_weights_are_as_recorded(plan: str, settings: str) -> None:
     name, weights = f"{plan} ({settings})", weights_of(plan, settings)
     precision = _precision(settings)
-    here = [r for r in _recordings() if r["loops"].get(precision) == _plain_loop(precision)]
+    here = [r for r in _recordings() if name in r["runs"] and _belongs(r, settings)]
     for recording in here:
         assert _digest(weights) == recording["runs"][name][0]
     if not here:
@@ -199,29 +207,31 @@ def test_weights_are_as_recorded(plan: str, settings: str) -> None:
 
 
 def test_every_run_is_recorded_and_differs_from_the_others() -> None:
+    assert len({tuple(sorted(r["loops"].items())) for r in _recordings()}) == len(_recordings())
     for precision in ("fp32", *_HALVES):
-        loops = [r["loops"][precision] for r in _recordings() if precision in r["loops"]]
-        assert len(set(loops)) == len(loops) > 0
+        assert any(precision in r["loops"] for r in _recordings())
+    halves = {f"{plan} ({settings})" for plan, settings in RUNS if _precision(settings) != "fp32"}
     for recording in _recordings():
-        runs = recording["runs"]
-        whole = "fp32" in recording["loops"]
-        told = [(plan, s) for plan, s in RUNS if whole or _precision(s) in recording["loops"]]
-        assert set(runs) == {f"{plan} ({settings})" for plan, settings in told}
-        digests = [digest for digest, _ in runs.values()]
+        runs = set(recording["runs"])
+        whole = not runs <= halves
+        assert runs == {f"{plan} ({settings})" for plan, settings in RUNS} if whole else runs
+        digests = [digest for digest, _ in recording["runs"].values()]
         # Until 60% of this budget "until" is mixup; weights of the others tell their plans apart.
         assert len(set(digests)) >= len(digests) - (4 if whole else 0)
 
 
 def record(*, add: bool) -> None:
-    """Write the file anew, or add what this processor gives to it and none before it gave."""
+    """Write the file anew, or add what this processor gives and none before it gave."""
     kept = _recordings() if add else []
-    loops = {precision: _plain_loop(precision) for precision in ("fp32", *_HALVES)}
-    loops = {p: loop for p, loop in loops.items() if all(r["loops"].get(p) != loop for r in kept)}
     runs = {}
-    for plan, settings in [(plan, s) for plan, s in RUNS if _precision(s) in loops]:
+    for plan, settings in RUNS:
+        if any(f"{plan} ({settings})" in r["runs"] and _belongs(r, settings) for r in kept):
+            continue
         weights = weights_of(plan, settings)
         runs[f"{plan} ({settings})"] = (_digest(weights), _sums(weights))
-    RECORD.write_text(json.dumps([*kept, {"loops": loops, "runs": runs}], indent=0) + "\n")
+    if runs:
+        kept = [*kept, {"loops": {name: _plain_loop(name) for name in LOOPS}, "runs": runs}]
+    RECORD.write_text(json.dumps(kept, indent=0) + "\n")
 
 
 if __name__ == "__main__":
