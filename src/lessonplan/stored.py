@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 LARGEST_YAML = 4 * 2**20  # bytes; the configuration of a run with 21,000 classes has a tenth of that
 _MOST_NODES = 500_000  # of a YAML file, those that anchors repeat counted every time
 _DEEPEST = 50
+_NAMES = ("tag:yaml.org,2002:str", "tag:yaml.org,2002:merge")  # what may stand before a colon: a name, and <<
 # The C parser reads the largest recipe in a tenth of the time; it makes plain values only, as the other one does.
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
@@ -47,7 +48,8 @@ def parse_yaml(text: str) -> Any:
     """Plain values from YAML.
 
     Raises:
-        yaml.YAMLError, ValueError, RecursionError: it is none, or holds more than plain values.
+        yaml.YAMLError, ValueError, RecursionError: it is none, holds more than plain values, or has something
+            other than text before a colon (YAML reads ``1``, ``on`` and ``no`` as a number and truth values).
 
     >>> parse_yaml("a: [1, x]")
     {'a': [1, 'x']}
@@ -58,7 +60,7 @@ def parse_yaml(text: str) -> Any:
         node = loader.get_single_node()
         if node is None:
             return None
-        _check_size(node)
+        _check_nodes(node)
         return loader.construct_document(node)
     finally:
         loader.dispose()
@@ -76,8 +78,8 @@ def _check_depth(text: str) -> None:
             raise ValueError(f"it is nested more than {_DEEPEST} deep")
 
 
-def _check_size(root: yaml.Node) -> None:
-    """Refuse anchors that stand for each other until they explode, or never end."""
+def _check_nodes(root: yaml.Node) -> None:
+    """Refuse anchors that stand for each other until they explode, or never end; and names that are not text."""
     waiting, seen = [root], 0
     while waiting:
         node = waiting.pop()
@@ -85,9 +87,20 @@ def _check_size(root: yaml.Node) -> None:
         if seen + len(waiting) > _MOST_NODES:
             raise ValueError(f"with its anchors written out it has more than {_MOST_NODES} values")
         if isinstance(node, yaml.MappingNode):
+            for name, _ in node.value:
+                _check_name(name)
             waiting += [part for pair in node.value for part in pair]
         elif isinstance(node, yaml.SequenceNode):
             waiting += node.value
+
+
+def _check_name(name: yaml.Node) -> None:
+    if name.tag not in _NAMES:
+        said = name.value if isinstance(name, yaml.ScalarNode) else name.id
+        raise ValueError(
+            f"line {name.start_mark.line + 1} has {said!r} before the colon, where a name is expected: write it"
+            " in quotes if it is one"
+        )
 
 
 def read_json(path: Path, do: str = "write it again by repeating the command") -> dict[str, Any]:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from lessonplan.cli import main
 from lessonplan.commands.planned import planned
 from lessonplan.commands.train import Train
-from lessonplan.errors import ConfigError
+from lessonplan.errors import ConfigError, LessonplanError
 from lessonplan.lab.methods import Method
 from lessonplan.lab.plan_file import PlanFile, plan_from, read_plan_file
 from lessonplan.mix import Mixup
@@ -160,3 +160,15 @@ def test_train_and_compare_take_plan_files(
         main(["compare", "--plan", str(file), str(other), *options, *data])
     assert stop.value.code == 2
     assert "different models (mine: fcnet-16, q: tiny): give --model" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["0.", "1", "on", "null", "2020-01-01", "[a]"])
+def test_a_name_that_is_no_text_is_refused(tmp_path: Path, name: str) -> None:
+    """YAML reads it as something else: ``Settings`` would get a keyword that is a number."""
+    (tmp_path / "plan.yaml").write_text(f"mix: mixup\nsettings:\n  {name}: 0.1\n")
+    with pytest.raises(
+        LessonplanError, match=r"line 3 has .* before the colon, where a name is expected: write it"
+    ):
+        read_plan_file(tmp_path / "plan.yaml")
+    (tmp_path / "plan.yaml").write_text("mix: mixup\nsettings:\n  'lr': 0.1\n")
+    assert read_plan_file(tmp_path / "plan.yaml").method.settings == {"lr": 0.1}
