@@ -171,6 +171,7 @@ class GradualCascade(Mix):
         granularity: t changes with every ``"step"`` or, as in the thesis, with every ``"epoch"``.
         remainder: see ``SumAugment``.
         draw: see ``SumAugment``.
+        labels: ``"average"``, with the images' coefficients, or ``"first"``, the label of the image that stays.
 
     >>> import torch
     >>> mix = GradualCascade(k=2, num_classes=2, variant="linear", finetune=0.0)
@@ -188,6 +189,7 @@ class GradualCascade(Mix):
     granularity: Literal["step", "epoch"] = "step"
     remainder: Literal["wrap", "drop"] = "wrap"
     draw: Literal["raw", "mixed"] = "raw"
+    labels: Literal["average", "first"] = "average"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -196,6 +198,7 @@ class GradualCascade(Mix):
         variants = ("thesis", "progress", "linear")
         require(self.variant in variants, f"variant={self.variant!r}: give one of {', '.join(variants)}")
         require(self.granularity in ("step", "epoch"), f"granularity={self.granularity!r}: give step or epoch")
+        require(self.labels in ("average", "first"), f"labels={self.labels!r}: give average or first")
         require(self.remainder in ("wrap", "drop"), f"remainder={self.remainder!r}: give wrap or drop")
         require(self.draw in ("raw", "mixed"), f"draw={self.draw!r}: give raw or mixed")
         self._set(0.0)
@@ -213,6 +216,8 @@ class GradualCascade(Mix):
         fit = F.wrap_to_groups if self.remainder == "wrap" else F.drop_to_groups
         x, y = fit(x, groups), fit(y, groups)
         mixed = like(x, F.group_sum(x, weights))
+        if self.labels == "first":
+            return mixed, self._targets(F.first_group(y, groups))
         if y.is_floating_point():
             return mixed, F.group_sum(y, weights)
         return mixed, F.group_label_mass(y, weights, self._classes(y))

@@ -30,7 +30,9 @@ class SumAugment(Mix):
         coefficients: ``"uniform"``, 1/k each (the thesis); ``"dirichlet"``, drawn for every new sample with
             concentration ``alpha`` (for k = 2 this is mixup); or a function ``(k, M, generator) -> (k, M)``.
         alpha: concentration of the Dirichlet distribution, above 0.
-        labels: ``"average"`` or ``"union"``, the element-wise maximum, for multi-label data.
+        labels: ``"average"``; ``"first"``, the label of the sum's first image alone, whatever its weight, as
+            SamplePairing has it (the thesis, section 3.2: a considerable drop); or ``"union"``, the element-wise
+            maximum, for multi-label data.
         remainder: what becomes of N mod k samples in groups: ``"wrap"`` fills the last group from the
             batch's start, ``"drop"`` leaves them out (the thesis).
         draw: what a trainer's batch size counts: ``"raw"`` samples, so that an update sees batch / k mixed
@@ -48,7 +50,7 @@ class SumAugment(Mix):
     pairing: Literal["groups", "permute"] = "groups"
     coefficients: Literal["uniform", "dirichlet"] | Coefficients = "uniform"
     alpha: float = 1.0
-    labels: Literal["average", "union"] = "average"
+    labels: Literal["average", "first", "union"] = "average"
     remainder: Literal["wrap", "drop"] = "wrap"
     draw: Literal["raw", "mixed"] = "raw"
 
@@ -60,7 +62,8 @@ class SumAugment(Mix):
             f"alpha={self.alpha} is no concentration: give a finite number above 0",
         )
         require(self.pairing in ("groups", "permute"), f"pairing={self.pairing!r}: give groups or permute")
-        require(self.labels in ("average", "union"), f"labels={self.labels!r}: give average or union")
+        rules = ("average", "first", "union")
+        require(self.labels in rules, f"labels={self.labels!r}: give average, first or union")
         require(self.remainder in ("wrap", "drop"), f"remainder={self.remainder!r}: give wrap or drop")
         require(self.draw in ("raw", "mixed"), f"draw={self.draw!r}: give raw or mixed")
         require(
@@ -85,6 +88,8 @@ class SumAugment(Mix):
         mixed = like(x, mixed)
         if self.labels == "union":
             return mixed, F.group_union(self._targets(y), k)
+        if self.labels == "first":
+            return mixed, self._targets(F.first_group(y, k))
         if y.is_floating_point():
             return mixed, F.group_sum(y, weights)
         return mixed, F.group_label_mass(y, weights, self._classes(y))
@@ -94,6 +99,8 @@ class SumAugment(Mix):
         uniform = self.coefficients == "uniform"
         weights = torch.full((k,), 1.0 / k) if uniform else self._draw_weights(k, len(x))
         mixed, target = F.permuted_sum(x, permutations, weights), self._targets(y)
+        if self.labels == "first":
+            return mixed, target
         if self.labels == "union":
             return mixed, torch.stack([target, *(target[p] for p in permutations)]).amax(0)
         return mixed, F.permuted_sum(target, permutations, weights)
