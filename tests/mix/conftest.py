@@ -119,6 +119,7 @@ CASES = [
         random=False,
         at_least=3,
     ),
+    Case("gradual-permute", _known(m.GradualCascade, 4, pairing="permute"), at_least=4),
     Case("gradual-end", lambda s: _at(_known(m.GradualCascade, 4)(s), 0.95), random=False),
     Case("mixup", MIXUP),
     Case("mixup-each", _known(m.Mixup, 0.5, per_sample=True)),

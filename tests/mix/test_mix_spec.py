@@ -38,6 +38,7 @@ OPTIONS = {
         "variant": st.sampled_from(["thesis", "progress", "linear"]),
         "finetune": st.floats(0, 0.99),
         "granularity": st.sampled_from(["step", "epoch"]),
+        "pairing": st.sampled_from(["groups", "permute"]),
         "labels": st.sampled_from(["average", "first"]),
     },
     "mixup": {"alpha": number, "per_sample": st.booleans()},
