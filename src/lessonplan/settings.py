@@ -41,7 +41,7 @@ class Settings(Strict):
     """L2 penalty (decoupled for adamw)."""
     schedule: str = "cosine"
     """Learning-rate schedule: constant, cosine, step, exponential or stagnation, with options after a colon
-    (cosine:warmup=5%)."""
+    (cosine:warmup=5%, step:at=150ep/250ep)."""
     loss: Literal["ce", "sum-bce"] = "ce"
     """Soft cross-entropy, or the thesis' binary cross-entropy divided by K."""
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"

@@ -53,7 +53,7 @@ MIXES = [
     "cascade:k=4,patience=1,until=80%",
     "cascade:k=4,patience=1,p=0.7",
 ]
-SCHEDULES = ["constant", "cosine:warmup=0.2", "step", "exponential", "stagnation:patience=4"]
+SCHEDULES = ["constant", "cosine:warmup=0.2", "step", "step:at=1ep/2ep", "exponential", "stagnation:patience=4"]
 OPTIONS = [
     {"precision": "fp16"},
     {"precision": "fp16", "loss": _steep, "lr": 1e-7},

@@ -53,7 +53,7 @@ class Preprocessing:
     def to_dict(self) -> dict[str, Any]:
         """Plain lists and numbers, exact through JSON."""
         plain = {"shape": list(self.shape), "mean": list(self.mean), "std": list(self.std)}
-        more = {"audio": self.audio.to_dict()} if self.audio is not None else {}
+        more: dict[str, Any] = {"audio": self.audio.to_dict()} if self.audio is not None else {}
         more |= {"image": list(self.image)} if self.image is not None else {}
         decided = self.decoding.to_dict()
         return {**plain, **more, **({"decoding": decided} if decided else {})}

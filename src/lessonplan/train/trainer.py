@@ -245,7 +245,7 @@ class Trainer:
         progress = self.progress
         self.supply.advance(progress)
         self.state.tuning.advance(progress)
-        scale_learning_rate(self.state.optimizer, self.state.schedule.factor(progress))
+        scale_learning_rate(self.state.optimizer, self.state.schedule.factor(progress, self.counters.epochs))
 
     def _update(self, batch: Batch) -> None:
         """Mix, forward, loss, backward, update, observe."""
@@ -426,7 +426,7 @@ class Trainer:
         if effects.reset_optimizer:
             restart(self.state.optimizer)
         if effects.restart_lr:
-            self.state.schedule.restart(self.progress)
+            self.state.schedule.restart(self.progress, self.counters.epochs)
 
     # -- checkpoints and trouble ---------------------------------------------------------------------
 
