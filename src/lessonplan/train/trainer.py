@@ -80,7 +80,7 @@ class Trainer:
         self._priced = priced or (lambda passes: passes)
         self.device = data.train.device
         self.batch_size, self.supply = prepare(
-            plan, data, settings, seed, linear=loss is None and settings.loss == "ce", ranks=ranks
+            plan, data, settings, seed, linear=loss is None and settings.loss in ("ce", "focal"), ranks=ranks
         )
         if settings.batch_norm == "sync" and not ranks.alone:
             model = synced(model, self.device)
