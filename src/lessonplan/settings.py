@@ -41,9 +41,11 @@ class Settings(Strict):
     """L2 penalty (decoupled for adamw)."""
     schedule: str = "cosine"
     """Learning-rate schedule: constant, cosine, step, exponential or stagnation, with options after a colon
-    (cosine:warmup=5%)."""
-    loss: Literal["ce", "sum-bce"] = "ce"
-    """Soft cross-entropy, or the thesis' binary cross-entropy divided by K."""
+    (cosine:warmup=5%, step:at=150ep/250ep)."""
+    loss: Literal["ce", "sum-bce", "focal"] = "ce"
+    """Soft cross-entropy, the thesis' binary cross-entropy divided by K, or focal loss: less for what is sure."""
+    focal_gamma: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    """How much less, with loss=focal: the factor is (1 - p)^gamma; None: 2, the paper's."""
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     """Autocast type of the forward pass; fp16 scales the loss."""
     channels_last: bool = False

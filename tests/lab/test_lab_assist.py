@@ -39,6 +39,7 @@ def test_a_configuration_is_what_its_name_says(name: str, part: Part) -> None:
     assert said["momentum"] is None or settings["momentum"] == float(said["momentum"])
     assert settings["weight_decay"] == float(said["decay"])
     assert part.data_options["augment"] == (AUGMENTED if said["augment"] == "augmented" else "none")
+    assert part.data_options.get("pad") == (32 if said["data"] == "mnist" else None)
     assert part.budget == f"{3e-6 * epochs * TRAIN_SAMPLES[said['data']]:g}M cost"
     assert APPENDIX.scales["paper"][f"{name}, equal epochs"] == part.model_copy(update={"budget": f"{epochs}ep"})
     kind, _, options = settings["schedule"].partition(":")
@@ -53,6 +54,15 @@ def test_a_configuration_is_what_its_name_says(name: str, part: Part) -> None:
         assert epochs / given["parts"] == pytest.approx({"0.1": 200, "0.5": 150}[gamma], rel=1e-3)
     else:
         assert kind == "constant"
+
+
+@pytest.mark.parametrize("recipe", ["assist-4.4", "assist-4.5"])
+def test_mnist_is_padded_at_paper_scale(recipe: str) -> None:
+    scales = find_recipe(recipe).scales
+    assert all(part.data_options["pad"] == 32 for part in scales["paper"].values())
+    assert not any(
+        "pad" in part.data_options for name in ("smoke", "cpu", "gpu") for part in scales[name].values()
+    )
 
 
 def test_every_configuration_has_its_table_and_its_control() -> None:

@@ -95,7 +95,7 @@ def test_boxes_need_images(cls, shape):
     ("make", "parts"),
     [
         (lambda: m.SumAugment(pairing="pairs"), ["pairing='pairs'", "groups or permute"]),
-        (lambda: m.SumAugment(labels="max"), ["labels='max'", "average or union"]),
+        (lambda: m.SumAugment(labels="max"), ["labels='max'", "average, first or union"]),
         (lambda: m.SumAugment(remainder="pad"), ["remainder='pad'", "wrap or drop"]),
         (lambda: m.SumAugment(draw="all"), ["draw='all'", "raw or mixed"]),
         (lambda: m.SumAugment(coefficients="beta"), ["coefficients='beta'", "dirichlet"]),

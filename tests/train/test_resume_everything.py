@@ -37,8 +37,10 @@ MIXES = [
     "cascade:k=4,patience=1,shares=none",
     "cascade:k=4,patience=none",
     "cascade:k=3,patience=1,steps=decrement,draw=mixed,reset_optimizer=false,lr_at_switch=keep",
+    "cascade:k=4,patience=1,shares=none,pairing=permute,layers=input/hidden",
     "gradual:k=3",
     "gradual:k=3,granularity=epoch,draw=mixed",
+    "gradual:k=3,pairing=permute,layers=input/hidden",
     "mixup",
     "mixup:per_sample=true",
     "cutmix",
@@ -51,7 +53,7 @@ MIXES = [
     "cascade:k=4,patience=1,until=80%",
     "cascade:k=4,patience=1,p=0.7",
 ]
-SCHEDULES = ["constant", "cosine:warmup=0.2", "step", "exponential", "stagnation:patience=4"]
+SCHEDULES = ["constant", "cosine:warmup=0.2", "step", "step:at=1ep/2ep", "exponential", "stagnation:patience=4"]
 OPTIONS = [
     {"precision": "fp16"},
     {"precision": "fp16", "loss": _steep, "lr": 1e-7},

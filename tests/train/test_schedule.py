@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -19,6 +21,9 @@ from lessonplan.train.schedule import Schedule
         ("cosine:end=0.2", {0: 1, 0.5: 0.6, 1: 0.2}),
         ("step", {0: 1, 0.33: 1, 0.34: 0.1, 0.67: 0.01, 1: 0.01}),
         ("step:gamma=0.5,parts=2", {0.49: 1, 0.5: 0.5, 1: 0.5}),
+        ("step:at=50%/75%", {0: 1, 0.49: 1, 0.5: 0.1, 0.74: 0.1, 0.75: 0.01, 1: 0.01}),
+        ("step:gamma=0.5,at=.2", {0.19: 1, 0.2: 0.5, 1: 0.5}),
+        ("step:at=50%,warmup=0.2", {0.1: 0.5, 0.2: 1, 0.49: 1, 0.5: 0.1}),
         ("exponential", {0: 1, 0.5: 0.1, 1: 0.01}),
         ("exponential:end=0.25", {0.5: 0.5, 1: 0.25}),
         ("constant:warmup=0.2", {0: 0, 0.1: 0.5, 0.2: 1, 1: 1}),
@@ -152,11 +157,93 @@ def test_state_goes_round() -> None:
         ("stagnation:factor=1", "out of range"),
         ("constant:warmup=1", "out of range"),
         ("step:gamma=nan", "out of range"),
+        ("step:at=50%/75%,parts=3", "give at or parts"),
+        ("cosine:at=50%", "unknown option of cosine 'at'"),
+        *(
+            (f"step:at={at}", "give rising shares of the budget between 0 and 1 .at=50%/75%. or rising epochs")
+            for at in (
+                "150/250",
+                "75%/50%",
+                "50%/50%",
+                "0/.5",
+                "0ep",
+                "100%",
+                "150ep/50%",
+                "50%/",
+                "half",
+                "",
+                "-1ep",
+                "nan",
+            )
+        ),
     ],
 )
 def test_mistakes_are_named(text: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         Schedule(text)
+
+
+@pytest.mark.parametrize(("text", "gamma", "milestones"), [
+    ("step:at=2ep/5ep", 0.1, [2, 5]),
+    ("step:gamma=0.5,at=1ep/3ep/4ep", 0.5, [1, 3, 4]),
+    ("step:gamma=0.5,at=25%/75%", 0.5, [2, 6]),
+    ("step:at=3ep/20ep", 0.1, [3, 20]),
+])  # fmt: skip
+def test_milestones_are_those_of_torch(quick, hook, text: str, gamma: float, milestones: list[int]) -> None:
+    """At every epoch's first batch the rate of MultiStepLR; and it stays in the epoch."""
+    rates: list[tuple[int, float]] = []
+
+    def note(trainer: Any) -> None:
+        rates.append((trainer.counters.epoch, trainer.state.optimizer.param_groups[0]["lr"]))
+
+    quick(None, "8ep", schedule=text, lr=0.4, callbacks=[hook(on_batch_start=note)])
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.4)
+    theirs = torch.optim.lr_scheduler.MultiStepLR(optimizer, milestones, gamma)
+    expected = []
+    for _ in range(8):
+        expected.append(theirs.get_last_lr()[0])
+        optimizer.step()
+        theirs.step()
+    assert {epoch for epoch, _ in rates} == set(range(8))
+    assert [rate for _, rate in rates] == pytest.approx([expected[epoch] for epoch, _ in rates])
+
+
+def test_milestones_in_epochs_whatever_the_budget_is_in(quick, hook) -> None:
+    seen: list[tuple[int, float]] = []
+
+    def note(trainer: Any) -> None:
+        seen.append((trainer.counters.epoch, trainer.state.optimizer.param_groups[0]["lr"]))
+
+    quick(None, "400 samples", schedule="step:at=1ep/2ep", lr=1.0, callbacks=[hook(on_batch_start=note)])
+    assert len({epoch for epoch, _ in seen}) > 2
+    assert all(rate == pytest.approx(0.1 ** min(epoch, 2)) for epoch, rate in seen)
+
+
+def test_a_restart_counts_the_epochs_to_come() -> None:
+    schedule = Schedule("step:at=2ep")
+    schedule.restart(0.5, 10.0)
+    stored = Schedule("step:at=2ep")
+    stored.load_state_dict(schedule.state_dict())
+    for one in (schedule, stored):
+        assert [one.factor(0.6, epochs) for epochs in (11, 12)] == [1, pytest.approx(0.1)]
+    older = {name: value for name, value in schedule.state_dict().items() if name != "started_epochs"}
+    stored.load_state_dict(older)
+    assert stored.factor(0.6, 2) == pytest.approx(0.1)
+    shares = Schedule("step:at=50%")
+    shares.restart(0.5)
+    assert [shares.factor(p) for p in (0.74, 0.75)] == [1, pytest.approx(0.1)]
+
+
+def test_a_cascade_begins_its_milestones_anew(quick, hook) -> None:
+    """Stages of two epochs: in each the rate falls with its second epoch."""
+    seen: list[tuple[int, float]] = []
+
+    def note(trainer: Any) -> None:
+        seen.append((trainer.counters.epoch, round(trainer.state.optimizer.param_groups[0]["lr"], 9)))
+
+    hooks = [hook(on_batch_start=note)]
+    quick("cascade:k=2,patience=none", "4ep", schedule="step:at=1ep", lr=1.0, callbacks=hooks)
+    assert sorted(set(seen)) == [(0, 1.0), (1, 0.1), (2, 1.0), (3, 0.1)]
 
 
 @pytest.mark.parametrize("budget", ["8 steps", "64 samples", "192 cost"])

@@ -38,6 +38,8 @@ class DataOptions:
     """auto, none, or words such as flip,crop:4,rotate:15,jitter:.4/.4/.4/.1 or flip,trivial (docs/augment.md)"""
     image_size: int | None = None
     """side in pixels that images are resized and cropped to (recordings: mel bands and time steps)"""
+    pad: int | None = None
+    """side in pixels of a black frame in whose middle images stand, once they have their size (MNIST: 32)"""
     clip_seconds: float = 1.0
     """length of recordings; shorter ones are padded, longer ones cut"""
     label_noise: float = 0.0

@@ -16,6 +16,7 @@ from lessonplan.data.cut import Sizes, cut
 from lessonplan.data.join import aligned
 from lessonplan.data.needs import InputNeeds
 from lessonplan.data.normalise import Normalise, measure, scale_of
+from lessonplan.data.padded import padded
 from lessonplan.data.preprocess import Preprocessing
 from lessonplan.data.resized import resized
 from lessonplan.data.sources import describe, open_parts
@@ -106,6 +107,7 @@ def load(
     seed: int = 0,
     device: str | torch.device | None = None,
     image_size: int | tuple[int, int] | None = None,
+    pad: int | tuple[int, int] | None = None,
     on_bad: Literal["error", "skip"] = "error",
     workers: int = 2,
     prefetch: int = 2,
@@ -135,6 +137,8 @@ def load(
         image_size: pixels, or (height, width), of the images. None: their own size if all agree, otherwise
             64; other images are resized to cover it and cropped to the centre. Of recordings: mel bands and
             steps of time of their spectrograms, 32 if not given.
+        pad: side in pixels, or (height, width), of a black frame in whose middle images stand once they have
+            their size (ASSIST's MNIST: 32); no smaller than that. None: none. Predictions get the same frame.
         on_bad: ``"error"`` stops at an unreadable image and names it; ``"skip"`` leaves such images out.
         workers: processes that read ahead, for sets that are not in memory.
         prefetch: batches each of them prepares ahead.
@@ -168,6 +172,7 @@ def load(
     check_seconds(clip_seconds)
     needs = input or InputNeeds()
     options = Options(_pair(image_size) or needs.size, None, on_bad, workers, memory_limit, clip_seconds)
+    frame = _pair(pad, "pad") or needs.pad
     if input is not None:
         plain = needs.interpolation == "bilinear"
         crop = needs.crop if needs.crop < 1 else None
@@ -177,6 +182,8 @@ def load(
         parts = _with_test(parts, test, options)
     elif parts.test is not None:
         parts.test = aligned(parts.test, parts.train)
+    size = parts.train.shape[1:]
+    parts = padded(parts, frame, memory_limit)
     if len(parts.train.class_names) < 2:
         raise DataError(_one_class(parts.train.class_names[0], spec))
     rows = cut(parts, sizes, seed)
@@ -240,23 +247,29 @@ def load(
             "augment": str(chosen),
             "seed": seed,
             "in_memory": source.in_memory,
+            **({"padded_from": list(size)} if size != shape[1:] else {}),
             **({"normalised_as": "the weights ask for"} if known is not None else {}),
             "duplicates": {"checked": rows.checked, "left_out": rows.left_out},
             **notes,
         },
         preprocessing=Preprocessing(
-            shape, tuple(normalise.mean.tolist()), tuple(normalise.std.tolist()), audio, parts.decoding
+            shape,
+            tuple(normalise.mean.tolist()),
+            tuple(normalise.std.tolist()),
+            audio,
+            parts.decoding,
+            size if size != shape[1:] else None,
         ),
         placed=device is not None,
         unreadable=tuple(parts.unreadable),
     )
 
 
-def _pair(size: int | tuple[int, int] | None) -> tuple[int, int] | None:
-    """An image size as (height, width)."""
+def _pair(size: int | tuple[int, int] | None, name: str = "image_size") -> tuple[int, int] | None:
+    """An image size, or a frame's, as (height, width)."""
     pair = (size, size) if isinstance(size, int) else size
     if pair is not None and (len(pair) != 2 or min(pair) < 1):
-        raise ConfigError(f"image_size={size!r}: give pixels, or (height, width), of at least 1")
+        raise ConfigError(f"{name}={size!r}: give pixels, or (height, width), of at least 1")
     return pair
 
 

@@ -21,6 +21,7 @@ class InputNeeds:
         std: the same.
         interpolation: how images are resized: bilinear, bicubic, lanczos or nearest.
         crop: share of a resized image's sides that is kept around its centre, in (0, 1].
+        pad: height and width of a black frame around images of that size; None is none.
     """
 
     size: tuple[int, int] | None = None
@@ -28,6 +29,7 @@ class InputNeeds:
     std: tuple[float, ...] | None = None
     interpolation: str = "bilinear"
     crop: float = 1.0
+    pad: tuple[int, int] | None = None
 
     def statistics(self, channels: int) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
         """Mean and deviation for images of so many channels; grey ones take the mean over the colours'.
@@ -42,10 +44,12 @@ class InputNeeds:
     @classmethod
     def of_run(cls, prepared: Preprocessing) -> InputNeeds:
         """What a run of ours does to its images."""
-        size = (prepared.shape[1], prepared.shape[2]) if len(prepared.shape) == 3 else None
+        frame = (prepared.shape[1], prepared.shape[2]) if len(prepared.shape) == 3 else None
+        size = frame if prepared.image is None else (prepared.image[0], prepared.image[1])
         decoding = prepared.decoding
         interpolation = decoding.interpolation or "bilinear"
-        return cls(size, prepared.mean, prepared.std, interpolation, decoding.crop or 1.0)
+        pad = None if prepared.image is None else frame
+        return cls(size, prepared.mean, prepared.std, interpolation, decoding.crop or 1.0, pad)
 
     @classmethod
     def of_timm(cls, config: dict[str, Any]) -> InputNeeds:

@@ -16,6 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 from lessonplan.data.normalise import Normalise, scale_of
+from lessonplan.data.padded import framed
 from lessonplan.data.pixels import BROKEN, Decoding, Pixels, fit, from_array, from_pil, open_image
 from lessonplan.data.spectrogram import Spectrogram
 from lessonplan.data.store import read_file
@@ -27,7 +28,7 @@ Image_ = Image.Image | str | Path | npt.NDArray[Any] | Recording
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """Channel conversion, resize to cover and centre crop, normalisation: the same as in training.
+    """Channel conversion, resize to cover and centre crop, black frame, normalisation: the same as in training.
 
     Args:
         shape: ``(C, H, W)`` of images, or ``(F,)`` of features.
@@ -35,6 +36,7 @@ class Preprocessing:
         std: the same.
         audio: how recordings become images, for a model of recordings; None for others.
         decoding: what was decided on deep and transparent pixels.
+        image: ``(h, w)`` that images have inside of a black frame of H and W; None where they have no frame.
 
     >>> prepare = Preprocessing(shape=(1, 2, 2), mean=(0.5,), std=(0.5,))
     >>> prepare([np.full((4, 4), 255, dtype=np.uint8)]).flatten()
@@ -46,11 +48,13 @@ class Preprocessing:
     std: tuple[float, ...]
     audio: Spectrogram | None = None
     decoding: Decoding = field(default_factory=Decoding)
+    image: tuple[int, ...] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain lists and numbers, exact through JSON."""
         plain = {"shape": list(self.shape), "mean": list(self.mean), "std": list(self.std)}
-        more = {"audio": self.audio.to_dict()} if self.audio is not None else {}
+        more: dict[str, Any] = {"audio": self.audio.to_dict()} if self.audio is not None else {}
+        more |= {"image": list(self.image)} if self.image is not None else {}
         decided = self.decoding.to_dict()
         return {**plain, **more, **({"decoding": decided} if decided else {})}
 
@@ -68,12 +72,17 @@ class Preprocessing:
                 std=tuple(float(s) for s in values["std"]),
                 audio=Spectrogram(**values["audio"]) if values.get("audio") else None,
                 decoding=Decoding(**values.get("decoding", {})),
+                image=tuple(int(n) for n in values["image"]) if values.get("image") else None,
             )
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise DataError(
                 f"the stored preprocessing cannot be used ({first_line(error)}): put it back"
             ) from None
-        sizes = (len(found.shape) in (1, 3), len(found.mean) == len(found.std) == found.shape[0])
+        sizes = (
+            len(found.shape) in (1, 3),
+            len(found.mean) == len(found.std) == found.shape[0],
+            found.image is None or _inside(found.image, found.shape[1:]),
+        )
         if not (all(sizes) and all(map(math.isfinite, found.mean)) and all(0 < s < math.inf for s in found.std)):
             raise DataError(f"the stored preprocessing {_shortened(values)} cannot be used: put it back")
         return found
@@ -83,7 +92,8 @@ class Preprocessing:
 
         Args:
             images: PIL images, paths or arrays in any mixture and of any size; or a uint8 tensor
-                ``(B, C, H, W)``, which is resized too where it has another size. A model of features takes
+                ``(B, C, H, W)``, which is resized too where it has another size and passes as it is, framed by
+                whoever gives it, where it has this one. A model of features takes
                 numbers ``(B, F)``. A model of recordings takes paths of WAV files, :class:`Recording` objects,
                 or spectrograms as a uint8 tensor.
 
@@ -113,9 +123,15 @@ class Preprocessing:
 
     def pixels(self, image: Image_) -> Pixels:
         """One image or recording as uint8 ``(C, H, W)``, before normalisation."""
-        channels, size = self.shape[0], (self.shape[1], self.shape[2])
         if self.audio is not None:
             return _spectrogram(image, self.audio)
+        frame = (self.shape[1], self.shape[2])
+        if self.image is None:
+            return self._of_size(image, frame)
+        return framed(self._of_size(image, (self.image[0], self.image[1])), frame)
+
+    def _of_size(self, image: Image_, size: tuple[int, int]) -> Pixels:
+        channels = self.shape[0]
         if isinstance(image, Recording):
             raise DataError("this model classifies images, not recordings")
         if isinstance(image, (str, Path)):
@@ -127,6 +143,10 @@ class Preprocessing:
         if isinstance(image, Image.Image):
             return from_pil(image, channels, size, self.decoding)
         return fit(from_array(np.asarray(image), decoding=self.decoding), channels, size, self.decoding)
+
+
+def _inside(image: tuple[int, ...], frame: tuple[int, ...]) -> bool:
+    return len(image) == len(frame) and all(1 <= own <= side for own, side in zip(image, frame, strict=True))
 
 
 def _shortened(value: Any) -> str:

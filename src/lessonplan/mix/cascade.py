@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
 from torch import Tensor
 
 from lessonplan.errors import ConfigError, require
 from lessonplan.mix import functional as F
-from lessonplan.mix.base import Mix, StepResult, SwitchEffects
-from lessonplan.mix.sums import SumAugment, like
+from lessonplan.mix.base import StepResult, SwitchEffects
+from lessonplan.mix.hidden import INPUT, HiddenMix
+from lessonplan.mix.sums import SumAugment, check_pairing, like
 
 # Rounding of t * (n-1) must not leave a group with a weight of 1e-17.
 _NO_WEIGHT = 1e-12
@@ -156,12 +157,12 @@ class Cascade(SumAugment):
 
 
 @dataclass(eq=False)
-class GradualCascade(Mix):
+class GradualCascade(HiddenMix):
     """A cascade without jumps: one image after another fades out of the sum (GCSA, thesis section 3.5).
 
     The coefficients are ``functional.gcc(k, t)``. t goes from 0 to 1 over the budget less ``finetune``, and
     stays at 1 for the rest. Images whose weight has reached 0 are not drawn: the batch is then cut into
-    fewer groups.
+    fewer groups, or permuted less often.
 
     Args:
         k: images in a sum at the start.
@@ -171,6 +172,10 @@ class GradualCascade(Mix):
         granularity: t changes with every ``"step"`` or, as in the thesis, with every ``"epoch"``.
         remainder: see ``SumAugment``.
         draw: see ``SumAugment``.
+        labels: ``"average"``, with the images' coefficients, or ``"first"``, the label of the image that stays.
+        pairing: see ``SumAugment``; the image that stays is then each sample itself.
+        layers: see ``SumAugment``.
+        model, loss: see ``ModelAwareMix``; the loss is not used.
 
     >>> import torch
     >>> mix = GradualCascade(k=2, num_classes=2, variant="linear", finetune=0.0)
@@ -188,6 +193,9 @@ class GradualCascade(Mix):
     granularity: Literal["step", "epoch"] = "step"
     remainder: Literal["wrap", "drop"] = "wrap"
     draw: Literal["raw", "mixed"] = "raw"
+    labels: Literal["average", "first"] = "average"
+    pairing: Literal["groups", "permute"] = "groups"
+    layers: Sequence[str] | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -196,8 +204,11 @@ class GradualCascade(Mix):
         variants = ("thesis", "progress", "linear")
         require(self.variant in variants, f"variant={self.variant!r}: give one of {', '.join(variants)}")
         require(self.granularity in ("step", "epoch"), f"granularity={self.granularity!r}: give step or epoch")
+        require(self.labels in ("average", "first"), f"labels={self.labels!r}: give average or first")
         require(self.remainder in ("wrap", "drop"), f"remainder={self.remainder!r}: give wrap or drop")
         require(self.draw in ("raw", "mixed"), f"draw={self.draw!r}: give raw or mixed")
+        require(self.pairing in ("groups", "permute"), f"pairing={self.pairing!r}: give groups or permute")
+        check_pairing(self.pairing, self.layers)
         self._set(0.0)
 
     def _set(self, t: float) -> None:
@@ -206,16 +217,26 @@ class GradualCascade(Mix):
         self.weights = weights[weights > _NO_WEIGHT]
 
     def _mix(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        layer = INPUT if self.layers is None else self._draw_layer()
         weights = self._weights_for(len(x), self.weights)
         groups = len(weights)
         if groups == 1:
             return self._copy(x), self._targets(y)
+        if self.pairing == "permute":
+            return self._permute(x, y, weights, layer)
         fit = F.wrap_to_groups if self.remainder == "wrap" else F.drop_to_groups
         x, y = fit(x, groups), fit(y, groups)
         mixed = like(x, F.group_sum(x, weights))
+        if self.labels == "first":
+            return mixed, self._targets(F.first_group(y, groups))
         if y.is_floating_point():
             return mixed, F.group_sum(y, weights)
         return mixed, F.group_label_mass(y, weights, self._classes(y))
+
+    def _permute(self, x: Tensor, y: Tensor, weights: Tensor, layer: str) -> tuple[Tensor, Tensor]:
+        partners = self._permutations(len(weights) - 1, len(x), x.device)
+        mixed, target = self._blend(layer, x, partners, weights), self._targets(y)
+        return mixed, target if self.labels == "first" else F.permuted_sum(target, partners, weights)
 
     def _weights_for(self, samples: int, weights: Tensor) -> Tensor:
         """The weights of as many images as a batch has."""
@@ -231,7 +252,8 @@ class GradualCascade(Mix):
 
     def draws(self, batch_size: int) -> int:
         """The current number of groups times the batch size with ``draw="mixed"``."""
-        return batch_size * len(self.weights) if self.draw == "mixed" else batch_size
+        shrinks = self.pairing == "groups" and self.draw == "mixed"
+        return batch_size * len(self.weights) if shrinks else batch_size
 
     def current_k(self) -> int:
         """Images with a weight above 0."""

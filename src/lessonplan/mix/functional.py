@@ -150,6 +150,15 @@ def group_union(target: Tensor, k: int) -> Tensor:
     return _groups(target, k).amax(0)
 
 
+def first_group(y: Tensor, k: int) -> Tensor:
+    """The first of k equal groups of a batch, as new memory: the label rule of sums with unmixed targets.
+
+    >>> first_group(torch.tensor([3, 1, 0, 2]), k=2)
+    tensor([3, 1])
+    """
+    return _groups(y, k)[0].clone()
+
+
 def permuted_sum(x: Tensor, permutations: Tensor, weights: Tensor) -> Tensor:
     """Weighted sum of a batch and its permutations; the batch keeps its length.
 

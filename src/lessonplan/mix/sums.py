@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -12,14 +12,14 @@ from torch import Tensor
 
 from lessonplan.errors import require
 from lessonplan.mix import functional as F
-from lessonplan.mix.base import Mix
+from lessonplan.mix.hidden import INPUT, HiddenMix
 
 Coefficients = Callable[[int, int, torch.Generator], Tensor]
 """``(k, M, generator) -> weights (k, M)``, each column summing to 1."""
 
 
 @dataclass(eq=False)
-class SumAugment(Mix):
+class SumAugment(HiddenMix):
     """Average K samples, inputs and labels alike (thesis section 3.3).
 
     Args:
@@ -30,11 +30,17 @@ class SumAugment(Mix):
         coefficients: ``"uniform"``, 1/k each (the thesis); ``"dirichlet"``, drawn for every new sample with
             concentration ``alpha`` (for k = 2 this is mixup); or a function ``(k, M, generator) -> (k, M)``.
         alpha: concentration of the Dirichlet distribution, above 0.
-        labels: ``"average"`` or ``"union"``, the element-wise maximum, for multi-label data.
+        labels: ``"average"``; ``"first"``, the label of the sum's first image alone, whatever its weight, as
+            SamplePairing has it (the thesis, section 3.2: a considerable drop); or ``"union"``, the element-wise
+            maximum, for multi-label data.
         remainder: what becomes of N mod k samples in groups: ``"wrap"`` fills the last group from the
             batch's start, ``"drop"`` leaves them out (the thesis).
         draw: what a trainer's batch size counts: ``"raw"`` samples, so that an update sees batch / k mixed
             ones (the thesis), or ``"mixed"``, so that it draws k times as many.
+        layers: names of modules whose output is summed, and ``"input"``, of which one is drawn for each batch
+            (proposed in the thesis, section 3.2); with ``pairing="permute"``. None sums inputs. Hidden states are
+            summed inside of ``forward_context``, see ``ManifoldMixup``.
+        model, loss: see ``ModelAwareMix``; the loss is not used.
 
     >>> mix = SumAugment(2, num_classes=2)
     >>> mix(torch.tensor([0.0, 2.0, 4.0, 6.0]), torch.tensor([0, 0, 0, 1]))
@@ -48,9 +54,10 @@ class SumAugment(Mix):
     pairing: Literal["groups", "permute"] = "groups"
     coefficients: Literal["uniform", "dirichlet"] | Coefficients = "uniform"
     alpha: float = 1.0
-    labels: Literal["average", "union"] = "average"
+    labels: Literal["average", "first", "union"] = "average"
     remainder: Literal["wrap", "drop"] = "wrap"
     draw: Literal["raw", "mixed"] = "raw"
+    layers: Sequence[str] | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -60,19 +67,22 @@ class SumAugment(Mix):
             f"alpha={self.alpha} is no concentration: give a finite number above 0",
         )
         require(self.pairing in ("groups", "permute"), f"pairing={self.pairing!r}: give groups or permute")
-        require(self.labels in ("average", "union"), f"labels={self.labels!r}: give average or union")
+        rules = ("average", "first", "union")
+        require(self.labels in rules, f"labels={self.labels!r}: give average, first or union")
         require(self.remainder in ("wrap", "drop"), f"remainder={self.remainder!r}: give wrap or drop")
         require(self.draw in ("raw", "mixed"), f"draw={self.draw!r}: give raw or mixed")
         require(
             callable(self.coefficients) or self.coefficients in ("uniform", "dirichlet"),
             f"coefficients={self.coefficients!r}: give uniform, dirichlet or a function",
         )
+        check_pairing(self.pairing, self.layers)
 
     def _mix(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        layer = INPUT if self.layers is None else self._draw_layer()
         k = self._fitting(len(x), self.k)
         if k == 1:
             return self._copy(x), self._targets(y)
-        return self._permute(x, y, k) if self.pairing == "permute" else self._group(x, y, k)
+        return self._permute(x, y, k, layer) if self.pairing == "permute" else self._group(x, y, k)
 
     def _group(self, x: Tensor, y: Tensor, k: int) -> tuple[Tensor, Tensor]:
         fit = F.wrap_to_groups if self.remainder == "wrap" else F.drop_to_groups
@@ -85,15 +95,19 @@ class SumAugment(Mix):
         mixed = like(x, mixed)
         if self.labels == "union":
             return mixed, F.group_union(self._targets(y), k)
+        if self.labels == "first":
+            return mixed, self._targets(F.first_group(y, k))
         if y.is_floating_point():
             return mixed, F.group_sum(y, weights)
         return mixed, F.group_label_mass(y, weights, self._classes(y))
 
-    def _permute(self, x: Tensor, y: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    def _permute(self, x: Tensor, y: Tensor, k: int, layer: str) -> tuple[Tensor, Tensor]:
         permutations = self._permutations(k - 1, len(x), x.device)
         uniform = self.coefficients == "uniform"
         weights = torch.full((k,), 1.0 / k) if uniform else self._draw_weights(k, len(x))
-        mixed, target = F.permuted_sum(x, permutations, weights), self._targets(y)
+        mixed, target = self._blend(layer, x, permutations, weights), self._targets(y)
+        if self.labels == "first":
+            return mixed, target
         if self.labels == "union":
             return mixed, torch.stack([target, *(target[p] for p in permutations)]).amax(0)
         return mixed, F.permuted_sum(target, permutations, weights)
@@ -121,6 +135,15 @@ class SumAugment(Mix):
     def describe(self) -> dict[str, Any]:
         """``{"k": k}``."""
         return {"k": self.k}
+
+
+def check_pairing(pairing: str, layers: Sequence[str] | None) -> None:
+    """Raise a ``ConfigError`` where sums in hidden layers would shorten the batch."""
+    require(
+        layers is None or pairing == "permute",
+        f"layers={'/'.join(layers or ())} with pairing={pairing}: sums in layers keep the batch's length, add"
+        " pairing=permute",
+    )
 
 
 def like(x: Tensor, mixed: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 
 from lessonplan.data import Data
 from lessonplan.errors import ConfigError
-from lessonplan.losses import SumBCE
+from lessonplan.losses import FocalLoss, SumBCE
 from lessonplan.mix import Mix
 from lessonplan.network.network import LossFunction, soft_cross_entropy
 from lessonplan.network.ranks import ALONE, Ranks
@@ -51,11 +51,21 @@ def resolve_batch_size(given: int | str, samples: int, *, pretrained: bool = Fal
 
 
 def named_loss(settings: Settings, plan: Plan) -> LossFunction:
-    """The loss that the settings name, one value a sample."""
+    """The loss that the settings name, one value a sample.
+
+    Raises:
+        ConfigError: an option of another loss is given.
+    """
+    if settings.label_smoothing and settings.loss != "ce":
+        raise ConfigError("label_smoothing is for loss=ce: leave it out, or take that loss")
+    if settings.focal_gamma is not None and settings.loss != "focal":
+        raise ConfigError(
+            f"focal_gamma={settings.focal_gamma:g} is for loss=focal: leave it out, or take that loss"
+        )
     if settings.loss == "sum-bce":
-        if settings.label_smoothing:
-            raise ConfigError("label_smoothing is for loss=ce: leave it out, or take that loss")
         return SumBCE(plan.mix if plan.mix is not None else 1, reduction="none")
+    if settings.loss == "focal":
+        return FocalLoss(2.0 if settings.focal_gamma is None else settings.focal_gamma, reduction="none")
     if settings.label_smoothing:
         return partial(F.cross_entropy, reduction="none", label_smoothing=settings.label_smoothing)
     return soft_cross_entropy
@@ -112,6 +122,7 @@ def check_run(plan: Plan, data: Data, settings: Settings, seed: int) -> None:
     """
     check_head(plan, settings)
     prepare(plan, data, settings, seed)
+    named_loss(settings, plan)
     Schedule(settings.schedule)
     Cadence.parse(settings.checkpoint_every)
 

@@ -48,11 +48,11 @@ class Rising(Schedule):
         """Those of the updates that were heard, ``(N,)``."""
         return np.array([self.rate(step) for step in range(len(self.losses))])
 
-    def factor(self, progress: float) -> float:
+    def factor(self, progress: float, epochs: float = 0.0) -> float:
         """That of the next update, whatever the share of the budget."""
         return self.rate(len(self.losses)) / self.base
 
-    def restart(self, progress: float) -> None:
+    def restart(self, progress: float, epochs: float = 0.0) -> None:
         """A cascade's new stage changes nothing."""
 
     def observe(self, loss: float, images: int = 1) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 from lessonplan.errors import ConfigError, unknown
@@ -26,7 +27,9 @@ class Schedule(Stateful):
 
     - ``constant``
     - ``cosine:end=0``, half a cosine from 1 to ``end``
-    - ``step:gamma=0.1,parts=3``, multiplied by gamma at the end of each of ``parts`` equal parts
+    - ``step:gamma=0.1,parts=3``, multiplied by gamma at the end of each of ``parts`` equal parts, or, instead of
+      ``parts``, at milestones of one's own: ``step:at=50%/75%`` are shares of the budget, ``step:at=150ep/250ep``
+      epochs over the raw data, of which those behind the budget's end never come (ASSIST: 150 and 250 of 300)
     - ``exponential:end=0.01``, a constant ratio from step to step that ends at ``end``
     - ``stagnation:patience=300,factor=0.5,smoothing=0.02``, multiplied by ``factor`` whenever the running mean
       of the training loss (weight ``smoothing`` for the newest) has not fallen for ``patience`` updates
@@ -41,18 +44,38 @@ class Schedule(Stateful):
     (1.0, 0.5, 0.0)
     >>> Schedule("cosine:warmup=5%").factor(0.025)
     0.5
+    >>> Schedule("step:gamma=0.5,at=150ep/250ep").factor(0.75, epochs=225)
+    0.5
     """
 
-    STATE: ClassVar[tuple[str, ...]] = ("started", "_level", "_mean", "_best", "_waited", "_images", "_settling")
+    STATE: ClassVar[tuple[str, ...]] = (
+        "started",
+        "started_epochs",
+        "_level",
+        "_mean",
+        "_best",
+        "_waited",
+        "_images",
+        "_settling",
+    )
 
     def __init__(self, text: str) -> None:
         self.kind, _, options = text.partition(":")
         if self.kind not in _DEFAULTS:
             raise unknown("schedule", self.kind, _DEFAULTS)
         self.options = {"warmup": 0.0, **_DEFAULTS[self.kind]}
-        self.options |= read_values(self.kind, read_pairs(self.kind, options), dict.fromkeys(self.options, float))
+        allowed: dict[str, Any] = dict.fromkeys(self.options, float)
+        given = read_values(
+            self.kind,
+            read_pairs(self.kind, options),
+            {**allowed, "at": Sequence[str]} if self.kind == "step" else allowed,
+        )
+        self._milestones = _milestones(text, given.pop("at")) if "at" in given else None
+        if self._milestones is not None and "parts" in given:
+            raise ConfigError(f"schedule {text} names milestones and equal parts: give at or parts")
+        self.options |= given
         self._check()
-        self.started = 0.0
+        self.started, self.started_epochs = 0.0, 0.0
         self._level = 1.0
         self._mean = math.nan
         self._best = math.inf
@@ -74,13 +97,22 @@ class Schedule(Stateful):
             if not limits[key](value):
                 raise ConfigError(f"schedule option {key}={value:g} of {self.kind} is out of range")
 
-    def factor(self, progress: float) -> float:
-        """The factor at this share of the budget; updates heard by ``observe`` count for ``stagnation``."""
+    def factor(self, progress: float, epochs: float = 0.0) -> float:
+        """The factor at this share of the budget; updates heard by ``observe`` count for ``stagnation``.
+
+        Args:
+            progress: share of the budget that is used, in [0, 1].
+            epochs: passes over the raw data so far, for milestones in epochs.
+        """
         share = (progress - self.started) / (1.0 - self.started) if self.started < 1 else 1.0
         share = min(max(share, 0.0), 1.0)
         warmup = self.options["warmup"]
         if share < warmup:
             return share / warmup
+        if self._milestones is not None:
+            unit, places = self._milestones
+            now = epochs - self.started_epochs if unit == "ep" else share
+            return float(self.options["gamma"] ** sum(now >= place - 1e-9 for place in places))
         share = (share - warmup) / (1.0 - warmup)
         if self.kind == "cosine":
             end = self.options["end"]
@@ -126,9 +158,9 @@ class Schedule(Stateful):
         """Whether ``observe`` changes anything."""
         return self.kind == "stagnation"
 
-    def restart(self, progress: float) -> None:
-        """Begin anew, with what is left of the budget as the whole."""
-        self.started, self._level = progress, 1.0
+    def restart(self, progress: float, epochs: float = 0.0) -> None:
+        """Begin anew, with what is left of the budget as the whole, and with the epochs to come."""
+        self.started, self.started_epochs, self._level = progress, epochs, 1.0
         self._forget()
 
     def _forget(self) -> None:
@@ -136,5 +168,24 @@ class Schedule(Stateful):
         self._mean, self._best, self._waited, self._settling = math.nan, math.inf, 0, 0
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take back what ``state_dict`` gave; before format 3 it did not tell K."""
-        super().load_state_dict({"images": None, "settling": 0, **state})
+        """Take back what ``state_dict`` gave; before format 3 it did not tell K, nor later at first epochs."""
+        super().load_state_dict({"images": None, "settling": 0, "started_epochs": 0.0, **state})
+
+
+def _milestones(text: str, at: Sequence[str]) -> tuple[str, list[float]]:
+    """The unit of milestones, ``"ep"`` or ``"share"`` of the budget, and where they are.
+
+    Raises:
+        ConfigError: they are neither, of both kinds, or do not rise.
+    """
+    found = [re.fullmatch(r"(\d+\.?\d*|\.\d+)(ep|%|)", item) for item in at]
+    units = {"ep" if match[2] == "ep" else "share" for match in found if match}
+    places = [float(match[1]) / (100 if match[2] == "%" else 1) for match in found if match]
+    inside = units == {"ep"} or all(place < 1 for place in places)
+    rises = all(one < other for one, other in zip([0.0, *places], places, strict=False))
+    if None in found or len(units) != 1 or not (inside and rises):
+        raise ConfigError(
+            f"schedule {text}: at={'/'.join(at)} cannot be used: give rising shares of the budget between 0 and 1"
+            " (at=50%/75%) or rising epochs (at=150ep/250ep)"
+        )
+    return units.pop(), places

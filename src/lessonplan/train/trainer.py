@@ -80,7 +80,7 @@ class Trainer:
         self._priced = priced or (lambda passes: passes)
         self.device = data.train.device
         self.batch_size, self.supply = prepare(
-            plan, data, settings, seed, linear=loss is None and settings.loss == "ce", ranks=ranks
+            plan, data, settings, seed, linear=loss is None and settings.loss in ("ce", "focal"), ranks=ranks
         )
         if settings.batch_norm == "sync" and not ranks.alone:
             model = synced(model, self.device)
@@ -245,7 +245,7 @@ class Trainer:
         progress = self.progress
         self.supply.advance(progress)
         self.state.tuning.advance(progress)
-        scale_learning_rate(self.state.optimizer, self.state.schedule.factor(progress))
+        scale_learning_rate(self.state.optimizer, self.state.schedule.factor(progress, self.counters.epochs))
 
     def _update(self, batch: Batch) -> None:
         """Mix, forward, loss, backward, update, observe."""
@@ -426,7 +426,7 @@ class Trainer:
         if effects.reset_optimizer:
             restart(self.state.optimizer)
         if effects.restart_lr:
-            self.state.schedule.restart(self.progress)
+            self.state.schedule.restart(self.progress, self.counters.epochs)
 
     # -- checkpoints and trouble ---------------------------------------------------------------------
 

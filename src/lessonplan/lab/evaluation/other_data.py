@@ -108,7 +108,8 @@ def _of_folder(folder: Path, subject: Subject, limit: int, generator: torch.Gene
 def _of_source(name: str, subject: Subject, limit: int, generator: torch.Generator) -> Tensor:
     """Samples of any data of ours, the test part where there is one, brought to the network's shape."""
     shape = tuple(subject.data.shape)
-    options = Options(image_size=(shape[1], shape[2]), channels=shape[0], audio=subject.preprocessing.audio)
+    size = subject.preprocessing.image or shape[1:]
+    options = Options(image_size=(size[0], size[1]), channels=shape[0], audio=subject.preprocessing.audio)
     parts = open_parts(name, options)
     source = parts.test if parts.test is not None else parts.train
     if len(source.shape) != 3:

@@ -118,7 +118,7 @@ def subject_of(
     if tuple(preprocessing.shape) != tuple(data.shape):
         raise ConfigError(
             f"{name} takes samples of shape {tuple(preprocessing.shape)}, the data have {tuple(data.shape)}:"
-            " give data of that shape (--image-size resizes images)"
+            " give data of that shape (--image-size resizes images, --pad frames them)"
         )
     front: Any = PixelModel if len(data.shape) == 3 else Standardised
     model = front(network, preprocessing.mean, preprocessing.std).to(device).eval()
@@ -201,7 +201,9 @@ def model_subject(
     if weights is not None:
         load_weights(network, weights)
     own = found.preprocessing
-    chosen = Preprocessing(own.shape, _each(mean, own.mean, "mean"), _each(std, own.std, "std"), own.audio)
+    chosen = Preprocessing(
+        own.shape, _each(mean, own.mean, "mean"), _each(std, own.std, "std"), own.audio, image=own.image
+    )
     note = (
         "Normalised with the statistics of the training part of these data." if mean is None or std is None else ""
     )
@@ -214,7 +216,10 @@ def _input(config: dict[str, Any]) -> dict[str, Any]:
     shape, audio = inputs["shape"], inputs["preprocessing"].get("audio")
     options: dict[str, Any] = {"augment": "none"}
     if len(shape) == 3:
-        options["image_size"] = (shape[1], shape[2])
+        inside = inputs["preprocessing"].get("image")
+        options["image_size"] = tuple(inside or shape[1:])
+        if inside:
+            options["pad"] = (shape[1], shape[2])
     if audio:
         options["clip_seconds"] = audio["seconds"]
     return options
