@@ -96,7 +96,7 @@ def _check_nodes(root: yaml.Node) -> None:
 
 def _check_name(name: yaml.Node) -> None:
     if name.tag not in _NAMES:
-        said = name.value if isinstance(name, yaml.ScalarNode) else name.id
+        said = name.value if isinstance(name, yaml.ScalarNode) else "several values"
         raise ValueError(
             f"line {name.start_mark.line + 1} has {said!r} before the colon, where a name is expected: write it"
             " in quotes if it is one"
