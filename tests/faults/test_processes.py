@@ -9,16 +9,19 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 
 from lessonplan import cli
-from lessonplan.errors import RunFailed
+from lessonplan.errors import DataError, RunFailed
 from lessonplan.lab.ordering import search_orderings
 from lessonplan.lab.ordering.job import TreeJob
-from lessonplan.signals import sigterm_interrupts
+from lessonplan.report.render import page_text
+from lessonplan.signals import no_interrupt_lost, sigterm_interrupts
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="processes are stopped by POSIX signals")
 
@@ -140,6 +143,41 @@ def test_sigterm_is_as_ctrl_c_inside_and_as_before_behind() -> None:
             assert signal.getsignal(signal.SIGTERM) == signal.SIG_IGN
     finally:
         signal.signal(signal.SIGTERM, previous)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_that_a_library_takes_for_an_error_is_one(tmp_path: Path, number: int) -> None:
+    """Matplotlib's C code calls Python back, and tells of a wrong matrix where that raised."""
+
+    def drawn() -> dict[str, Any]:
+        try:
+            os.kill(os.getpid(), number)
+            time.sleep(5)
+        except KeyboardInterrupt:
+            raise ValueError("Invalid affine transformation matrix") from None
+        return {}
+
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt), sigterm_interrupts():
+        page_text(tmp_path, "run.html", drawn)
+    assert signal.getsignal(signal.SIGINT) is before
+    with sigterm_interrupts(), pytest.raises(DataError, match="cannot be shown"):  # an error of its own stays one
+        page_text(tmp_path, "run.html", lambda: {"run": float("matrix")})
+
+
+def test_an_interrupt_that_a_library_swallows_comes_behind_it() -> None:
+    done = []
+
+    def swallowed() -> None:
+        with no_interrupt_lost():
+            with suppress(KeyboardInterrupt):
+                os.kill(os.getpid(), signal.SIGINT)
+                time.sleep(5)
+            done.append("the rest")
+
+    with pytest.raises(KeyboardInterrupt):
+        swallowed()
+    assert done
 
 
 @pytest.mark.slow

@@ -33,8 +33,7 @@ class Look:
 
 
 def look(tmp_path, monkeypatch, devices) -> list[list[str]]:
-    here = [entry for entry in sys.path if entry]
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parent), *here]))
+    monkeypatch.syspath_prepend(Path(__file__).parent)  # where workers import from, too
     monkeypatch.setattr(Look, "__module__", Path(__file__).stem)
     monkeypatch.setitem(sys.modules, Path(__file__).stem, sys.modules[test_each_process_sees_one.__module__])
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)

@@ -16,6 +16,7 @@ from lessonplan.errors import DataError, LessonplanError, first_line
 from lessonplan.files import write_atomically
 from lessonplan.report import formatting
 from lessonplan.report.palette import HUES
+from lessonplan.signals import no_interrupt_lost
 
 _CONTROLS = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")  # which no page may hold
 
@@ -87,7 +88,8 @@ def page_text(folder: Path, template: str, context: Callable[[], dict[str, Any]]
         DataError: what is stored cannot be shown.
     """
     try:
-        return _CONTROLS.sub("\N{REPLACEMENT CHARACTER}", render(template, context()))
+        with no_interrupt_lost():
+            return _CONTROLS.sub("\N{REPLACEMENT CHARACTER}", render(template, context()))
     except LessonplanError:
         raise
     except _ODD as error:
