@@ -17,6 +17,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 RUNS: dict[str, dict[str, Any]] = {
     "cascade": {"plan": "cascade:k=4,patience=1", "schedule": "stagnation:patience=20", "ema": 0.9},
     "gradual": {"plan": "gradual:k=4", "schedule": "step", "keep": "best"},
@@ -69,13 +71,25 @@ def train_and_kill(data: Any, out: str, names: list[str], kills: int, seed: int)
         os.close(tell)
         if moments.random() < 0.8:  # the others are killed before or while they find out where they were
             os.read(listen, 1)
-        time.sleep(moments.uniform(0, 0.1))
+        _work(psutil.Process(child), moments.uniform(0, 0.1))
         os.kill(child, signal.SIGKILL)
         status = os.waitpid(child, 0)[1]
         os.close(listen)
         if not os.WIFSIGNALED(status):
             return done
     return kills
+
+
+def _work(process: psutil.Process, seconds: float) -> None:
+    """Wait until it has had a processor for so long: on a busy machine that is later."""
+    begun, give_up = sum(process.cpu_times()[:2]), time.monotonic() + 20
+    time.sleep(seconds)
+    while (
+        process.status() != psutil.STATUS_ZOMBIE
+        and sum(process.cpu_times()[:2]) - begun < seconds
+        and time.monotonic() < give_up
+    ):
+        time.sleep(0.002)
 
 
 def main(npz: str, out: str, names: str, kills: str = "0", seed: str = "0") -> None:
