@@ -108,6 +108,9 @@ class Settings(Strict):
     number, or each "rank" its own part, which no other rank has to read."""
     grad_reduce: Literal["fp32", "bf16"] = "fp32"
     """Number format in which the ranks' gradients are averaged; bf16 halves what travels."""
+    shard: bool = False
+    """Leave each of several ranks its part of every parameter, gradient and optimizer state (PyTorch's FSDP2), for
+    networks that do not fit on one device; a block's parameters come together while it runs."""
     device: str = "auto"
     """"auto": cuda where there is one, else cpu."""
     threads: Annotated[int, Field(ge=1)] | None = None

@@ -35,6 +35,7 @@ PLANS: dict[str, dict[str, Any]] = {
     "look-ahead": {"plan": "order:loss-delta:candidates=3,on=external,external=40"},
     "look-ahead, its own loss": {"plan": "order:loss-delta:candidates=3,pool=4,winners=2"},
     "look-ahead, cheap": {"plan": "order:loss-delta:candidates=3,on=external,external=40,method=last-layers"},
+    "puzzle": {"plan": "puzzle:blocks=2", "image": True},
     "all three": {"plan": "select:accuracy:margin=0.3 + order:multi-attempt:k=2 + mixup"},
 }
 """What is shared out: every kind of choice, of mix and of measure."""
@@ -206,7 +207,7 @@ def _broken_on_one(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     return losses * float("nan") if torch.distributed.get_rank() == 1 and logits.requires_grad else losses
 
 
-def idle_and_few() -> dict[str, Any]:
+def idle_and_few(**given: Any) -> dict[str, Any]:
     """A network with a layer that its output does not use, and batches of fewer samples than ranks."""
 
     class Idle(nn.Module):
@@ -221,7 +222,7 @@ def idle_and_few() -> dict[str, Any]:
             return logits
 
     small = lp.data.load("digits", per_class=2, seed=3)  # 20 samples: 3, 3, 3, 3, 3, 3, 2
-    run = lp.fit(Idle(), small, None, "14 steps", batch_size=3, seed=5, lr=0.1)
+    run = lp.fit(Idle(), small, None, "14 steps", batch_size=3, seed=5, lr=0.1, **given)
     return {"weights": dict(run.model.state_dict()), "result": {"counts": run.result["samples"]}}
 
 

@@ -22,11 +22,11 @@ TRAIN = [
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("rank", [0, 1])
-def test_killed_under_torchrun(tmp_path: Path, rank: int) -> None:
+@pytest.mark.parametrize(("rank", "more"), [(0, []), (1, []), (1, ["--shard"])])
+def test_killed_under_torchrun(tmp_path: Path, rank: int, more: list[str]) -> None:
     out = tmp_path / "run"
     started = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", str(free_port())]
-    torchrun = _start([*started, *TRAIN, "--out", str(out)], {})
+    torchrun = _start([*started, *TRAIN, *more, "--out", str(out)], {})
     try:
         _wait_for_training(out, [torchrun])
         ranks = {int(child.environ()["RANK"]): child for child in psutil.Process(torchrun.pid).children()}

@@ -32,6 +32,16 @@ def test_parts_are_all_rows_once(rows: int, count: int) -> None:
     )
 
 
+@given(st.integers(0, 50), st.integers(1, 9), st.integers(1, 20))
+def test_ranks_of_a_network_in_parts_pass_as_often(rows: int, count: int, most: int) -> None:
+    ranks = [Ranks(rank, count, sharded=True) for rank in range(count)]
+    passes = [
+        len(torch.zeros(rows + 1)[r.taken(rows + 1)].split(most)) + r.short_of(rows + 1, most) for r in ranks
+    ]
+    assert len(set(passes)) == 1
+    assert passes[0] == -(-max(ranks[0].sizes(rows + 1)) // most)
+
+
 def test_what_ranks_tell_one_another() -> None:
     for rank, found in enumerate(on_ranks(collectives, count=3)):
         rows = torch.arange(14.0).view(7, 2)

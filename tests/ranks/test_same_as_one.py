@@ -23,10 +23,10 @@ def test_losses_samples_and_decisions(names: list[str]) -> None:
     first, second = on_ranks(train_all, names)
     for name in names:
         one = train(name)
-        _compare(name, one, first[name], second[name])
+        compare(name, one, first[name], second[name])
 
 
-def _compare(name: str, one: dict, first: dict, second: dict) -> None:
+def compare(name: str, one: dict, first: dict, second: dict) -> None:
     assert len(one["losses"]) == len(first["losses"]) == STEPS, name
     pairs = zip(first["losses"], second["losses"], strict=True)
     together = torch.tensor([(a + b) / (m + n) for (a, m), (b, n) in pairs])

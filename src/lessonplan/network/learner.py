@@ -104,10 +104,11 @@ def restart(optimizer: torch.optim.Optimizer) -> None:
 
     Fused SGD gets zeros, which make the same first update. Left to make its buffers itself, it keeps memory that
     was never written where fp16's scaler skips that update, and fails for parameters whose gradients begin later.
+    So do parameters of which this rank has a part, that their checkpoints are like others.
     """
     optimizer.state.clear()
     if isinstance(optimizer, torch.optim.SGD):
         for group in optimizer.param_groups:
-            if group["fused"] and group["momentum"] > 0:
-                for parameter in group["params"]:
+            for parameter in group["params"] if group["momentum"] > 0 else ():
+                if group["fused"] or hasattr(parameter, "to_local"):
                     optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)

@@ -34,6 +34,7 @@ class Ranks:
         rank: its number, from 0.
         count: how many there are.
         group: a gloo process group of all of them, for what is on the CPU; None where there is one process.
+        sharded: whether each has only a part of the network, so that all make every pass through it together.
 
     >>> Ranks(1, 2).part(5), Ranks(1, 2).part(1)
     (slice(3, 5, None), slice(1, 1, None))
@@ -42,6 +43,7 @@ class Ranks:
     rank: int = 0
     count: int = 1
     group: Any = None
+    sharded: bool = False
 
     @property
     def alone(self) -> bool:
@@ -69,6 +71,19 @@ class Ranks:
         """The same part; where it is empty the first row, borrowed so as to take part in what all do."""
         part = self.part(rows)
         return part if part.stop > part.start else slice(0, 1)
+
+    def short_of(self, rows: int, most: int) -> int:
+        """How many passes this rank has less than another, where each passes its part in pieces of ``most`` rows.
+
+        Ranks that share a network out make them all the same, with a row that does not count.
+
+        >>> Ranks(1, 2, sharded=True).short_of(257, 128), Ranks(1, 2).short_of(257, 128)
+        (1, 0)
+        """
+        if not self.sharded:
+            return 0
+        sizes = [max(1, size) for size in self.sizes(rows)]
+        return -(-max(sizes) // most) - -(-sizes[self.rank] // most)
 
     def rows(self, own: Tensor, rows: int) -> Tensor:
         """All rows ``(rows, ...)`` of what each rank has its part of; the same bits on all ranks.
@@ -207,6 +222,11 @@ class Ranks:
 
 
 ALONE = Ranks()
+
+
+def local(tensor: Tensor) -> Tensor:
+    """What this rank has of a tensor that is shared out (a ``DTensor``), in its memory; another one as it is."""
+    return tensor.to_local() if hasattr(tensor, "to_local") else tensor
 
 
 def pack(content: Any) -> Tensor:

@@ -89,11 +89,16 @@ class ByScore(Orderer):
         return Ranking([candidates[place] for place in places], losers)
 
     def _all_scores(self, candidates: list[Batch]) -> list[Tensor]:
-        """The scores of each candidate, on the CPU; each candidate is scored by one of the ranks."""
+        """The scores of each candidate, on the CPU; each candidate is scored by one of the ranks.
+
+        Ranks that share the network out score all of them together, each the whole of a candidate.
+        """
         sizes = [len(batch) for batch in candidates]
         ranks = self._learner.network.ranks if self._learner is not None else ALONE
-        if ranks.alone:
+        if ranks.alone or ranks.sharded:
             found = torch.cat([self._scores(batch).float() for batch in candidates])  # read back at once
+            if ranks.sharded:
+                ranks.level([found])
             return list(found.cpu().split(sizes))
         return [scores.float() for scores in ranks.each(candidates, self._scores, sizes)]
 

@@ -59,13 +59,14 @@ class Scoring:
         """Whether samples are scored exactly as they would be trained on."""
         return self.precision == "same" and self.resolution == 1.0
 
-    def __call__(self, network: Network, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    def __call__(self, network: Network, x: Tensor, y: Tensor, more: int = 0) -> tuple[Tensor, Tensor]:
         """Score.
 
         Args:
             network: the network with its loss.
             x: ``(N, ...)``.
             y: ``(N,)`` labels.
+            more: passes that are made beside, see ``Ranks.short_of``.
 
         Returns:
             logits ``(N, C)`` float32 and losses ``(N,)`` float32, without a graph.
@@ -79,6 +80,8 @@ class Scoring:
             # Batch statistics need the whole batch; otherwise chunks bound the memory.
             parts = [x] if mode == "train" else pieces(x)
             logits = torch.cat([self._logits(network, part) for part in parts])
+            for _ in range(more):
+                self._logits(network, x[:1])
             return logits, per_sample(network, logits, y)
 
     def of(self, network: Network, batch: Batch, data: Samples) -> tuple[Tensor, Tensor]:
@@ -96,7 +99,9 @@ class Scoring:
 
     def together(self, network: Network, x: Tensor, y: Tensor, rows: int) -> tuple[Tensor, Tensor]:
         """Scores of ``rows`` samples, of which this rank has read its ``part``."""
-        ranks, (logits, losses) = network.ranks, self(network, x, y)
+        ranks = network.ranks
+        more = ranks.short_of(rows, _largest(x)) if self.mode == "eval" else 0
+        logits, losses = self(network, x, y, more)
         if ranks.alone:
             return logits, losses
         both = torch.cat([logits, losses[:, None]], 1)
@@ -117,8 +122,11 @@ class Scoring:
 
 def pieces(x: Tensor) -> list[Tensor]:
     """Nearly equal parts of samples ``(N, ...)``, as large as their device takes them best."""
-    largest = _CHUNK_ON_CPU if x.device.type == "cpu" else _CHUNK
-    return list(x.tensor_split(max(1, math.ceil(len(x) / largest))))
+    return list(x.tensor_split(max(1, math.ceil(len(x) / _largest(x)))))
+
+
+def _largest(x: Tensor) -> int:
+    return _CHUNK_ON_CPU if x.device.type == "cpu" else _CHUNK
 
 
 def per_sample(network: Network, logits: Tensor, y: Tensor) -> Tensor:

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from lessonplan.network.ranks import local
+
 
 class Average(AveragedModel):
     """PyTorch's average of weights and buffers, which does not wait for an accelerator at every update.
@@ -25,11 +27,13 @@ class Average(AveragedModel):
     @torch.no_grad()
     def update_parameters(self, model: nn.Module) -> None:
         """Take in the weights after an update; the first ones are the average themselves."""
-        averages = chain(self.module.parameters(), self.module.buffers())
+        # Of weights that are shared out over ranks, each averages its parts.
+        averages = map(local, chain(self.module.parameters(), self.module.buffers()))
+        values = map(local, chain(model.parameters(), model.buffers()))
         kinds: dict[tuple[torch.device, torch.dtype], tuple[list[Tensor], list[Tensor]]] = defaultdict(
             lambda: ([], [])
         )
-        for average, value in zip(averages, chain(model.parameters(), model.buffers()), strict=True):
+        for average, value in zip(averages, values, strict=True):
             own, given = kinds[average.device, average.dtype]
             own.append(average)
             given.append(value)

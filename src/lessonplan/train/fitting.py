@@ -38,6 +38,7 @@ from lessonplan.train.joining import check_same, present_ranks
 from lessonplan.train.judged import Judged
 from lessonplan.train.metrics import predict_view
 from lessonplan.train.optimizer import OptimizerFactory
+from lessonplan.train.preparation import check_shards
 from lessonplan.train.progress import ProgressLine
 from lessonplan.train.run_folder import RunFolder, read_metrics
 from lessonplan.train.selection_note import SelectionNote
@@ -141,10 +142,11 @@ def _fit(begun: Beginning, budget: Budget, out: Path | None, callbacks: Sequence
     if finished is not None:
         network = begun.plain_network()
         history = ranks.by_first(lambda: _read_finished(begun.model, network, out, finished))
-        network.to(begun.device)
+        network.to(begun.device if not chosen.shard else "cpu")
         if not ranks.alone:
             ranks.level([*network.parameters(), *network.buffers()])
         return Run(network.eval(), finished, History(history), out)
+    check_shards(plan, chosen, ranks)
     network = begun.network()
     _check_new(network, folder)
     own = isinstance(begun.model, nn.Module)
@@ -298,6 +300,11 @@ def _finish(trainer: Trainer, shown: Data, whole: nn.Module | None = None) -> Ru
     ``shown`` are the data themselves.
     """
     network, data, counters = trainer.state.evaluated_model.eval(), trainer.data, trainer.counters
+    judge, shards = network, trainer.state.shards
+    if shards is not None:
+        trainer.state.optimizer.zero_grad()
+        network = shards.give_back(network)
+        judge = shards.judged()
     parameters = count_parameters(trainer.model if trainer.state.tuning.tune.lora is not None else network)
     trainer.state.merge_adapters()
     if network is not trainer.model and whole is not None:
@@ -315,7 +322,7 @@ def _finish(trainer: Trainer, shown: Data, whole: nn.Module | None = None) -> Ru
     }
     if trainer.evaluates_train:
         logits, labels = predict_view(
-            network,
+            judge,
             data.train.with_augment(None),
             channels_last=trainer.settings.channels_last,
             ranks=trainer.ranks,
@@ -327,7 +334,7 @@ def _finish(trainer: Trainer, shown: Data, whole: nn.Module | None = None) -> Ru
     for name, view in (("val", data.val), ("test", data.test)):
         if view is not None:
             logits, labels = predict_view(
-                network, view, channels_last=trainer.settings.channels_last, ranks=trainer.ranks
+                judge, view, channels_last=trainer.settings.channels_last, ranks=trainer.ranks
             )
             result[name] = detailed_metrics(logits, labels)
             judged = Judged(name, getattr(shown, name), logits, labels, data.class_names)

@@ -78,7 +78,7 @@ def run_config(
 _ADDED = {name: Settings.model_fields[name].default for name in (
     "evaluate_train", "evaluate_test", "head", "tune", "head_lr", "layer_decay", "decay_norms",
     "label_smoothing", "fit_head", "features", "feature_views", "batch_norm", "mix_over", "grad_reduce",
-    "focal_gamma",
+    "focal_gamma", "shard",
 )}  # fmt: skip
 """Settings that came later, with what they do where a run does not name them."""
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 
 from lessonplan.data import View
-from lessonplan.evaluate.classification import loss_summary
+from lessonplan.evaluate.classification import loss_summary, parameter_norm
 from lessonplan.network.network import as_logits
-from lessonplan.network.ranks import ALONE, Ranks
+from lessonplan.network.ranks import ALONE, Ranks, local
 from lessonplan.network.untouched import evaluating
 
 
@@ -79,7 +81,8 @@ def predict_view(
     labels: list[Tensor] = []
     own = torch.arange(len(view))[ranks.taken(len(view))]
     with evaluating(model):
-        for x, y in view.batches(own.split(batch_size)):
+        pieces = [*own.split(batch_size), *[own[:1]] * ranks.short_of(len(view), batch_size)]
+        for x, y in view.batches(pieces):
             if channels_last and x.ndim == 4:
                 x = x.contiguous(memory_format=torch.channels_last)
             logits.append(as_logits(model(x), len(x)).cpu())
@@ -88,3 +91,12 @@ def predict_view(
         rows = ranks.sizes(len(view))[ranks.rank]
         return ranks.rows(torch.cat(logits)[:rows], len(view)), ranks.rows(torch.cat(labels)[:rows], len(view))
     return torch.cat(logits), torch.cat(labels)
+
+
+@torch.no_grad()
+def norm_of(model: nn.Module, ranks: Ranks) -> float:
+    """L2 norm over all parameters; where each rank has parts of them, all ranks have to ask."""
+    if not ranks.sharded:
+        return parameter_norm(model)
+    squares = [local(parameter).double().square().sum() for parameter in model.parameters()]
+    return math.sqrt(ranks.summed([float(torch.stack(squares).sum())])[0])

@@ -61,13 +61,16 @@ def build_optimizer(
                 momentum=settings.momentum,
                 nesterov=nesterov,
                 weight_decay=decay,
-                fused=True,  # one kernel an update: small networks on a CPU spend a tenth less time
+                # one kernel an update: small networks on a CPU spend a tenth less time
+                fused=None if settings.shard else True,
+                foreach=True if settings.shard else None,
             )
         else:
             kind = torch.optim.Adam if settings.update_rule == "adam" else torch.optim.AdamW
             # one kernel an update here too, but not where runs were stored before there was a choice
-            fused = True if settings.weights is not None else None
-            optimizer = kind(parameters, lr=lr, weight_decay=decay, fused=fused)
+            fused = True if settings.weights is not None and not settings.shard else None
+            foreach = True if settings.shard else None  # PyTorch's tensors in parts know these kernels alone
+            optimizer = kind(parameters, lr=lr, weight_decay=decay, fused=fused, foreach=foreach)
     for group in optimizer.param_groups:
         group["lr"] = group["lr"] * group.pop("factor", 1.0)
         group["base_lr"] = float(group["lr"])

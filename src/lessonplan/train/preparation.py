@@ -14,6 +14,7 @@ from lessonplan.losses import FocalLoss, SumBCE
 from lessonplan.mix import Mix
 from lessonplan.network.network import LossFunction, soft_cross_entropy
 from lessonplan.network.ranks import ALONE, Ranks
+from lessonplan.order.by_score import ByScore
 from lessonplan.parts.part import Occasion
 from lessonplan.plan import Plan
 from lessonplan.settings import Settings
@@ -186,6 +187,7 @@ def check_shared(plan: Plan, settings: Settings, batch_size: int, ranks: Ranks) 
     Raises:
         ConfigError: a part of it, which is named, cannot.
     """
+    check_shards(plan, settings, ranks)
     if ranks.alone:
         return
     if batch_size < ranks.count:
@@ -204,6 +206,47 @@ def check_shared(plan: Plan, settings: Settings, batch_size: int, ranks: Ranks) 
             f"the mix {inside} mixes hidden states, of which each of {ranks.count} ranks has those of its own part"
             " of a batch: give mix_over=rank"
         )
+
+
+def check_shards(plan: Plan, settings: Settings, ranks: Ranks) -> None:
+    """Whether the network can be shared out over ranks, if it is to be.
+
+    Raises:
+        ConfigError: there is one process, or a part of the plan or a setting, which is named, does not allow it.
+    """
+    if not settings.shard:
+        return
+    if ranks.alone:
+        raise ConfigError(
+            "shard leaves each of several ranks its part of the network, and there is one process: start several"
+            " (torchrun --nproc-per-node 2 -m lessonplan train --shard ...), or leave out shard"
+        )
+    for given, instead in (
+        ("compile" if settings.compile else "", "leave it out"),
+        ("channels_last" if settings.channels_last else "", "leave it out"),
+        ("precision=fp16" if settings.precision == "fp16" else "", "give precision=bf16"),
+        (f"tune={settings.tune}" if Tune.parse(settings.tune).kind != "all" else "", "give tune=all"),
+    ):
+        if given:
+            raise ConfigError(f"shard does not go together with {given}: {instead}, or leave out shard")
+    order, asking = plan.order, _asking(plan.mix) if plan.mix is not None else None
+    if order is not None and order.needs_network() and not isinstance(order, ByScore):
+        raise ConfigError(
+            f"the order {order.name} looks ahead, for which it takes a whole network, and each of"
+            f" {ranks.count} ranks has a part: leave out shard, or give an order by scores (multi-attempt)"
+        )
+    if asking is not None and settings.mix_over == "rank":
+        raise ConfigError(
+            f"the mix {asking} asks the network, which {ranks.count} ranks with a part of it each have to do"
+            " together: give mix_over=global, or leave out shard"
+        )
+
+
+def _asking(mix: Mix) -> Mix | None:
+    """The mix, or the one among its children, that makes passes of its own through the network."""
+    inside = next((found for child in mix.children() if (found := _asking(child)) is not None), None)
+    own = mix.needs_network() and not any(child.needs_network() for child in mix.children())
+    return mix if own and not mix.reaches_inside() else inside
 
 
 def _reaching_inside(mix: Mix) -> Mix | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from typing import Literal
 
 import torch
@@ -35,11 +36,15 @@ class Replica:
         self._trained: list[int] = []
         self._wrapped: DistributedDataParallel | None = None
 
-    def __call__(self, x: Tensor) -> Tensor:
-        """The forward pass whose backward pass averages the gradients."""
+    def prepare(self) -> None:
+        """Get ready for what trains now, by a pass of its own: a mix must not be at work in the network yet."""
         trained = [id(p) for p in self._network.parameters() if p.requires_grad]
         if self._wrapped is None or trained != self._trained:
             self._trained, self._wrapped = trained, self._wrap()
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """The forward pass whose backward pass averages the gradients; behind ``prepare``."""
+        assert self._wrapped is not None
         with together():
             logits: Tensor = self._wrapped(x)
         return logits
@@ -68,6 +73,17 @@ class Replica:
             output = self._network(self._example)
             gradients = torch.autograd.grad(output.float().sum(), trained, allow_unused=True)
         return any(gradient is None for gradient in gradients)
+
+
+def through(network: nn.Module) -> Callable[[Tensor], Tensor]:
+    """The forward pass of a network that is shared out, which averages gradients by itself."""
+
+    def passed(x: Tensor) -> Tensor:
+        with together():
+            logits: Tensor = network(x)
+        return logits
+
+    return passed
 
 
 def level_buffers(network: nn.Module, ranks: Ranks) -> None:

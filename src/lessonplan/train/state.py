@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +23,9 @@ from lessonplan.train.optimizer import OptimizerFactory, build_optimizer, parame
 from lessonplan.train.schedule import Schedule
 from lessonplan.train.tuning import Tune, Tuning
 
+if TYPE_CHECKING:
+    from lessonplan.train.shards import Shards
+
 
 class TrainingState(Stateful):
     """What changes while a network trains.
@@ -31,6 +34,7 @@ class TrainingState(Stateful):
         model: the network.
         average: its exponential moving average, or None.
         tuning: which of its parts train.
+        shards: where network and average are shared out over ranks, what puts states together; else None.
         optimizer, scaler, schedule, plan, counters, meter: as their classes say.
         in_epoch: whether an epoch has begun and is not over.
         lr: learning rate of the last update.
@@ -49,9 +53,10 @@ class TrainingState(Stateful):
         optimizer: OptimizerFactory | None = None,
         example: Tensor | None = None,
         seed: int = 0,
+        shards: Shards | None = None,
     ) -> None:
-        self.device = device
-        self.model = model.to(device)
+        self.device, self.shards = device, shards
+        self.model = model.to(device) if shards is None else model  # block after block otherwise
         tune = Tune.parse(settings.tune)
         if tune.lora is not None:
             settings = self._adapt(tune.lora, settings, seed, example)
@@ -60,11 +65,16 @@ class TrainingState(Stateful):
         self.average: Average | None = None
         if settings.ema is not None:
             self.average = Average(self.model, settings.ema)
+        if shards is not None:
+            for network in (self.model, *([self.average.module] if self.average is not None else [])):
+                shards.share_out(network)
         self.tuning = Tuning(
             self.model, tune, settings.head, example, frozen_statistics=settings.frozen_statistics
         )
         trained = parameter_groups(self.model, self.tuning.will_train(), settings)
         self.optimizer = build_optimizer(trained, settings, optimizer)
+        if shards is not None:
+            shards.check_optimizer(self.optimizer, self.model)
         self.scaler = torch.amp.GradScaler(device.type, enabled=settings.precision == "fp16")
         self.schedule = Schedule(settings.schedule)
         self.plan = plan
@@ -111,9 +121,19 @@ class TrainingState(Stateful):
 
     def load_weights(self, weights: dict[str, Any]) -> None:
         """Put back what ``weights`` gave."""
+        if self.shards is not None:
+            weights = self._parts_of(weights)
         self.model.load_state_dict(weights["model"])
         if self.average is not None:
             self.average.load_state_dict(weights["average"])
+
+    def _parts_of(self, weights: dict[str, Any]) -> dict[str, Any]:
+        """This rank's parts of weights, whole or in parts."""
+        assert self.shards is not None
+        average = weights["average"]
+        if self.average is not None:
+            average = self.shards.parts(average, self.average.state_dict())
+        return {"model": self.shards.parts(weights["model"], self.model.state_dict()), "average": average}
 
     def state_dict(self) -> dict[str, Any]:
         """All of it, as tensors and primitives; PyTorch's global random state too, which dropout reads."""
@@ -146,6 +166,10 @@ class TrainingState(Stateful):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take back what ``state_dict`` gave."""
+        if self.shards is not None:
+            kept = {name: self._parts_of(state[name]) if state[name] else None for name in ("best", "stage_best")}
+            optimizer = self.shards.optimizer_parts(state["optimizer"], self.optimizer)
+            state = {**state, **kept, "optimizer": optimizer}
         self.load_weights(state["weights"])
         super().load_state_dict(state)
         if self.scaler.is_enabled():

@@ -7,6 +7,7 @@ import time
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, closing, nullcontext
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 from lessonplan.batch import Batch
 from lessonplan.data import Data, View
 from lessonplan.errors import ConfigError, LessonplanError, RunFailed
-from lessonplan.evaluate.classification import classification_metrics, parameter_norm
+from lessonplan.evaluate.classification import classification_metrics
 from lessonplan.mix import Network
 from lessonplan.network.accelerator import accelerators_of, is_accelerator, synchronise
 from lessonplan.network.counters import Counters
@@ -34,10 +35,10 @@ from lessonplan.train.cadence import Cadence
 from lessonplan.train.callbacks import Callback
 from lessonplan.train.history import History
 from lessonplan.train.interrupt import GracefulInterrupt
-from lessonplan.train.metrics import predict_view
+from lessonplan.train.metrics import norm_of, predict_view
 from lessonplan.train.optimizer import OptimizerFactory, scale_learning_rate
 from lessonplan.train.preparation import named_loss, prepare
-from lessonplan.train.replica import Replica, level_buffers
+from lessonplan.train.replica import Replica, level_buffers, through
 from lessonplan.train.run_folder import RunFolder
 from lessonplan.train.state import TrainingState
 from lessonplan.train.usage import machine_use
@@ -76,30 +77,41 @@ class Trainer:
         ranks: Ranks = ALONE,
     ) -> None:
         self.data, self.plan, self.budget, self.settings, self.seed = data, plan, budget, settings, seed
+        ranks = replace(ranks, sharded=settings.shard)
         self.folder, self.callbacks, self.ranks = folder, callbacks, ranks
         self._priced = priced or (lambda passes: passes)
         self.device = data.train.device
         self.batch_size, self.supply = prepare(
             plan, data, settings, seed, linear=loss is None and settings.loss in ("ce", "focal"), ranks=ranks
         )
+        example = torch.zeros(1, *data.shape, device=self.device)
+        shards = None
+        if settings.shard:
+            from lessonplan.train.shards import Shards  # what it imports takes a second
+
+            shards = Shards(model, self.device, example, ranks, settings)
+            model = shards.borrowed()
         if settings.batch_norm == "sync" and not ranks.alone:
             model = synced(model, self.device)
-        example = torch.zeros(1, *data.shape, device=self.device)
-        self.state = TrainingState(model, plan, settings, self.device, optimizer, example, seed)
+        self.state = TrainingState(model, plan, settings, self.device, optimizer, example, seed, shards)
         self.forward: Callable[[Tensor], Tensor] = torch.compile(model) if settings.compile else model
         self.loss = loss or named_loss(settings, plan)
         self.network = Network(model, self.loss, self._logits, self.state.scaler.scale, ranks)
         self.learner = Learner(self.network, self.state.optimizer, self.state.scaler, settings.clip)
         self._together = self.learner  # whose updates are those of all ranks
+        self._replica: Replica | None = None
         if not ranks.alone:
-            replica = Replica(self.forward, example, ranks, settings.grad_reduce)  # type: ignore[arg-type]
-            network = Network(model, self.loss, lambda x: self._logits(x, replica), self.state.scaler.scale, ranks)
+            forward: Callable[[Tensor], Tensor] = through(model)
+            if shards is None:
+                forward = self._replica = Replica(self.forward, example, ranks, settings.grad_reduce)  # type: ignore[arg-type]
+            network = Network(model, self.loss, lambda x: self._logits(x, forward), self.state.scaler.scale, ranks)
             self._together = Learner(network, self.state.optimizer, self.state.scaler, settings.clip)
         self.supply.network = self.network
         self.history = History()
         self._checkpoints = Cadence.parse(settings.checkpoint_every)
         self._mine = 0  # a number for the batch that this rank has trained on
         self._each: list[Any] | None = None  # what each rank had of its own at the checkpoint
+        self._stored: dict[str, Any] | None = None  # the checkpoint, whole, until all ranks have their parts of it
         self._broken = False  # whether its losses were finite
 
     @property
@@ -260,6 +272,8 @@ class Trainer:
             if batch.logits is not None:  # the scoring pass is the training pass
                 step = Step(batch.logits, self.loss(batch.logits, soft(mixed.target, self.data.num_classes)))
             else:
+                if self._replica is not None:
+                    self._replica.prepare()
                 step = self._together.losses(mixed.x, mixed.target, supply.mix.forward_context())
             self._check_finite(step.losses)
             if step.losses.ndim == 0 and not self.ranks.alone:
@@ -338,7 +352,7 @@ class Trainer:
             "backpropagated": counters.backpropagated,
             "lr": self.state.lr,
             "train": self.state.meter.compute(self.ranks),
-            "param_norm": parameter_norm(self.model),
+            "param_norm": norm_of(self.model, self.ranks),
         }
         record.update(self.supply.describe())
         if self._evaluation_due():
@@ -434,11 +448,13 @@ class Trainer:
         if self.folder is None and self.ranks.alone:
             return
         # The last update may have broken the weights behind a loss that was still finite.
-        if not self.ranks.all(self.state.meter.all_finite() and math.isfinite(parameter_norm(self.model))):
+        sound = math.isfinite(norm_of(self.model, self.ranks))
+        if not self.ranks.all(self.state.meter.all_finite() and sound):
             raise self._not_finite()
         each = None if self.ranks.alone else self.ranks.all_told(self.state.own_state())
+        everything = self._put_together() if self.folder is not None or self.ranks.sharded else {}
         if self.folder is not None:
-            state = {**self._everything(), "metrics_bytes": self.folder.sync_metrics()}
+            state = {**everything, "metrics_bytes": self.folder.sync_metrics()}
             if each is not None:
                 state["ranks"] = each
             self.folder.checkpoints.save(self.counters.steps, state)
@@ -448,11 +464,12 @@ class Trainer:
         """Go on where the newest checkpoint is; all ranks begin with the first one's state, and own streams."""
         begun = self.ranks.by_first(self._read_checkpoint)
         if not self.ranks.alone:
-            state, each, records = self.ranks.told([self._everything(), self._each, list(self.history)])
+            state, each, records = self.ranks.told([self._for_others(), self._each, list(self.history)])
             self.history = History(records)
             own = self.state.own_state() if each is None else each[self.ranks.rank]
             if not self.ranks.first:
-                self._take_back({**state, "metrics_bytes": 0})
+                self._take_back({**self._everything(), **state, "metrics_bytes": 0})
+            self._stored = None
             self.state.load_own_state(own)
             self._checkpoints.done(self.counters.steps)
         if not begun:
@@ -468,6 +485,7 @@ class Trainer:
             self._take_back, lambda: {**self._everything(), "metrics_bytes": 0}
         )
         if length is None:
+            self._stored = None
             self.folder.rewind_metrics(0)
             return False
         self.history = History(self.folder.rewind_metrics(length))
@@ -478,11 +496,34 @@ class Trainer:
         """All that a checkpoint holds but for the length of the metrics."""
         return {**self.state.state_dict(), "supply": self.supply.state_dict()}
 
+    def _put_together(self) -> dict[str, Any]:
+        """The same, whole, where ranks have parts of it; then all ranks have to ask, and the first one gets it."""
+        shards, everything = self.state.shards, self._everything()
+        if shards is None:
+            return everything
+        shards.check_state(self.state.optimizer)
+        whole: dict[str, Any] = shards.whole(everything)
+        return whole
+
+    def _for_others(self) -> dict[str, Any]:
+        """What the first rank tells the others as training begins or goes on.
+
+        Of a network that is shared out it is the whole checkpoint; or without one nothing, because all had the
+        same weights before they were shared out.
+        """
+        if self.state.shards is None:
+            return self._everything()
+        if self._stored is not None:
+            return self._stored
+        in_parts = ("weights", "optimizer", "best", "stage_best")
+        return {name: value for name, value in self._everything().items() if name not in in_parts}
+
     def _take_back(self, state: dict[str, Any]) -> int:
         """Go back to a checkpoint; returns how long the metrics were."""
         self.state.load_state_dict(state)
         self.supply.load_state_dict(state["supply"])
         self._each = state.get("ranks")
+        self._stored = state if self.state.shards is not None else None
         return int(state["metrics_bytes"])
 
     def _autocast(self) -> AbstractContextManager[object]:
