@@ -32,6 +32,12 @@ def test_weights_are_those_of_the_cpu(plan: str, settings: str, device: str) -> 
         assert close(there, weights_of(plan, settings))
 
 
+@pytest.mark.parametrize("plan", ["puzzle:borders=whole", "puzzle:moves=whole"])
+def test_the_whole_objectives_of_a_puzzle(plan: str, device: str) -> None:
+    """One adds up costs where the images are, the other solves on the CPU and brings the moves back."""
+    assert close(weights_of(plan, "plain", device), weights_of(plan, "plain"))
+
+
 def test_all_that_is_registered_takes_part() -> None:
     """A new mix, selection, order or look-ahead has to come by here."""
     for names, tried in (

@@ -75,6 +75,23 @@ def test_until_hands_on_its_own_share_of_the_budget():
     assert seen == [(4, False), (4, False), (2, True), (2, False), (1, True), *[(1, False)] * 7]
 
 
+@pytest.mark.parametrize(("start", "end"), [(0.0, 0.5), (0.25, 0.75), (0.0, 0.0)])
+def test_what_a_mix_hears_inside_of_until_is_a_share(start, end):
+    """As ``Mix.advance`` promises, also when its own part of the budget is over, or there is none."""
+    heard = []
+
+    class Hearing(m.Mixup):
+        def advance(self, progress, *, epoch_start=True):
+            heard.append(progress)
+            return False
+
+    mix = m.Until(Hearing(), end, start=start)
+    for progress in (0.0, 0.25, 0.5, 0.75, 1.0):
+        mix.advance(progress)
+    expected = [min(max(p - start, 0) / (end - start), 1) if end > start else 1 for p in (0, 0.25, 0.5, 0.75, 1)]
+    assert heard == expected
+
+
 def test_until_keeps_a_cascade_still_while_fine_tuning():
     """Clean samples end no stage: a trainer would go back to weights from before the fine-tuning."""
     mix = m.Until(m.Cascade(4, 3, patience=1, shares=None), 0.5)
@@ -208,6 +225,14 @@ def test_a_chain_in_text_and_back():
         assert m.parse_mix(str(mix)).config() == mix.config()
     assert isinstance(m.parse_mix("mixup >> sum|cutmix"), m.Choice)
     assert lp.Plan.parse("select:accuracy >> topk:0.5 + mixup >> cutout").mix.name == "chain"
+
+
+def test_what_is_around_a_mix_is_said_after_its_options():
+    """Behind a colon where there are none yet, else behind a comma."""
+    made = m.Until(m.Probability(m.Mixup(0.2), p=0.5), "60%")
+    assert str(made) == "mixup:alpha=0.2,p=0.5,until=60%"
+    assert m.parse_mix(str(made)).config() == made.config()
+    assert str(m.Probability(m.CutMix(), p=0.25)) == "cutmix:p=0.25"
 
 
 def test_a_choice_in_text_and_back():

@@ -9,6 +9,7 @@ import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from lessonplan.errors import ConfigError
 from lessonplan.mix import GradualCascade
 from lessonplan.mix.functional import gcc
 
@@ -104,6 +105,11 @@ def test_continuous(variant, n, t, h):
     assume(t + h <= 1)
     moved = (gcc(n, t + h, variant) - gcc(n, t, variant)).abs().max().item()
     assert moved <= (n - 1) * h + 1e-12
+
+
+def test_another_variant_is_refused():
+    with pytest.raises(ConfigError, match=r"variant of GCC 'cosine'.*\(known: linear, progress, thesis\)"):
+        gcc(4, 0.5, "cosine")
 
 
 @variants

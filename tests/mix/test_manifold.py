@@ -9,7 +9,7 @@ from torch import nn
 
 import lessonplan as lp
 from lessonplan.errors import ConfigError
-from lessonplan.mix import Choice, ManifoldMixup, Probability, Until, parse_mix
+from lessonplan.mix import Choice, ManifoldMixup, Network, Probability, Until, parse_mix
 from lessonplan.models import build_model
 from lessonplan.models.beside_torchvision import import_beside_torchvision
 
@@ -37,6 +37,17 @@ def setup(**options):
     x = torch.randn(6, 5, generator=torch.Generator().manual_seed(1))
     y = torch.tensor([0, 1, 2, 0, 1, 2])
     return model, x, y, ManifoldMixup(num_classes=3, model=model, seed=0, **options)
+
+
+def drawn_layers(mix, model, x=None):
+    """Where 30 batches are mixed."""
+    x, inside = torch.randn(2, 5) if x is None else x, set()
+    for _ in range(30):
+        mixed, _ = mix(x, torch.tensor([0, 1]))
+        inside.add(mix._pending.layer if mix._pending is not None else "input")
+        with mix.forward_context():
+            model(mixed)
+    return inside
 
 
 def hooks(model):
@@ -205,17 +216,22 @@ def test_text_makes_it():
     assert mix.config() == {"name": "manifold", "alpha": 0.5, "layers": ["input", "stage1"], "k": 3}
 
 
+def test_stages_named_as_timm_names_them():
+    """Without timm: a list of what each stage is, in the order of the network."""
+
+    class Stages(Net):
+        stage_names = None
+        feature_info = [{"num_chs": 7, "module": "first"}, {"module": "second"}, {"module": "third"}]  # noqa: RUF012
+
+    model, mix = Stages(), ManifoldMixup(num_classes=3, seed=0)
+    mix.attach(Network(model))
+    assert drawn_layers(mix, model) == {"input", "first", "second"}
+
+
 def test_stages_of_a_network_of_timm():
     """What timm names as its first two stages is mixed, and so the logits of a batch of two are known."""
     import_beside_torchvision("timm")
     model = build_model("timm:test_resnet", shape=(3, 32, 32), num_classes=4).eval()
     mix = lp.mix.ManifoldMixup(num_classes=4, model=model, layers=None)
     stages = ["input", *(entry["module"] for entry in model.feature_info[:2])]
-    x, y = torch.randn(2, 3, 32, 32), torch.tensor([0, 1])
-    inside = set()
-    for _ in range(30):
-        mixed, _ = mix(x, y)
-        inside.add(mix._pending.layer if mix._pending is not None else "input")
-        with mix.forward_context():
-            model(mixed)
-    assert inside == set(stages)
+    assert drawn_layers(mix, model, torch.randn(2, 3, 32, 32)) == set(stages)

@@ -144,9 +144,9 @@ def test_cutout_squares(length):
 
 
 def test_cutout_fills_with_its_value():
-    x = torch.zeros(4, 2, 6, 6)
-    mixed, _ = m.Cutout(2, num_classes=1, value=0.5)(x, torch.zeros(4).long())
-    assert set(mixed.unique().tolist()) == {0.0, 0.5}
+    x = torch.zeros(4, 2, 6, 6, dtype=torch.float64)
+    mixed, _ = m.Cutout(2, num_classes=1, value=0.1)(x, torch.zeros(4).long())
+    assert set(mixed.unique().tolist()) == {0.0, 0.1}  # in doubles as exactly as it was given
     assert torch.equal(mixed[:, 0], mixed[:, 1])
 
 

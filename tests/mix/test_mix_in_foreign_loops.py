@@ -108,6 +108,23 @@ def test_reset_is_the_beginning(all_cases):
         assert mix.state_dict().keys() == state.keys()
 
 
+@pytest.mark.parametrize(
+    "text", ["mixup:p=0.7", "mixup|cutout", "cutout >> mixup", "cutout|mixup:p=0.7,until=80%"]
+)
+@pytest.mark.parametrize("own", [None, 5])
+def test_reset_keeps_the_seed_of_the_run(text, own):
+    """Of the mixes that it is made of too: the second fold is what the first was."""
+    mix = m.parse_mix(text)
+    mix.finish_setup(5, 7)
+    list(mix.children())[-1].seed = own
+    mix.finish_setup(5, 7)
+    x, y = torch.randn(8, 1, 6, 6), torch.arange(8) % 5
+    first = [mix(x, y)[0] for _ in range(4)]
+    mix.advance(0.9)
+    mix.reset()
+    assert all(torch.equal(mix(x, y)[0], batch) for batch in first)
+
+
 def test_a_small_last_batch_is_mixed_as_far_as_it_goes():
     images = torch.arange(3.0).view(3, 1)
     labels = torch.arange(3)
@@ -150,6 +167,15 @@ def test_coefficients_of_any_alpha(alpha):
     inside = float(((lam[0] > 0.1) & (lam[0] < 0.9)).double().mean())
     assert inside == pytest.approx(float(beta.cdf(0.9, alpha, alpha) - beta.cdf(0.1, alpha, alpha)), abs=0.006)
     assert abs(float(lam[0].mean()) - 0.5) < 0.02
+
+
+def test_small_alphas_share_as_often_as_the_moments_say():
+    """Of a symmetric Dirichlet 1 - E sum c^2 is (k - 1) alpha / (k alpha + 1)."""
+    k, alpha, count = 3, 0.009, 40_000
+    mix = m.SumAugment(k, num_classes=2, coefficients="dirichlet", alpha=alpha, seed=2)
+    hot = torch.eye(k, dtype=torch.float64).repeat_interleave(count, 0)
+    shares = mix(hot, torch.zeros(len(hot), dtype=torch.long))[0]
+    assert float(1 - shares.square().sum(1).mean()) == pytest.approx((k - 1) * alpha / (k * alpha + 1), rel=0.1)
 
 
 def test_small_alphas_follow_the_beta_distribution():

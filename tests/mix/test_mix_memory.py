@@ -143,6 +143,14 @@ def test_two_calls_give_the_same_memory_and_targets_of_their_own(mix):
     assert len({second.data_ptr(), third.data_ptr(), fourth.data_ptr()}) == 3
 
 
+def test_images_with_channels_last_keep_their_layout_in_memory_that_is_there() -> None:
+    mix, (x, y) = m.Mixup(num_classes=CLASSES, reuse=True), drawn()
+    last = x.contiguous(memory_format=torch.channels_last)
+    first, second = mix(last, y)[0], mix(last, y)[0]
+    assert second.data_ptr() == first.data_ptr()
+    assert second.stride() == last.stride() != x.stride()
+
+
 def test_volumes_keep_their_layout_and_memory_of_one_layout_is_none_of_another() -> None:
     g = torch.Generator().manual_seed(0)
     x, y = torch.randn(4, 3, 2, 6, 8, generator=g), torch.arange(4)

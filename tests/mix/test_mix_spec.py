@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from lessonplan import mix as m
 from lessonplan.errors import ConfigError
 from lessonplan.mix.text import MIXES, parse_mix
+from lessonplan.mix.unmixed import Unmixed
 
 number = st.floats(0.01, 50, allow_nan=False)
 OPTIONS = {
@@ -68,6 +69,20 @@ def test_options_round_trip(name, data):
         assert type(getattr(made, key)) is type(value)
 
 
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("sample-pairing:mix_targets=false,finetune=0.2", "sample-pairing"),
+        ("puzzle:alpha=1,eta=0.2,beta=1.2,gamma=0.5,xi=0.8,labels=3,clean_weight=0", "puzzle"),
+    ],
+)
+def test_the_papers_values_written_out_are_the_defaults(text, name):
+    """And so the same run: Inoue 2018 keeps one image's label; Kim et al. 2020, section 4 and appendix."""
+    mix = parse_mix(text)
+    assert mix.config() == {"name": name}
+    assert str(mix) == name
+
+
 def test_lists_are_written_with_slashes():
     assert parse_mix("cascade:k=4,shares=.5/.3/.2").shares == (0.5, 0.3, 0.2)
     assert parse_mix("cascade:k=4,shares=none").shares is None
@@ -94,6 +109,7 @@ def test_a_bar_chooses():
 @pytest.mark.parametrize("text", ["none", "erm", " none "])
 def test_no_mix(text):
     assert parse_mix(text) is None
+    assert str(Unmixed()) == "none"  # what stands in for it in a loop is called the same
 
 
 @pytest.mark.parametrize(

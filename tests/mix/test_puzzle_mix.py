@@ -207,6 +207,35 @@ def test_attack_steps_stay_within_eps_of_the_images():
     assert seen
 
 
+def test_the_way_from_black_to_white_may_be_given():
+    """An attack of 51 / 255 of it, or less: 0.02 where it is said to be 0.1, whatever the batch spans."""
+    x, y = batch()
+    mix = make(net(), adversarial_p=1.0, eps=51.0, pixel_range=0.1, transport=False)
+    largest = [float((mix.explain(x, y)[0].moved[0] - x).abs().max()) for _ in range(20)]
+    assert 0.01 < max(largest) < 0.0201
+
+
+def test_attacked_images_stay_within_each_channels_colours():
+    """Also an image that has none of them, and channels that have no colour in common."""
+    x, y = batch()
+    x = x * torch.tensor([1.0, 1.0, 0.1]).view(3, 1, 1) + torch.tensor([0.0, 20.0, -20.0]).view(3, 1, 1)
+    mix = make(net(), adversarial_p=1.0, eps=250.0, transport=False)
+    lowest, highest = x.amin((0, 2, 3)), x.amax((0, 2, 3))
+    for _ in range(3):
+        for moved in mix.explain(x, y)[0].moved:
+            assert (moved.amin((0, 2, 3)) >= lowest).all()
+            assert (moved.amax((0, 2, 3)) <= highest).all()
+            assert not torch.isin(moved, x).all()
+
+
+def test_the_continuation_of_an_image_is_not_salient():
+    """3 x 3 pixels as 2 x 2 blocks of 2 x 2: the last blocks have fewer pixels that matter."""
+    x, alike = torch.rand(1, 1, 3, 3), torch.ones(1, 3, 3)
+    found = puzzle((x, x), (alike, alike), torch.tensor(0.5), 2)
+    for saliency in found.saliency:
+        torch.testing.assert_close(saliency[0], torch.tensor([[4.0, 2.0], [2.0, 1.0]]) / 9)
+
+
 def test_attacks_raise_the_loss():
     model, (x, y) = net().eval(), batch(16)
     hot = F.one_hot(y, CLASSES).float()
@@ -316,7 +345,8 @@ def test_text_makes_it_and_its_identity_leaves_the_network_out():
         "clean_weight": 1.0,
         "transport": False,
     }
-    assert make(net()).config() == {"name": "puzzle", "num_classes": CLASSES, "seed": 0}
+    for options in ({}, {"loss": F.cross_entropy}):
+        assert make(net(), **options).config() == {"name": "puzzle", "num_classes": CLASSES, "seed": 0}
     with pytest.raises(ConfigError, match="unknown option"):
         parse_mix("puzzle:model=x")
 

@@ -172,6 +172,15 @@ def test_unary_is_saliency_hidden_and_a_binomial_prior():
         torch.testing.assert_close(cost[level], expected)
 
 
+@pytest.mark.parametrize("lam", [0.0, 1.0])
+def test_a_certain_share_has_a_price_and_is_taken(lam):
+    """Where one image is all that is expected: the logarithm of 0 is kept off."""
+    alike = torch.full((1, 2, 2), 0.25)
+    cost = unary_cost(alike, alike, torch.tensor(lam), eta=1.0, labels=3)
+    assert cost.isfinite().all()
+    assert (cost.argmin(0) == 2 * lam).all()
+
+
 def test_border_weights_by_hand():
     """2 x 2 pixels, one a block: delta from the four colours at each border."""
     x1 = torch.tensor([[[[0.0, 0.0], [0.5, 1.0]]]])

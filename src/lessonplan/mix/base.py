@@ -262,12 +262,12 @@ class Mix(_KnowsClasses, Part, ABC):
 
         Cascades do so themselves when ``advance`` hears of no progress after some.
         """
+        started = self._started
         fresh = type(self)(**self._options_at_start())
         for child in self.children():
             child.reset()
-        self.load_state_dict({**fresh.state_dict(), "children": [child.state_dict() for child in self.children()]})
-        self.generator.manual_seed(self._stream)
-        self._place = (None, 0)
+        self.load_state_dict(fresh.state_dict())
+        self.reseed(started)  # the fresh one, which is made of the same mixes, has given them seeds
 
     def _options_at_start(self) -> dict[str, Any]:
         """The options that it was made with."""
@@ -315,6 +315,7 @@ class Mix(_KnowsClasses, Part, ABC):
 
         Mixes of different kinds, and children at different positions, get different streams from one seed.
         """
+        self._started = seed
         self._stream = fold_seed(seed, type(self).__name__)
         self.generator.manual_seed(self._stream)
         self._place = (None, 0)
