@@ -37,6 +37,14 @@ def test_a_second_process_is_refused(held):
         compare("erm", out=held, model="fcnet-16", seeds=1, budget="1ep", jobs=1)
 
 
+def test_what_killed_processes_left_half_written_goes(tmp_path):
+    (tmp_path / ".tune.json.2103.tmp").write_text("{")
+    (tmp_path / "tune.json").write_text("{}")
+    with sole_user(tmp_path):
+        assert not list(tmp_path.glob(".tune*"))
+    assert (tmp_path / "tune.json").read_text() == "{}"
+
+
 @pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="processes are not forked here")
 @pytest.mark.parametrize("hold", [sole_user, in_turn])
 def test_a_forked_reader_does_not_keep_the_folder(tmp_path, hold):

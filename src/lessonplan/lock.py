@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from lessonplan.errors import RunFailed
-from lessonplan.files import disk_error
+from lessonplan.files import disk_error, remove_leftovers
 from lessonplan.lease import BEAT_SECONDS, MISSED_BEATS, FolderHeld, Lease, holder_of
 
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP)
@@ -35,7 +35,8 @@ def sole_user(folder: Path) -> Iterator[None]:
     """Hold a folder while inside, against processes of this machine and of others that share it.
 
     The operating system's lock is let go of when the process is killed. Shared folders may know none, or keep it
-    to one machine: a lease (``lessonplan.lease``) holds there, for a minute after its machine died.
+    to one machine: a lease (``lessonplan.lease``) holds there, for a minute after its machine died. What killed
+    processes left half written in the folder itself is removed.
 
     Raises:
         FolderHeld: another process holds it. DataError: nothing can be written there.
@@ -52,6 +53,7 @@ def sole_user(folder: Path) -> Iterator[None]:
     except OSError as error:
         raise disk_error(folder, error) from error
     try:
+        remove_leftovers(folder)
         yield
     except KeyboardInterrupt:
         if not lease.lost:

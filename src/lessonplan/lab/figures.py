@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from lessonplan.data import load
-from lessonplan.files import write_json
+from lessonplan.files import remove_leftovers, write_json
 from lessonplan.lab.examples import mixed_images
 from lessonplan.lab.recipe import FigureSpec, Part, Recipe
 from lessonplan.lab.surfaces import surfaces
@@ -23,6 +23,7 @@ _SIZE = (7.0, 4.0)
 
 def write_figures(folder: Path, recipe: Recipe, part: Part, results: dict[str, Any]) -> None:
     """Write ``figures/*.png`` with titles and captions for the page."""
+    remove_leftovers(folder / "figures")
     for position, spec in enumerate(recipe.figures):
         drawn = _draw(spec, part, results, folder)
         if drawn is None:

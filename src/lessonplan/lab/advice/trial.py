@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from lessonplan.errors import DataError, first_line
-from lessonplan.files import write_json
+from lessonplan.files import remove_leftovers, write_json
 from lessonplan.lab.advice.labelled import Labelled
 from lessonplan.lab.plan_file import PlanFile
 from lessonplan.network.threads import cpu_threads
@@ -94,6 +94,7 @@ class Trial:
             "samples": judged.rows.tolist() if judged is not None else [],
             "right": right,
         }
+        remove_leftovers(self.folder)
         write_json(self.folder / OUTCOME, outcome)
         self.tidy()
 

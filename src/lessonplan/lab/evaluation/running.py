@@ -12,7 +12,7 @@ from typing import Any
 
 from lessonplan.errors import ConfigError, DataError, LessonplanWarning
 from lessonplan.evaluation import PARTS, Evaluation, EvaluationPart
-from lessonplan.files import write_json
+from lessonplan.files import remove_leftovers, write_json
 from lessonplan.lab.config import content_hash
 from lessonplan.lab.evaluation.pictures import Picture
 from lessonplan.lab.evaluation.progress import Steps
@@ -109,6 +109,7 @@ def _do(part: EvaluationPart, work: Work, root: Path) -> dict[str, Any]:
     result: dict[str, Any] = _module(part).run(work)
     synchronise(work.subject.device)
     pictures: list[Picture] = result.pop("pictures", [])
+    remove_leftovers(root / "pictures" / part.name)
     for figure, title, caption in pictures:
         stem = root / "pictures" / part.name / file_stem(title)
         write_json(stem.with_suffix(".json"), {"title": title, "caption": caption})

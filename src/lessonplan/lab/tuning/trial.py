@@ -11,7 +11,7 @@ from typing import Any
 
 from lessonplan.data import Data
 from lessonplan.data.resplit import resplit
-from lessonplan.files import write_json
+from lessonplan.files import remove_leftovers, write_json
 from lessonplan.lab.advice.labelled import Labelled
 from lessonplan.lab.plan_file import PlanFile
 from lessonplan.network.threads import cpu_threads
@@ -78,6 +78,7 @@ class TuneTrial:
             "seconds": time.perf_counter() - started,
             "cost": run.result["cost"],
         }
+        remove_leftovers(self.folder)
         write_json(self.folder / OUTCOME, outcome)
         self.tidy()
 
