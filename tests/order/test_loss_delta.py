@@ -83,6 +83,16 @@ def test_own_losses_are_those_without_dropout(loop, losses_after, on):
             assert look.scores[place].item() == pytest.approx(score, abs=1e-5)
 
 
+@pytest.mark.parametrize("method", [Exact, StackedLookAhead])
+def test_a_step_of_no_length_gains_nothing_whatever_dropout_draws(loop, method):
+    """An update takes 3 passes a sample, the loss without dropout one before it and one behind it."""
+    run = loop(None, norm="none", dropout=0.5, optimizer="sgd")
+    run.learner.optimizer.param_groups[0]["lr"] = 0.0
+    look = method(run.learner, run.data).look(candidates(run), Goal("same"))
+    assert look.gains.tolist() == pytest.approx([0.0] * 4, abs=1e-6)
+    assert look.passes.cost == 4 * 6 * (3 + 1 + 1)
+
+
 @pytest.mark.parametrize("optimizer", ["nesterov", "adam", "adamw"])
 @pytest.mark.parametrize("method", ["exact", *CHEAP])
 @pytest.mark.parametrize("final", [False, True])
