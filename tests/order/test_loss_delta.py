@@ -15,6 +15,7 @@ from lessonplan.order import LossDelta
 from lessonplan.order.lookahead.anchor import Anchor
 from lessonplan.order.lookahead.exact import Exact
 from lessonplan.order.lookahead.fidelity import Fidelity, rank_correlation
+from lessonplan.order.lookahead.gradients import step_scales
 from lessonplan.order.lookahead.look import Goal
 from lessonplan.order.lookahead.stacked import StackedLookAhead
 from lessonplan.parts.part import Occasion
@@ -64,6 +65,32 @@ def test_weights_count_in_the_update_and_in_the_own_loss(loop, losses_after):
             if on == "same":
                 before, after = losses_after(run, batch.indices, x, y, own)
                 assert look.gains[place].item() == pytest.approx(before - after, abs=1e-5)
+
+
+@pytest.mark.parametrize("on", ["same", "relative"])
+def test_own_losses_are_those_without_dropout(loop, losses_after, on):
+    """The update drops out, with the mask that any update would draw now; losses before and after do not."""
+    run = loop(None, norm="none", dropout=0.5)
+    batches = candidates(run)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(11)
+        look = Exact(run.learner, run.data).look(batches, Goal(on))
+        for place, batch in enumerate(batches):
+            torch.manual_seed(11)
+            before, after = losses_after(run, batch.indices, *run.data.fetch(batch.indices))
+            assert look.gains[place].item() == pytest.approx(before - after, abs=1e-5)
+            score = (before - after) / before if on == "relative" else before - after
+            assert look.scores[place].item() == pytest.approx(score, abs=1e-5)
+
+
+@pytest.mark.parametrize("method", [Exact, StackedLookAhead])
+def test_a_step_of_no_length_gains_nothing_whatever_dropout_draws(loop, method):
+    """An update takes 3 passes a sample, the loss without dropout one before it and one behind it."""
+    run = loop(None, norm="none", dropout=0.5, optimizer="sgd")
+    run.learner.optimizer.param_groups[0]["lr"] = 0.0
+    look = method(run.learner, run.data).look(candidates(run), Goal("same"))
+    assert look.gains.tolist() == pytest.approx([0.0] * 4, abs=1e-6)
+    assert look.passes.cost == 4 * 6 * (3 + 1 + 1)
 
 
 @pytest.mark.parametrize("optimizer", ["nesterov", "adam", "adamw"])
@@ -134,6 +161,7 @@ def test_stacked_is_exact(loop, on, optimizer):
     torch.testing.assert_close(stacked.gains, exact.gains, atol=2e-6, rtol=1e-4)
     torch.testing.assert_close(stacked.scores, exact.scores, atol=2e-6, rtol=1e-4)
     assert stacked.passes == exact.passes
+    assert stacked.step is exact.step is None  # no winner's update was asked for
     assert all(torch.equal(a, b) for a, b in zip(before, run.model.parameters(), strict=True))
 
 
@@ -186,6 +214,19 @@ def test_adaptive_steps_are_weighed_by_their_length(loop):
     scores = order._looks.look(batches, Goal("external", outside)).scores
     gains = Exact(run.learner, run.data).look(batches, Goal("external", outside)).gains.double()
     assert rank_correlation(scores, gains) > 0.9
+
+
+def test_a_unit_of_gradient_moves_a_weight_by_rate_over_root_of_adams_moment():
+    """One step with gradients 3 and 4, beta 0.5: moments 4.5 and 8. SGD: the rate; not trained: not at all."""
+    a, b, still = (nn.Parameter(torch.zeros(1)) for _ in range(3))
+    a.grad, b.grad = torch.tensor([3.0]), torch.tensor([4.0])
+    groups = [{"params": [a], "eps": 0.25}, {"params": [b], "lr": 0.2}]
+    adam = torch.optim.Adam(groups, lr=0.1, betas=(0.9, 0.5), eps=1.0)
+    adam.step()
+    scales = [scale.item() for scale in step_scales(adam, [a, b, still])]
+    assert scales == pytest.approx([0.1 / (4.5**0.5 + 0.25), 0.2 / (8**0.5 + 1.0), 0.0])
+    sgd = torch.optim.SGD([a, b], lr=0.3)
+    assert [scale.item() for scale in step_scales(sgd, [a, b])] == pytest.approx([0.3, 0.3])
 
 
 def grad(run, x, y, parameters):
@@ -581,6 +622,33 @@ def test_it_switches_itself_off(loop):
     assert always.order.active
 
 
+def test_it_switches_itself_off_not_before_the_window_is_full(loop, monkeypatch):
+    """Here a window of three looks; without the option it goes on."""
+    monkeypatch.setattr("lessonplan.order.loss_delta._WINDOW", 3)
+    for limit, looks in ((1e9, 3), (1e-9, 7), (None, 7)):  # the last batch of an epoch is alone
+        run = loop(make(until_gain_below=limit, candidates=2), norm="none").run(1)
+        assert [p.cost > 0 for p in run.passes] == [True] * looks + [False] * (8 - looks)
+
+
+def test_samples_are_compared_with_other_batches_at_each_update(loop):
+    """Eight of those that wait, by a generator of their own: the same ones for the same update of the same run."""
+
+    def compared(updates, seed):
+        order = make(method="per-sample", fidelity=1)
+        run = loop(order, train=240, seed=seed)
+        waiting = [batch for batch in run.upstream() if batch is not None]
+        order._held, order._updates = waiting[4:], updates
+        looked = {tuple(batch.indices.tolist()) for batch in waiting[:4]}
+        others = [tuple(batch.indices.tolist()) for batch in order._others(waiting[:4])]
+        assert len(set(others)) == 8
+        assert not looked & set(others)
+        return others
+
+    assert compared(3, 0) == compared(3, 0)
+    assert compared(3, 0) != compared(4, 0)
+    assert compared(3, 0) != compared(3, 1)
+
+
 @pytest.mark.parametrize(
     ("method", "final"),
     [
@@ -642,6 +710,15 @@ def test_an_external_batch_from_the_training_data_is_refused(loop, make_samples)
     make(on="external").setup(Occasion(0, data, other))
 
 
+def test_a_view_is_compared_with_its_whole_source_by_content(make_samples):
+    """The source has no rows of its own to be compared by."""
+    source = make_samples(30, 0)
+    view = type(source)(source.x[:10], source.y[:10])
+    view.source, view.rows = source, torch.arange(10)
+    with pytest.raises(DataError, match="10 of 30 external samples are training samples too"):
+        make(on="external").setup(Occasion(0, view, source))
+
+
 def test_views_of_one_source_are_told_apart_by_their_rows():
     import lessonplan as lp
 
@@ -675,6 +752,11 @@ def test_errors(options, message):
         make(**options)
 
 
+def test_the_smallest_numbers_will_do():
+    order = make(method="last-layers", candidates=1, fidelity=1, layers=1, external=1, until_gain_below=1e-9)
+    assert (order.drawn, order.fidelity, order.layers, order.external) == (1, 1, 1, 1)
+
+
 def test_errors_of_the_run(loop):
     with pytest.raises(ConfigError, match="judges updates by validation samples, but there are none"):
         make(on="external").setup(Occasion(0, loop(None).data, None))
@@ -686,3 +768,11 @@ def test_errors_of_the_run(loop):
         StackedLookAhead(Learner(run.learner.network, run.learner.optimizer, scaler), run.data)
     with pytest.raises(ConfigError, match="4 candidates, but there are only 2 batches"):
         loop(make(), train=12).run(1)
+
+
+def test_stacked_looks_at_their_own_losses_are_not_taken_for_those_that_had_dropout():
+    """Stored runs of before looked at the network with dropout first and without it then."""
+    assert LossDelta(method="stacked").config() == {"name": "loss-delta", "method": "stacked", "dropout": "off"}
+    assert "dropout" not in LossDelta(method="stacked", on="external").config()
+    assert LossDelta().config() == {"name": "loss-delta"}
+    assert str(LossDelta(method="stacked")) == "loss-delta:method=stacked"

@@ -58,6 +58,29 @@ def test_an_order_trains_on_every_sample_once(k, winners, more, order, items, si
     assert max(map(len, made)) <= size
 
 
+def test_chance_needs_no_network():
+    """Nothing was attached; a sampler makes as many updates as the epoch has batches."""
+    orderer = MultiAttempt(k=3, order="uniform")
+    assert not orderer.needs_network()
+    made = epoch(orderer)
+    assert len(made) == 8
+    assert {tuple(batch) for batch in made} <= {tuple(b.indices.tolist()) for b in upstream() if b is not None}
+    assert orderer.take_passes().cost == 0
+    with pytest.raises(ConfigError, match="multi-attempt looks at the network: call attach"):
+        epoch(MultiAttempt(k=3))
+
+
+def test_neither_copies_nor_files_hold_the_samples():
+    data = TensorSamples(torch.zeros(1000, 100), torch.zeros(1000, dtype=torch.int64))
+    orderer = ByScore(k=3, score="label")
+    orderer.setup(Occasion(0, data, data))
+    stored = pickle.dumps(orderer)
+    assert len(stored) < 20_000 < data.x.nbytes
+    for other in (pickle.loads(stored), copy.deepcopy(orderer)):
+        with pytest.raises(ConfigError, match="reads samples: call setup"):
+            _ = other.data
+
+
 @pytest.mark.parametrize("winners", [1, 3, "all"])
 def test_all_candidates_make_a_sorted_epoch(winners):
     means = [sum(b) / 3 for b in epoch(ByScore(k="all", score=value, order="descending", winners=winners))]

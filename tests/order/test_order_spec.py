@@ -55,6 +55,26 @@ def test_every_orderer_can_be_named_copied_and_sent(name):
     assert order.state_dict().keys() == copy.deepcopy(order).state_dict().keys()
 
 
+def test_an_order_of_ones_own_is_written_by_its_address(tmp_path):
+    file = tmp_path / "orders.py"
+    file.write_text("""
+from dataclasses import dataclass
+from lessonplan.order import ByScore
+@dataclass(eq=False, kw_only=True)
+class Mine(ByScore):
+    steep: float = 1.0
+class Other:
+    pass
+""")
+    order = parse_order(f"{file}:Mine:k=3,steep=2.5")
+    assert isinstance(order, ByScore)
+    assert (type(order).__name__, order.k, order.steep) == ("Mine", 3, 2.5)
+    with pytest.raises(
+        ConfigError, match=r"orders\.py:Other is no order: derive the class from lessonplan\.order"
+    ):
+        parse_order(f"{file}:Other")
+
+
 def test_functions_are_named_in_the_configuration():
     def brightness(x, y):
         return x.mean()

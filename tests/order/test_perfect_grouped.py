@@ -69,6 +69,17 @@ def test_a_chain_gives_every_networks_own_logits(
     assert torch.equal(x, before)
 
 
+@pytest.mark.parametrize(("spare", "kept"), [(0, True), (-1, False)])
+def test_patches_of_all_samples_are_kept_as_far_as_memory_goes(
+    spare: int, kept: bool, x: Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """300 samples with 36 places of 2 x 3 x 3 values, 4 bytes each."""
+    monkeypatch.setattr("lessonplan.order.perfect.grouped._PATCH_BYTES", 300 * 36 * 18 * 4 + spare)
+    layers = chain_of(CHAINS["without bias"]())
+    assert layers is not None
+    assert (GroupedChain(layers, x)._patches is not None) is kept
+
+
 @pytest.mark.parametrize("name", CHAINS)
 def test_grouped_and_single_evaluation_agree(name: str, x: Tensor) -> None:
     network, y = CHAINS[name](), torch.arange(300) % 2

@@ -35,6 +35,7 @@ PLANS: dict[str, dict[str, Any]] = {
     "look-ahead": {"plan": "order:loss-delta:candidates=3,on=external,external=40"},
     "look-ahead, its own loss": {"plan": "order:loss-delta:candidates=3,pool=4,winners=2"},
     "look-ahead, cheap": {"plan": "order:loss-delta:candidates=3,on=external,external=40,method=last-layers"},
+    "look-ahead, kept": {"plan": "order:loss-delta:candidates=3,on=external,external=40,method=kept-gradients"},
     "puzzle": {"plan": "puzzle:blocks=2", "image": True},
     "all three": {"plan": "select:accuracy:margin=0.3 + order:multi-attempt:k=2 + mixup"},
 }

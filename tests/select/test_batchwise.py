@@ -234,6 +234,20 @@ def test_what_waits_is_stored_by_index_and_read_again(index_samples, table_netwo
     assert whole.tallies[-1] == parts.tallies[-1]
 
 
+@pytest.mark.parametrize(("max_age", "scored"), [(0, 6 + 2), (1, 6), (None, 6)])
+def test_a_loop_gets_a_turn_after_old_samples_were_scored_again(max_age, scored, index_samples, table_network):
+    """Of six accepted samples two wait behind the first update: None is handed out where they are asked anew."""
+    data, model, tally = index_samples(6), table_network(lambda index, update: True), Tally()
+    stage = Batchwise(AccuracyFilter(), raw_batch_size=6, max_age=max_age, reuse="never")
+    reader = EpochReader(data, torch.arange(6), epoch=0)
+    out = list(stage.batches(reader, Network(model), 4, torch.Generator(), tally))
+    assert [None if batch is None else batch.indices.tolist() for batch in out] == [
+        [0, 1, 2, 3],
+        *[None] * (scored > 6),
+    ]
+    assert (tally.scored, tally.carried, model.forwarded) == (scored, 2, scored)
+
+
 def test_weights_stay_with_their_samples(keyed_samples, linear):
     """Importance weights of a selector times those that a sample came with; carried or not."""
     data = keyed_samples(60)

@@ -73,8 +73,8 @@ def test_a_larger_margin_keeps_more(rank, seed):
 
 @pytest.mark.parametrize("margin", [0.0, -0.1, 1.1, math.nan, math.inf])
 def test_margins_out_of_range(margin):
-    for make in (lambda: AccuracyFilter(margin), lambda: MarginFilter(2, margin)):
-        with pytest.raises(ConfigError, match=r"give a number in \(0, 1\]"):
+    for name, make in (("accuracy", lambda: AccuracyFilter(margin)), ("margin", lambda: MarginFilter(2, margin))):
+        with pytest.raises(ConfigError, match=rf"^{name}: margin {margin} .*give a number in \(0, 1\]"):
             make()
 
 

@@ -59,6 +59,7 @@ def test_as_in_python(text, made) -> None:
     again = parse_select(text)
     assert again.config() == Selecting.of(made).config()
     assert repr(again) == repr(Selecting.of(made))
+    assert parse_select(repr(again)).config() == again.config()
 
 
 def test_configurations_tell_plans_apart() -> None:

@@ -11,6 +11,7 @@ from torch.nn.functional import cross_entropy
 
 from lessonplan.errors import ConfigError, DataError
 from lessonplan.select.base import Scored
+from lessonplan.select.functional import rounds
 from lessonplan.select.published import (
     ActiveBias,
     GradientNorm,
@@ -51,6 +52,12 @@ def test_the_largest_loss_of_all_is_always_kept_and_old_losses_fade():
     for _ in range(2):
         part(torch.rand(5, generator=g), 5, g)
     assert part(torch.tensor([0.0, 5.0]), 2, g)[0].tolist()[-1] == 1
+
+
+def test_a_history_of_one_loss_compares_with_the_last_one():
+    """CDF(loss) is 1 for the last loss and all that are as large, 0 below it."""
+    part = SelectiveBackprop(history=1)
+    assert part(torch.tensor([3.0, 1.0, 2.0]), 3, generator())[0].tolist() == [0, 2]
 
 
 # -- InfoBatch ---------------------------------------------------------------------------------------
@@ -301,7 +308,8 @@ def test_the_running_sum_of_spreads_is_their_sum():
     everything = torch.arange(12)
     mean = part.spread(everything).mean()
     assert mean > 0
-    torch.testing.assert_close(part.score(Scored(everything, everything)), part.spread(everything) + mean)
+    emphasis = part.score(Scored(everything, everything))
+    torch.testing.assert_close(emphasis, part.spread(everything) + mean, rtol=1e-12, atol=0)
 
 
 def test_drawing_follows_the_emphasis():
@@ -321,12 +329,17 @@ def test_histories_fit_their_data(make):
     with pytest.raises(ConfigError, match="call make_room"):
         part.score(rows)
     part.make_room(5, 3)
-    with pytest.raises(DataError, match="was trained on"):
+    with pytest.raises(DataError, match=f"^{part.name} .*was trained on"):
         part.observe(rows)
     other = make()
     other.make_room(6, 3)
     with pytest.raises(DataError, match="go on with the data it began with"):
         other.load_state_dict(part.state_dict())
+
+
+def test_no_samples_have_no_rounds():
+    assert list(rounds(torch.zeros(0, dtype=torch.int64))) == []
+    assert [rows.tolist() for rows in rounds(torch.tensor([4, 7, 4, 4]))] == [[0, 1], [2], [3]]
 
 
 def test_a_reduced_loss_is_not_stored():

@@ -51,6 +51,14 @@ def test_filters_then_selectors_against_a_loop() -> None:
         assert chosen.weights is None
 
 
+def test_a_second_filter_sees_the_rows_that_the_first_left() -> None:
+    """Of samples right, wrong, wrong and sure, wrong: the second filter takes those of two minds."""
+    logits = torch.tensor([[0.1, 0.0], [0.0, 0.1], [0.0, 9.0], [0.0, 0.2]])
+    scored = Scored(torch.arange(7, 11), torch.zeros(4, dtype=torch.int64), logits, torch.zeros(4))
+    chosen = (AccuracyFilter() >> MarginFilter(margin=0.5)).choose(scored, torch.Generator())
+    assert chosen.positions.tolist() == [1, 3]
+
+
 def test_fill_tops_up_to_the_number_at_random() -> None:
     r, generator = random.Random(1), torch.Generator().manual_seed(0)
     others: set[int] = set()

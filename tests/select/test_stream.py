@@ -39,6 +39,16 @@ def train(loop, model, optimizer, stop: int | None = None) -> list:
     return seen
 
 
+def test_loops_are_found_at_their_older_address():
+    import lessonplan.select as select
+    from lessonplan.supply import loops
+
+    assert select.batches is loops.selected_batches
+    assert select.SelectedBatches is loops.SelectedBatches
+    with pytest.raises(AttributeError, match="nowhere"):
+        _ = select.nowhere
+
+
 @pytest.mark.parametrize("name", SELECTIONS)
 def test_stored_and_gone_on_with(name, keyed_samples, linear):
     """Network, optimizer and loop go through a file at random updates; all that comes is bit for bit the same."""

@@ -105,6 +105,14 @@ class LossDelta(Orderer):
         self._sums = [0.0, 0.0, 0.0]  # looks, their winners' gains, their mean gains
         super().__post_init__()
 
+    def config(self) -> dict[str, Any]:
+        """As of every part; stacked looks at their own batches' losses say that both are without dropout.
+
+        Runs of before that was so, whose losses before the update had dropout, are other ones.
+        """
+        own_losses = self.method == "stacked" and self.on != "external"
+        return {**super().config(), **({"dropout": "off"} if own_losses else {})}
+
     @property
     def drawn(self) -> Amount:
         """As many as ``candidates`` says."""

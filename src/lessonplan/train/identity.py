@@ -24,7 +24,8 @@ RUN_FORMAT = 3
 Format 2: the look-ahead keeps its winner's update, and functions of the user's own are told apart by what they do.
 Format 3: the schedule ``stagnation`` judges the losses of each K by themselves. Stored runs of other schedules and
 mixes are the same ones, but for selections that ended on augmented samples after an epoch that kept nothing
-(``ended_early``). Runs with weights from elsewhere name ``batch_norm`` since what they do by default was changed.
+(``ended_early``). Runs with weights from elsewhere name ``batch_norm``, and stacked look-aheads on their own
+losses ``dropout``, since what they do was changed.
 """
 
 _ONE_K = {"sum", "mixup", "cutmix", "cutout", "manifold", "puzzle", "probability", "chain", "choice"}

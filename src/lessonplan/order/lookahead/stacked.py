@@ -88,13 +88,14 @@ class StackedLookAhead(LookAhead):
             self._before.take()
         moved = self._updated(gradients, len(candidates))
         size = x.shape[1]
+        drops = external is None and has_dropout(self.learner.model)  # asked here: within there is none
         with untouched(self.learner.model), torch.no_grad():
             if external is not None:
                 before = self._losses_on(external, shared, size, stacked=False)
                 after = self._losses_on(external, moved, size, stacked=True)
             else:
                 before = (losses * weights).sum(1)
-                if has_dropout(self.learner.model):
+                if drops:
                     before = self._own_losses(shared, x, y, weights, stacked=False)
                 after = self._own_losses(moved, x, y, weights, stacked=True)
         before, after = torch.stack([before.expand_as(after), after]).cpu()  # read back at once
@@ -108,7 +109,7 @@ class StackedLookAhead(LookAhead):
             self._update(gradients, winner)
         rows = sum(len(batch) for batch in candidates)
         trained = rows - (len(candidates[winner]) if keep else 0)
-        evaluated = (len(candidates) + 1) * len(external[0]) if external is not None else rows
+        evaluated = (len(candidates) + 1) * len(external[0]) if external is not None else rows * (1 + drops)
         loss = float((after if keep else before)[winner]) if external is not None else None
         return Look(scores, gains, step, Passes.both(trained).plus(Passes.forward(evaluated)), loss)
 
