@@ -119,6 +119,19 @@ def test_a_pickle_of_dictionaries_in_each_other(tmp_path: Path) -> None:
     assert set(load_plain(tmp_path / "meta")) == {"a", "b", "self"}
 
 
+@pytest.mark.parametrize("numbered", [b"r" + struct.pack("<I", 2**27), b"p134217728\n"])
+def test_a_pickle_that_numbers_an_object_beyond_its_length_is_refused(tmp_path: Path, numbered: bytes) -> None:
+    """The unpickler would make room for as many: 2 GiB here, 64 with the largest number (found by libFuzzer)."""
+    (tmp_path / "data_batch_1").write_bytes(b"\x80\x02}" + numbered + b".")
+    before = _peak()
+    with pytest.raises(DataError, match="object number 134217728 begins at byte 3"):
+        load_plain(tmp_path / "data_batch_1")
+    assert _peak() - before < 100 * MIB
+    for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
+        (tmp_path / "data_batch_1").write_bytes(pickle.dumps({"a": [b"x" * 300, [1] * 300]}, protocol))
+        assert load_plain(tmp_path / "data_batch_1") == {"a": [b"x" * 300, [1] * 300]}
+
+
 @pytest.mark.parametrize("limit", [-1, 1.5, True, "2GB", None])
 def test_memory_limits_that_cannot_be(limit: Any) -> None:
     with pytest.raises(ConfigError, match="memory_limit"):

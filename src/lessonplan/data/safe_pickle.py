@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import pickle
+import pickletools
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -104,11 +105,23 @@ def load_plain(path: Path) -> Any:
     """
     try:
         with path.open("rb") as file:
+            _check_numbers(file)
+            file.seek(0)
             return _plain(_Unpickler(file, encoding="bytes").load())
     except pickle.UnpicklingError as e:
         raise DataError(f"{path} is damaged or holds more than plain data, and was not loaded ({e})") from e
     except Exception as e:  # a damaged pickle can make the reader raise anything
         raise DataError(f"{path} cannot be read ({type(e).__name__}: {e}): fetch it again") from e
+
+
+def _check_numbers(file: BinaryIO) -> None:
+    """Refuse an object's number beyond what there can be: the unpickler makes room for as many, up to 64 GB."""
+    for operation, number, position in pickletools.genops(file):
+        if operation.name in _NUMBERING and int(number or 0) > (position or 0):
+            raise pickle.UnpicklingError(f"its object number {number} begins at byte {position}")
+
+
+_NUMBERING = ("PUT", "BINPUT", "LONG_BINPUT")
 
 
 def _plain(value: Any, known: dict[int, Any] | None = None) -> Any:
