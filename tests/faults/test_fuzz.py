@@ -33,7 +33,8 @@ FUZZ = _script()
 
 
 @pytest.mark.parametrize("name", list(FUZZ.readers()))
-def test_mutated_files(name: str) -> None:
+def test_mutated_files(name: str, monkeypatch) -> None:
+    monkeypatch.setattr(FUZZ, "SLOWEST", 60.0)  # some start a process, and others keep this machine busy
     [tally] = FUZZ.fuzz(40, seed=1, only=name).values()
     assert tally.cases == 40
     assert tally.failures == []

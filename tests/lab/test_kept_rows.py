@@ -66,7 +66,7 @@ def test_what_changed_is_read_again(tmp_path: Path, read: list[Path]) -> None:
 @pytest.mark.parametrize(
     "damage",
     [
-        b'{"folder": "runs/x", "sta',
+        b'\n{"folder": {}}\n{"folder": "runs/x", "sta',
         *(pytest.param(d, marks=pytest.mark.slow) for d in (b"\xff\x00\n[1]\nnull\n", b"")),
     ],
 )

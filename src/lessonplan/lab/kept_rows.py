@@ -33,7 +33,8 @@ class KeptRows:
         self._file = root / NAME
         with warnings.catch_warnings():  # a damaged line costs a look at its run, and is no news to anybody
             warnings.simplefilter("ignore", LessonplanWarning)
-            self._kept = {line.get("folder"): line for line in read_json_lines(self._file)}
+            lines = read_json_lines(self._file)
+        self._kept = {line["folder"]: line for line in lines if isinstance(line.get("folder"), str)}
 
     def row(self, job: Job, error: str | None) -> dict[str, Any]:
         """As ``run_row``."""
