@@ -16,7 +16,7 @@ from pathlib import Path
 
 import psutil
 
-from lessonplan.files import count_lines
+from lessonplan.files import read_json_lines
 from lessonplan.lease import holder_of
 
 PORT = 6399
@@ -88,7 +88,7 @@ def main() -> None:
             if killed is None:
                 pids = {one.pid for one in family(second)}
                 for run in runs:
-                    holder, epochs = holder_of(run), count_lines(run / "metrics.jsonl")
+                    holder, epochs = holder_of(run), len(read_json_lines(run / "metrics.jsonl"))
                     unfinished = not (run / "result.json").exists()
                     if holder is not None and holder.pid in pids and epochs > 2 and unfinished:
                         count = kill(second)

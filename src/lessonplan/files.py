@@ -7,7 +7,7 @@ import errno
 import json
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, TextIO
 
@@ -89,45 +89,73 @@ def _sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
-def read_json_lines(path: Path, most: int | None = None, containing: bytes = b"") -> list[dict[str, Any]]:
+def read_json_lines(path: Path, containing: bytes = b"") -> list[dict[str, Any]]:
     """The objects of a JSONL file; an unfinished last line (a killed run) is left out silently.
 
     A damaged line elsewhere is left out with a :class:`LessonplanWarning` that counts such lines.
 
     Args:
         path: the file.
-        most: of a longer file, so many lines at equal distances are read, its last one among them; and as many of
-            those with ``"val"``, which may be rare.
         containing: lines without these bytes are left out.
     """
     if not path.is_file():
         return []
-    every, every_judged = _steps(path, most) if most is not None else (1, 1)
-    found: list[dict[str, Any]] = []
-    damaged = judged = 0
-    waiting: bytes | None = None
+    with path.open("rb") as file:
+        return _objects(path, (line for line in _lines(file) if containing in line))
 
-    def take(line: bytes) -> None:
-        nonlocal damaged
+
+def read_some_json_lines(path: Path, most: int) -> tuple[list[dict[str, Any]], int]:
+    """Objects of a JSONL file that may have millions of lines, and how many lines it has; in one pass.
+
+    Of a longer file at most so many lines at equal distances, and more than half as many; as many of those with
+    ``"val"``, which may be rare; and the last one. Damaged lines are treated as in ``read_json_lines``.
+    """
+    if not path.is_file():
+        return [], 0
+    spread, judged = _Thinned(most), _Thinned(most)
+    lines = judgements = 0
+    line = b""
+    with path.open("rb") as file:
+        for line in _lines(file):
+            if lines % spread.every == 0:
+                spread.keep(lines, line)
+            if _JUDGED in line:
+                if judgements % judged.every == 0:
+                    judged.keep(lines, line)
+                judgements += 1
+            lines += 1
+    kept = {**dict(spread.kept), **dict(judged.kept), **({lines - 1: line} if lines else {})}
+    return _objects(path, (kept[number] for number in sorted(kept))), lines
+
+
+class _Thinned:
+    """What is kept of things that come one after the other, at equal distances: every ``every``-th."""
+
+    def __init__(self, most: int) -> None:
+        self.every = 1
+        self.kept: list[tuple[int, bytes]] = []
+        self._most = most
+
+    def keep(self, number: int, line: bytes) -> None:
+        self.kept.append((number, line))
+        if len(self.kept) > self._most:
+            del self.kept[1::2]
+            self.every *= 2
+
+
+def _objects(path: Path, lines: Iterable[bytes]) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = []
+    damaged = 0
+    for line in lines:
         try:
             content = json.loads(line.decode("utf-8", "replace"))
         except (ValueError, RecursionError):
             damaged += line.endswith(b"\n") and not line.isspace()
-            return
+            continue
         if isinstance(content, dict):
             found.append(content)
-
-    with path.open("rb") as file:
-        for number, line in enumerate(_lines(file)):
-            judged += _JUDGED in line
-            wanted = number % every == 0 or (_JUDGED in line and judged % every_judged == 0)
-            waiting = None if wanted else line
-            if wanted and containing in line:
-                take(line)
-    if waiting is not None and containing in waiting:
-        take(waiting)
     if damaged:
-        warnings.warn(f"{path}: left out {damaged} damaged lines", LessonplanWarning, stacklevel=2)
+        warnings.warn(f"{path}: left out {damaged} damaged lines", LessonplanWarning, stacklevel=3)
     return found
 
 
@@ -135,25 +163,7 @@ _JUDGED = b'"val": '
 _LONGEST_LINE = 4 * 2**20
 
 
-def count_lines(path: Path) -> int:
-    """How many lines a file has; none where there is no file."""
-    if not path.is_file():
-        return 0
-    with path.open("rb") as file:
-        return sum(1 for _ in _lines(file))
-
-
 def _lines(file: BinaryIO) -> Iterator[bytes]:
     """Lines of at most 4 MiB; what is longer comes in pieces, none of which is JSON."""
     while line := file.readline(_LONGEST_LINE):
         yield line
-
-
-def _steps(path: Path, most: int) -> tuple[int, int]:
-    """Every how many lines, and lines with a validation, one is read."""
-    lines = judged = 0
-    with path.open("rb") as file:
-        for line in _lines(file):
-            lines += 1
-            judged += _JUDGED in line
-    return max(1, -(-lines // most)), max(1, -(-judged // most))

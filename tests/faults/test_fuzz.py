@@ -102,7 +102,7 @@ READS = {
     "train/joining.py": "what other ranks of the same training say, and a digest",
 }
 READERS = {
-    "read_matlab",
+    "read_matlab", "read_some_json_lines",
     "read_json", "read_json_value", "read_json_lines", "read_yaml", "parse_yaml", "read_tensors", "read_text",
     "read_bytes", "loads", "fromfile", "memmap", "loadtxt", "genfromtxt", "ParquetFile", "loadmat", "ZipFile",
     "decompress", "load_file", "safe_open", "DictReader", "reader", "np.load", "torch.load", "Image.open",

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lessonplan.errors import DataError
-from lessonplan.files import count_lines, read_json_lines
+from lessonplan.files import read_some_json_lines
 from lessonplan.report.axes import COST, Axis
 from lessonplan.report.formatting import number
 from lessonplan.stored import read_json, read_yaml
@@ -87,11 +87,12 @@ def read_run(folder: Path) -> Run:
     config: Any = {}
     if path.is_file():
         config = read_yaml(path)
+    epochs, lines = read_some_json_lines(folder / "metrics.jsonl", MOST_LINES)
     return Run(
         folder=folder,
         config=config if isinstance(config, dict) else {},
-        epochs=read_json_lines(folder / "metrics.jsonl", most=MOST_LINES),
-        lines=count_lines(folder / "metrics.jsonl"),
+        epochs=epochs,
+        lines=lines,
         result=read_json_if_there(folder / "result.json"),
     )
 
