@@ -79,7 +79,8 @@ def with_small_networks(recipe: Recipe) -> Recipe:
 
 _LONG = (
     "pretrained-few-labels", "thesis-3.1", "assist-4.4", "assist-4.6", "assist-4.8", "assist-appendix",
-    "lecture-localisation", "lecture-puzzle",
+    "lecture-localisation", "lecture-puzzle", "assist-4.7", "assist-4.9", "lecture-adversarial",
+    "lecture-corruption", "thesis-2.4", "thesis-3.2", "thesis-3.4", "thesis-3.5", "thesis-3.6",
 )  # fmt: skip
 
 

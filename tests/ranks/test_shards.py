@@ -26,15 +26,12 @@ from ranks.cases import PLANS, data, train, with_dropout
 from ranks.test_same_as_one import compare
 from ranks.together import free_port, on_ranks
 
-QUICK = ["adamw, clipped and averaged", "batch normalisation", *sharded.MORE]
-SLOW = [name for name in PLANS if name not in QUICK and not name.startswith("look-ahead")]
+OWN = ["adamw, clipped and averaged", "batch normalisation", *sharded.MORE]
+PLAIN = [name for name in PLANS if name not in OWN and not name.startswith("look-ahead")]
 
 
-@pytest.mark.parametrize(
-    "names",
-    [QUICK, pytest.param(SLOW[:8], marks=pytest.mark.slow), pytest.param(SLOW[8:], marks=pytest.mark.slow)],
-    ids=["quick", "some", "others"],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("names", [OWN, PLAIN[:8], PLAIN[8:]], ids=["own", "some", "others"])
 def test_losses_samples_and_decisions(names: list[str]) -> None:
     first, second = on_ranks(sharded.train_all_sharded, names)
     for name in names:
@@ -60,6 +57,7 @@ def test_as_ranks_with_whole_networks_do() -> None:
     assert travelled != exact
 
 
+@pytest.mark.slow
 def test_bf16_brings_parameters_together_in_it() -> None:
     for found in on_ranks(sharded.formats):
         assert found == {"wide": ["torch.bfloat16"], "norm": ["torch.float32"]}
@@ -99,7 +97,8 @@ def test_states_are_those_that_pytorch_puts_together(inside: tuple[str, list[Any
     assert first["norm"] == second["norm"] == pytest.approx(float(squares) ** 0.5, rel=1e-12)
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", pytest.param("adamw", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
 def test_checkpoints_are_like_others(tmp_path: Path, optimizer: str) -> None:
     for shard in (False, True):
         on_ranks(sharded.checkpoints, str(tmp_path / str(shard)), shard, optimizer)
@@ -155,6 +154,7 @@ def test_goes_on_bit_for_bit(tmp_path: Path) -> None:
     assert accuracy == pytest.approx(json.loads((out / "result.json").read_text())["test"]["accuracy"])
 
 
+@pytest.mark.slow
 def test_what_was_given_is_given_back() -> None:
     first, second = on_ranks(sharded.given_back)
     assert torch.equal(first["logits"], second["logits"])
