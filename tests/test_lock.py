@@ -40,9 +40,13 @@ def test_a_second_process_is_refused(held):
 def test_what_killed_processes_left_half_written_goes(tmp_path):
     (tmp_path / ".tune.json.2103.tmp").write_text("{")
     (tmp_path / "tune.json").write_text("{}")
+    (tmp_path / ".notes.tmp").write_text("the user's own")
+    (tmp_path / ".folder.1.tmp").mkdir()
     with sole_user(tmp_path):
         assert not list(tmp_path.glob(".tune*"))
     assert (tmp_path / "tune.json").read_text() == "{}"
+    assert (tmp_path / ".notes.tmp").exists()
+    assert (tmp_path / ".folder.1.tmp").is_dir()
 
 
 @pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="processes are not forked here")

@@ -61,7 +61,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     except (MemoryError, RuntimeError, ImportError) as error:
         if not out_of_memory(error):
             raise
-        smaller = "out of memory: give a smaller --batch-size, --image-size or network, or fewer --jobs"
+        smaller = "out of memory: give a smaller --batch-size, --image-size, --pad or network, or fewer --jobs"
         _fail(smaller, FAILED, for_script)
     finally:
         warnings.formatwarning = formatted

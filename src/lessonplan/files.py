@@ -6,6 +6,7 @@ import contextlib
 import errno
 import json
 import os
+import re
 import warnings
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any, BinaryIO, TextIO
 
 from lessonplan.errors import DiskError, LessonplanWarning
 
+_TEMPORARY = re.compile(r"\..+\.\d+\.tmp")  # what ``write_atomically`` calls them
 _READABLE = 4_000_000  # characters of JSON, beyond which it is not indented
 
 
@@ -55,9 +57,10 @@ def growing(path: Path) -> Iterator[TextIO]:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Delete the temporary files that killed processes left in a folder."""
+    """Delete the temporary files that killed processes left in a folder; a user's own stay."""
     for temporary in folder.glob(".*.tmp"):
-        temporary.unlink(missing_ok=True)
+        if _TEMPORARY.fullmatch(temporary.name) and not temporary.is_dir():
+            temporary.unlink(missing_ok=True)
 
 
 def write_json(path: Path, value: Any) -> None:

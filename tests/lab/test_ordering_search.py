@@ -140,7 +140,7 @@ def test_a_killed_search_goes_on_behind_its_last_finished_tree(
     killed = subprocess.run([sys.executable, "-c", KILLED, str(folder), "2"], capture_output=True, check=False)
     assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
     assert [file.name for file in (folder / "trees").iterdir()] == ["epoch-0002-start-0000.csv"]
-    (folder / "trees" / ".half.csv.tmp").write_text("left behind")
+    (folder / "trees" / ".half.csv.2103.tmp").write_text("left behind")
     done: list[tuple[int, int]] = []
     train = ordering_job.TreeJob.do
 
