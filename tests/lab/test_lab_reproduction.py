@@ -15,6 +15,7 @@ from lessonplan.lab import comparison, job, reproduce, reproduction
 from lessonplan.lab.claims import judge
 from lessonplan.lab.datasets import KNOWN
 from lessonplan.lab.evaluation import running
+from lessonplan.lab.figures import write_figures
 from lessonplan.lab.methods import read_methods
 from lessonplan.lab.recipe import Claim, Recipe, all_recipes, find_recipe
 from lessonplan.models import check_model
@@ -170,3 +171,11 @@ def test_unknown_recipes_and_scales(tmp_path: Path) -> None:
     scale: Any = "huge"
     with pytest.raises(ConfigError, match="no scale 'huge'"):
         reproduce("thesis-3.1", scale, out=tmp_path)
+
+
+def test_what_killed_processes_left_of_figures_goes(tmp_path: Path) -> None:
+    recipe = find_recipe("tables").model_copy(update={"figures": []})
+    (tmp_path / "figures").mkdir()
+    (tmp_path / "figures" / ".00-a.json.2103.tmp").write_text("{")
+    write_figures(tmp_path, recipe, next(iter(recipe.scales["smoke"].values())), {"methods": []})
+    assert not list((tmp_path / "figures").iterdir())

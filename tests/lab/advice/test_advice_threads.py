@@ -63,7 +63,12 @@ def test_a_run_that_was_begun_keeps_its_threads(
     def made(threads: int) -> trial.Trial:
         return trial.Trial(entry, 0, tmp_path, Labelled(blobs, {"test_fraction": 0.0}), threads)
 
-    made(2).do()
+    with monkeypatch.context() as killed:
+        killed.setattr(trial.Trial, "tidy", lambda own: None)
+        made(2).do()
+    (tmp_path / trial.OUTCOME).rename(tmp_path / f".{trial.OUTCOME}.2103.tmp")
+    made(2).do()  # the run is finished; what a killed process left half written goes
+    assert not list(tmp_path.glob(".*.tmp"))
     (tmp_path / trial.OUTCOME).unlink()
 
     def again(*arguments: Any, threads: int, **options: Any) -> None:
