@@ -10,28 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from torch.utils.data import Dataset
 
 import lessonplan as lp
-from lessonplan.integrations.transformers import MixTrainer
+from lessonplan.integrations.transformers import MixTrainer, Samples
 
 # isort: split
 # after lessonplan's, which helps where torchvision was built for another torch
 from transformers import EvalPrediction, ResNetConfig, ResNetForImageClassification, TrainingArguments, set_seed
-
-
-class Digits(Dataset):
-    """A view of lessonplan's as samples with the names that models of transformers know."""
-
-    def __init__(self, view: lp.data.View) -> None:
-        self.view = view
-
-    def __len__(self) -> int:
-        return len(self.view)
-
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        x, y = self.view[index]
-        return {"pixel_values": x, "labels": int(y)}
 
 
 def accuracy(predicted: EvalPrediction) -> dict[str, float]:
@@ -68,8 +53,8 @@ def main(
     trainer = MixTrainer(
         model,
         arguments,
-        train_dataset=Digits(data.train),
-        eval_dataset=Digits(data.val),
+        train_dataset=Samples(data.train),
+        eval_dataset=Samples(data.val),
         compute_metrics=accuracy,
         mix=mix,
         monitor="eval_accuracy",

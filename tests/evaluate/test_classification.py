@@ -61,6 +61,9 @@ def test_top5_of_many_classes() -> None:
 
 def test_parameter_norm_by_hand() -> None:
     assert parameter_norm(torch.nn.ParameterList([torch.tensor([[2.0, 3.0]]), torch.tensor([6.0])])) == 7.0
+    assert parameter_norm(torch.nn.ParameterList([torch.tensor([3 + 4j, 0]), torch.zeros(0)])) == 5.0
+    half = torch.nn.ParameterList([torch.full((4,), 60000.0, dtype=torch.float16)])
+    assert parameter_norm(half) == 2 * float(torch.tensor(60000.0, dtype=torch.float16))
 
 
 def test_reliability_by_hand() -> None:

@@ -229,6 +229,15 @@ def test_a_plan_trains_as_in_a_loop_of_ones_own(tmp_path):
     assert validated[:2] == [3, 6]
 
 
+def test_an_empty_plan_is_the_loop_without_one(tmp_path):
+    plain = Net()
+    trainer(tmp_path).fit(plain, loader())
+    follower = MixCallback("none")
+    ours = Net(follower.mix)
+    trainer(tmp_path, follower).fit(ours, loader())
+    assert torch.equal(weights(ours), weights(plain))
+
+
 def test_a_plan_resumes_bit_for_bit(tmp_path):
     def run(resume=None):
         net = PlanNet()

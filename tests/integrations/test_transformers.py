@@ -19,6 +19,7 @@ from lessonplan.integrations.transformers import (  # noqa: E402
     MixCallback,
     MixCollator,
     MixTrainer,
+    Samples,
     soft_label_loss,
 )
 
@@ -110,6 +111,43 @@ def test_a_run_resumes_bit_for_bit(name, tmp_path):
     other = trainer(tmp_path / "other", MIXES[name]())
     other.train(resume_from_checkpoint=str(file.parent))
     assert not same(weights(other.model), weights(whole.model))
+
+
+def test_an_empty_plan_is_the_trainer_without_one(tmp_path):
+    given = {"train_dataset": Items(), "eval_dataset": Items()}
+    plain = transformers.Trainer(model(), arguments(tmp_path / "plain"), **given)
+    plain.train()
+    ours = MixTrainer(model(), arguments(tmp_path / "ours"), mix="none", **given)
+    ours.train()
+    assert same(weights(ours.model), weights(plain.model))
+
+
+def test_samples_have_names_and_are_read_a_batch_at_once():
+    data = lp.data.load((X.sigmoid(), Y), test=(X[:4].sigmoid(), Y[:4]), augment="none")
+    asked = []
+
+    class Asked:
+        def __len__(self):
+            return len(data.train)
+
+        def __getitems__(self, indices):
+            asked.append(list(indices))
+            return data.train.__getitems__(indices)
+
+    batches = torch.utils.data.DataLoader(
+        Samples(Asked(), inputs="x"), batch_size=5, collate_fn=transformers.default_data_collator
+    )
+    first = next(iter(batches))
+    x, y = data.train.fetch(torch.arange(5))
+    assert set(first) == {"x", "labels"}
+    assert torch.equal(first["x"], x)
+    assert torch.equal(first["labels"], y)
+    assert asked == [[0, 1, 2, 3, 4]]
+    one = Samples(torch.utils.data.TensorDataset(X, Y))[7]  # which gives one sample at a time
+    assert one["labels"] == 3
+    assert torch.equal(one["pixel_values"], X[7])
+    with pytest.raises(ConfigError, match="has no length"):
+        Samples(iter(()))
 
 
 def test_a_step_is_the_formula(tmp_path):
@@ -224,8 +262,8 @@ def test_what_trains_something_else_in_silence_is_said(tmp_path):
         MixTrainer(model(), arguments(tmp_path / "c"), mix=mix, **given)
     with pytest.raises(ConfigError, match="the selection accuracy >> batchwise decides which batch comes next"):
         MixTrainer(model(), arguments(tmp_path / "c"), mix="select:accuracy + mixup")
-    with pytest.raises(ConfigError, match="mixes nothing"):
-        MixTrainer(model(), arguments(tmp_path / "c"), mix="none")
+    with pytest.raises(ConfigError, match="7 is no mix: give one"):
+        MixTrainer(model(), arguments(tmp_path / "c"), mix=7)
     with pytest.raises(ConfigError, match="give monitor"):
         MixCallback(lp.mix.Cascade(k=4, shares=None))
 

@@ -118,6 +118,18 @@ def test_a_run_tells_what_it_takes_of_the_machine() -> None:
     waiting.join()
 
 
+def test_short_epochs_share_a_record(monkeypatch) -> None:
+    now, asked = [10.0], []
+    monkeypatch.setattr(usage.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(usage, "machine_use", lambda device: asked.append(now[0]) or {"threads": now[0]})
+    use = usage.MachineUse(torch.device("cpu"))
+    told = []
+    for now[0] in (10.0, 10.05, 10.09, 10.11, 10.2, 10.25):
+        told.append(use.now()["threads"])
+    assert told == [10.0, 10.0, 10.0, 10.11, 10.11, 10.25]
+    assert asked == [10.0, 10.11, 10.25]
+
+
 def test_data_without_a_device_follow_the_network() -> None:
     free = lp.data.load("digits", per_class=10)
     bound = lp.data.load("digits", per_class=10, device="cpu")

@@ -153,8 +153,10 @@ def calibration_error(probabilities: Tensor, labels: Tensor, bins: int = _CALIBR
 
 def parameter_norm(model: nn.Module) -> float:
     """L2 norm over all parameters (thesis figures 3.5 and 3.7)."""
-    squares = [parameter.detach().double().square().sum() for parameter in model.parameters()]
-    return float(torch.stack(squares).sum().sqrt())
+    values = (parameter.detach() for parameter in model.parameters())
+    reals = (torch.view_as_real(value) if value.is_complex() else value for value in values)
+    norms = [torch.linalg.vector_norm(value, dtype=torch.float64) for value in reals]
+    return float(torch.linalg.vector_norm(torch.stack(norms)))
 
 
 def _binned(probabilities: Tensor, labels: Tensor, bins: int) -> tuple[Tensor, Tensor, Tensor]:

@@ -4,23 +4,26 @@ from __future__ import annotations
 
 from lessonplan.errors import ConfigError
 from lessonplan.mix.base import Mix
+from lessonplan.mix.unmixed import Unmixed
 from lessonplan.plan import Plan
 
 
 def mix_for(given: Mix | Plan | str, loop: str) -> Mix:
-    """The mix of what was given.
+    """The mix of what was given; of an empty plan one that hands batches on as they are.
 
     Args:
         given: a mix, or a plan or its text that only mixes.
         loop: whose loop it is, and what to use there for the other parts.
 
     Raises:
-        ConfigError: the plan selects or orders, which the loop leaves no room for, or mixes nothing.
+        ConfigError: the plan selects or orders, which the loop leaves no room for, or what was given is neither.
     """
     plan = Plan.parse(given) if isinstance(given, str) else given if isinstance(given, Plan) else Plan(mix=given)
     for part, what in ((plan.select, "selection"), (plan.order, "order")):
         if part is not None:
             raise ConfigError(f"the {what} {part} decides which batch comes next, and {loop}")
+    if plan.mix is None:
+        return Unmixed()
     if not isinstance(plan.mix, Mix):
-        raise ConfigError(f"{given!r} mixes nothing: give a mix, for example lessonplan.mix.Mixup()")
+        raise ConfigError(f"{given!r} is no mix: give one, for example lessonplan.mix.Mixup()")
     return plan.mix

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.data import Dataset
 
+from lessonplan.data import View
 from lessonplan.errors import ConfigError, DataError, first_line, require
 from lessonplan.integrations.given import mix_for
 from lessonplan.integrations.packages import need
@@ -50,6 +52,31 @@ def soft_label_loss(outputs: Any, labels: Tensor, num_items_in_batch: Tensor | i
         return F.cross_entropy(logits, labels)
     items = num_items_in_batch / (labels.shape[1] if labels.is_floating_point() else 1)
     return F.cross_entropy(logits, labels, reduction="sum") / items
+
+
+class Samples(Dataset[dict[str, Any]]):
+    """Samples ``(x, y)`` as dictionaries, by the names that models of transformers give their inputs.
+
+    Args:
+        view: a part of what ``lessonplan.data.load`` returned, read a batch at once, or any map-style data set.
+        inputs: the name of what the model looks at; the class is ``"labels"``.
+    """
+
+    def __init__(self, view: View | Dataset[tuple[Any, Any]], inputs: str = "pixel_values") -> None:
+        require(hasattr(view, "__len__"), f"{view!r} has no length: give samples by position")
+        self.view, self.inputs = view, inputs
+
+    def __len__(self) -> int:
+        return len(self.view)  # type: ignore[arg-type]
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        return self.__getitems__([index])[0]
+
+    def __getitems__(self, indices: Sequence[int]) -> list[dict[str, Any]]:
+        """Many samples at once; a DataLoader asks for its batches in this way."""
+        many = getattr(self.view, "__getitems__", None)
+        pairs = many(indices) if many is not None else [self.view[index] for index in indices]
+        return [{self.inputs: x, "labels": int(y)} for x, y in pairs]
 
 
 class MixCollator:

@@ -41,7 +41,7 @@ from lessonplan.train.preparation import named_loss, prepare
 from lessonplan.train.replica import Replica, level_buffers, through
 from lessonplan.train.run_folder import RunFolder
 from lessonplan.train.state import TrainingState
-from lessonplan.train.usage import machine_use
+from lessonplan.train.usage import MachineUse
 
 _AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 _FINITE_CHECK_STEPS = 100
@@ -108,6 +108,7 @@ class Trainer:
             self._together = Learner(network, self.state.optimizer, self.state.scaler, settings.clip)
         self.supply.network = self.network
         self.history = History()
+        self._machine = MachineUse(self.device)
         self._checkpoints = Cadence.parse(settings.checkpoint_every)
         self._mine = 0  # a number for the batch that this rank has trained on
         self._each: list[Any] | None = None  # what each rank had of its own at the checkpoint
@@ -376,7 +377,7 @@ class Trainer:
         else:
             passed = seconds
         speed = samples / max(passed, 1e-9)
-        return {"seconds": seconds, "samples_per_second": speed, **machine_use(self.device)}
+        return {"seconds": seconds, "samples_per_second": speed, **self._machine.now()}
 
     # -- what validation decides ---------------------------------------------------------------------
 

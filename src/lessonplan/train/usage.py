@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import platform
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -13,6 +15,8 @@ import torch
 
 from lessonplan.network.accelerator import is_accelerator, name_of
 from lessonplan.version import __version__
+
+_SECONDS_BETWEEN = 0.1
 
 
 def machine_use(device: torch.device) -> dict[str, float]:
@@ -44,6 +48,29 @@ def machine_use(device: torch.device) -> dict[str, float]:
             with contextlib.suppress(Exception):
                 use[name] = float(ask())
     return use
+
+
+class MachineUse:
+    """What a run takes of the machine, asked at most ten times a second.
+
+    Over less ``cpu_utilisation`` means nothing (psutil's documentation), and asking costs a small network a tenth
+    of an update: short epochs share a record.
+
+    Args:
+        device: whose GPU's use is told.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._asked = -math.inf
+        self._use: dict[str, float] = {}
+
+    def now(self) -> dict[str, float]:
+        """See ``machine_use``."""
+        at = time.monotonic()
+        if at - self._asked >= _SECONDS_BETWEEN:
+            self._asked, self._use = at, machine_use(self._device)
+        return dict(self._use)
 
 
 def environment(device: str = "cpu") -> dict[str, Any]:
