@@ -14,7 +14,8 @@ class Settings(Strict):
 
     The defaults are the thesis' (batch 100, lr .05, Nesterov momentum .9), but for the schedule, which ends
     with the budget, and a stronger weight decay, as is usual for small data. From pretrained weights they are
-    adamw with lr .0003 (.001 for a head alone), small batches and frozen statistics of batch normalisation.
+    adamw with lr .0003 after a warm-up (.001 for a head alone), small batches and frozen statistics of batch
+    normalisation.
 
     >>> Settings.make(lr=-1)
     Traceback (most recent call last):
@@ -39,9 +40,10 @@ class Settings(Strict):
     """Nesterov's form of the momentum."""
     weight_decay: Annotated[float, Field(ge=0)] = 5e-4
     """L2 penalty (decoupled for adamw)."""
-    schedule: str = "cosine"
+    schedule: str = "auto"
     """Learning-rate schedule: constant, cosine, step, exponential or stagnation, with options after a colon
-    (cosine:warmup=5%, step:at=150ep/250ep)."""
+    (cosine:warmup=5%, step:at=150ep/250ep); "auto": cosine, which rises over the first tenth where more than the
+    head, normalisations or adapters train with weights from elsewhere."""
     loss: Literal["ce", "sum-bce", "focal"] = "ce"
     """Soft cross-entropy, the thesis' binary cross-entropy divided by K, or focal loss: less for what is sure."""
     focal_gamma: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from lessonplan.models import build_model
 from lessonplan.network.untouched import train_mode
 from lessonplan.seeds import fold_seed
 from lessonplan.settings import Settings
+from lessonplan.train.identity import identity_settings
 from lessonplan.train.optimizer import build_optimizer, parameter_groups
 from lessonplan.train.tuning import Tune, Tuning, stages
 
@@ -230,3 +232,35 @@ def test_scores_in_training_mode_leave_frozen_statistics_frozen(statistics_of: s
     train_mode(network)
     with (asked if statistics_of == "restore" else followed)(network, "train"):
         assert not torch.allclose(network(x), expected)
+
+
+class Rates(lp.Callback):
+    def __init__(self) -> None:
+        self.rates: list[float] = []
+
+    def on_batch_end(self, trainer: Any) -> None:
+        self.rates.append(trainer.state.optimizer.param_groups[0]["lr"])
+
+
+@pytest.mark.parametrize(
+    ("options", "rises"),
+    [({}, True), ({"tune": "gradual"}, True), ({"tune": "norm"}, False), ({"schedule": "cosine"}, False)],
+)
+def test_the_learning_rate_rises_first_where_weights_from_elsewhere_train(
+    options: dict[str, str], rises: bool, earlier: Path
+) -> None:
+    data = lp.data.load("digits", per_class=10)
+    heard = Rates()
+    lp.fit("wrn-10-1", data, "none", "20 steps", weights=str(earlier), lr=1.0, batch_size=20, threads=1,
+           callbacks=[heard], **options)  # fmt: skip
+    by_cosine = [(1 + math.cos(math.pi * i / 20)) / 2 for i in range(20)]
+    after_rising = [0.0, 0.5, *((1 + math.cos(math.pi * i / 18)) / 2 for i in range(18))]
+    assert heard.rates == pytest.approx(after_rising if rises else by_cosine)
+
+
+def test_the_schedule_that_is_meant_tells_runs_apart() -> None:
+    """Runs from scratch, and runs from weights of before there was a warm-up, are stored as cosine."""
+    assert identity_settings(Settings()) == identity_settings(Settings(schedule="cosine"))
+    fresh, before = (identity_settings(Settings(weights="w", schedule=text)) for text in ("auto", "cosine"))
+    assert fresh != before
+    assert fresh == identity_settings(Settings(weights="w", schedule="cosine:warmup=10%"))

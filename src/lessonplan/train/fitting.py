@@ -37,7 +37,7 @@ from lessonplan.train.holdout import give_holdouts
 from lessonplan.train.joining import check_same, present_ranks
 from lessonplan.train.judged import Judged
 from lessonplan.train.metrics import predict_view
-from lessonplan.train.optimizer import OptimizerFactory
+from lessonplan.train.optimizer import OptimizerFactory, learning_schedule
 from lessonplan.train.preparation import check_shards
 from lessonplan.train.progress import ProgressLine
 from lessonplan.train.run_folder import RunFolder, read_metrics
@@ -134,7 +134,7 @@ def _fit(begun: Beginning, budget: Budget, out: Path | None, callbacks: Sequence
         share = Budget.parse(folder.spent).amount / budget.amount
         warnings.warn(
             f"the run in {folder.path} had spent its budget of {folder.spent} and goes on to {budget}: the"
-            f" schedule {chosen.schedule}, and all that follows the share of the budget, goes on from"
+            f" schedule {learning_schedule(chosen)}, and all that follows the share of the budget, goes on from"
             f" {100 * share:.0f}% of the longer one",
             LessonplanWarning,
             stacklevel=3,

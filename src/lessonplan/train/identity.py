@@ -16,7 +16,7 @@ from lessonplan.plan import Plan
 from lessonplan.settings import Settings
 from lessonplan.supply.epoch import HANDLED
 from lessonplan.train.budget import Budget
-from lessonplan.train.optimizer import OptimizerFactory
+from lessonplan.train.optimizer import OptimizerFactory, learning_schedule
 
 RUN_FORMAT = 3
 """Raised when a change of the code makes stored runs incomparable with new ones.
@@ -86,7 +86,7 @@ _ADDED = {name: Settings.model_fields[name].default for name in (
 
 def identity_settings(settings: Settings) -> dict[str, Any]:
     """The settings that decide a run's outcome, and what more it measures where it does."""
-    found = settings.model_dump(mode="json", exclude=_NOT_IDENTITY) | {"optimizer": settings.update_rule}
+    found = settings.model_dump(mode="json", exclude=_NOT_IDENTITY) | _meant(settings)
     if settings.batch_norm == "sync":
         found["batch_norm"] = "sync"
     elif settings.weights is not None:  # tells runs from those that began before statistics could be frozen
@@ -99,7 +99,12 @@ def identity_settings(settings: Settings) -> dict[str, Any]:
 def settings_of_format_1(settings: Settings) -> dict[str, Any]:
     """All settings, as format 1 wrote them into the names of a comparison's runs."""
     later = {"weights", "feature_cache", *(name for name in _ADDED if getattr(settings, name) == _ADDED[name])}
-    return settings.model_dump(mode="json", exclude=later) | {"optimizer": settings.update_rule}
+    return settings.model_dump(mode="json", exclude=later) | _meant(settings)
+
+
+def _meant(settings: Settings) -> dict[str, str]:
+    """What "auto" stands for, where older runs were stored by that name."""
+    return {"optimizer": settings.update_rule, "schedule": learning_schedule(settings)}
 
 
 def without_conduct(settings: dict[str, Any]) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from lessonplan.plan import Plan
 from lessonplan.settings import Settings
 from lessonplan.supply.epoch import Supply
 from lessonplan.train.cadence import Cadence
+from lessonplan.train.optimizer import learning_schedule
 from lessonplan.train.schedule import Schedule
 from lessonplan.train.tuning import Tune
 
@@ -124,7 +125,7 @@ def check_run(plan: Plan, data: Data, settings: Settings, seed: int) -> None:
     check_head(plan, settings)
     prepare(plan, data, settings, seed)
     named_loss(settings, plan)
-    Schedule(settings.schedule)
+    Schedule(learning_schedule(settings))
     Cadence.parse(settings.checkpoint_every)
 
 

@@ -19,7 +19,7 @@ from lessonplan.seeds import fold_seed
 from lessonplan.settings import Settings
 from lessonplan.train.average import Average
 from lessonplan.train.metrics import LossMeter
-from lessonplan.train.optimizer import OptimizerFactory, build_optimizer, parameter_groups
+from lessonplan.train.optimizer import OptimizerFactory, build_optimizer, learning_schedule, parameter_groups
 from lessonplan.train.schedule import Schedule
 from lessonplan.train.tuning import Tune, Tuning
 
@@ -76,7 +76,7 @@ class TrainingState(Stateful):
         if shards is not None:
             shards.check_optimizer(self.optimizer, self.model)
         self.scaler = torch.amp.GradScaler(device.type, enabled=settings.precision == "fp16")
-        self.schedule = Schedule(settings.schedule)
+        self.schedule = Schedule(learning_schedule(settings))
         self.plan = plan
         self.counters = Counters()
         self.meter = LossMeter()
