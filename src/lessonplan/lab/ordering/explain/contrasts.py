@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 
-from lessonplan.lab.ordering.explain.groups import Group, by_epoch, ranked, tenths
+from lessonplan.lab.ordering.explain.groups import Group, by_epoch, plain, ranked, tenths
 from lessonplan.lab.statistics import compare_paired
 
 CONTRASTS = ("best_minus_worst", "best_minus_middle")
@@ -69,7 +68,7 @@ def contrast_features(groups: Sequence[Group], names: Sequence[str]) -> list[dic
     for key, difference in compare_paired(epochs, contrasts).items():
         name, _, contrast = key.rpartition("/")
         assert difference is not None  # every contrast has an epoch
-        rows[name][contrast] = asdict(difference)
+        rows[name][contrast] = plain(difference)
     return sorted(rows.values(), key=lambda row: -abs(row[CONTRASTS[0]]["mean"]))
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +12,7 @@ from scipy import stats
 
 from lessonplan.lab.ordering.explain.batches import Floats
 from lessonplan.lab.ordering.explain.features import Orders
+from lessonplan.lab.statistics import Difference
 
 Rows = NDArray[np.int64]
 LEAST = 3
@@ -94,9 +96,21 @@ def tenths(loss: Floats) -> tuple[Rows, Rows, Rows]:
 
 
 def by_epoch(groups: Iterable[Group], values: Iterable[float | None]) -> dict[int, float]:
-    """Mean of one value a group over the groups of each epoch, those without one left out."""
+    """Mean of one value a group over the groups of each epoch, those without one left out.
+
+    Rounded, because the last digits would make differences between epochs that have the same.
+    """
     found: dict[int, list[float]] = {}
     for group, value in zip(groups, values, strict=True):
         if value is not None:
             found.setdefault(group.epoch, []).append(value)
-    return {epoch: float(np.mean(listed)) for epoch, listed in sorted(found.items())}
+    return {epoch: round(float(np.mean(listed)), 12) for epoch, listed in sorted(found.items())}
+
+
+def plain(difference: Difference) -> dict[str, Any]:
+    """As JSON has it."""
+    listed = {
+        name: None if value is None else list(value)
+        for name, value in (("ci_t", difference.ci_t), ("ci_bootstrap", difference.ci_bootstrap))
+    }
+    return {**asdict(difference), **listed}

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from lessonplan.lab.ordering.explain.batches import Floats
 from lessonplan.lab.ordering.explain.features import EXPANSION
-from lessonplan.lab.ordering.explain.groups import Group, by_epoch, ranked
+from lessonplan.lab.ordering.explain.groups import Group, by_epoch, plain, ranked
 from lessonplan.lab.statistics import compare_paired
 from lessonplan.seeds import fold_seed
 
@@ -79,7 +79,7 @@ def foretell_ranks(groups: Sequence[Group], names: Sequence[str], seed: int = 0)
         zero = {epoch: 0.0 for values in family.values() for epoch in values}
         for name, difference in compare_paired(zero, family).items():
             assert difference is not None
-            rows[name]["spearman"] = asdict(difference)
+            rows[name]["spearman"] = plain(difference)
     return list(rows.values())
 
 
@@ -178,6 +178,7 @@ def _boosting(groups: Sequence[Group], names: Sequence[str], seed: int) -> Foret
         return [None] * len(groups)
     # imported here: scikit-learn takes longer to import than the rest of this package
     from sklearn.ensemble import HistGradientBoostingRegressor
+    from threadpoolctl import threadpool_limits
 
     matrices = [_matrix(group, names) for group in groups]
     drawn = [
@@ -193,11 +194,12 @@ def _boosting(groups: Sequence[Group], names: Sequence[str], seed: int) -> Foret
             max_depth=4, max_iter=60, early_stopping=False, random_state=fold_seed(seed, "boosting", held) % 2**32
         )
         weight = np.concatenate(weights)
-        model.fit(
-            np.concatenate([matrices[p][drawn[p]] for p in used]),
-            np.concatenate([groups[p].ranks[drawn[p]] for p in used]),
-            sample_weight=weight / weight.mean(),
-        )
+        with threadpool_limits(1):  # its threads wait for each other by turning round: ruinous beside other work
+            model.fit(
+                np.concatenate([matrices[p][drawn[p]] for p in used]),
+                np.concatenate([groups[p].ranks[drawn[p]] for p in used]),
+                sample_weight=weight / weight.mean(),
+            )
         for place, group in enumerate(groups):
             if group.epoch == held:
                 foretold[place] = np.asarray(model.predict(matrices[place]), dtype=np.float64)
