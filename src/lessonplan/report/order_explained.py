@@ -98,23 +98,33 @@ def print_explanation(record: Json, console: Console | None = None) -> None:
 def _separating(record: Json) -> str:
     tested = len(record["features"])
     decided = [row for row in record["features"] if any(_decided(row[key]) for key, _ in CONTRASTS)]
-    over = f"{count(record['runs'])} orders from {count(record['trees'])} starts in {len(record['epochs'])} epochs"
+    over = f"{count(record['runs'])} orders from {count(record['trees'])} starts"
     if len(record["epochs"]) < 2:
         return f"Nothing can be decided from one epoch: its trees share their batches ({over})."
+    over += f" in {len(record['epochs'])} epochs"
     if not decided:
         return (
             f"None of {tested} features separates the best tenth of orders from the worst or the middle ({over})."
         )
-    named = [f"{row['name']} ({'more' if _lean(row) > 0 else 'less'} in the best)" for row in decided]
+    named = [f"{row['name']} ({_lean(row)})" for row in decided]
     return (
         f"Of {tested} features {len(decided)} separate{'s' if len(decided) == 1 else ''} the best tenth of orders"
         f" from the worst or the middle one, corrected for all: {listing(named)} ({over})."
     )
 
 
-def _lean(row: Json) -> float:
-    """Where the best orders stand, by the first contrast that is decided."""
-    return float(next(row[key]["mean"] for key, _ in CONTRASTS if _decided(row[key])))
+def _lean(row: Json) -> str:
+    """Where the best orders stand.
+
+    >>> _lean({"best_minus_worst": {"mean": 1, "verdict": "undecided"},
+    ...        "best_minus_middle": {"mean": 2, "verdict": "better"}})
+    'more in the best than in the middle'
+    """
+    sides: dict[str, list[str]] = {}
+    for key, words in CONTRASTS:
+        if _decided(row[key]):
+            sides.setdefault("more" if row[key]["mean"] > 0 else "less", []).append(words.rpartition(" ")[2])
+    return listing([f"{side} in the best than in the {listing(others)}" for side, others in sides.items()])
 
 
 def _decided(difference: Json) -> bool:

@@ -153,6 +153,6 @@ def expanded_loss(orders: Orders, slope: Slope, reach: Reach, lr: float) -> dict
     )
     loss = -lr * descent + lr**2 * interference
     if slope.curved is not None:
-        both = slope.curved[orders[:, :, None], orders[:, None, :]]
-        loss += lr**2 * np.einsum("pst,s,t->p", both, until_end, until_end) / 2
+        reached = until_end[orders.argsort(1)]  # of each batch, wherever it stands
+        loss += lr**2 * ((reached @ slope.curved) * reached).sum(1) / 2
     return {"descent": descent, "interference": interference, EXPANSION: loss}
