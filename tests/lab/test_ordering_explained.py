@@ -475,6 +475,19 @@ def test_data_that_moved(folder: Path) -> None:
     assert len(open_search(folder, data="digits").trees) == 7
 
 
+def own_network() -> nn.Module:
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+
+
+def test_a_network_of_ones_own_is_given_again(tmp_path: Path) -> None:
+    search_orderings("digits", out=tmp_path, epochs=1, jobs=1, model=own_network, **SMALL)
+    agreement = Agreement()
+    assert len(list(grow_again(open_search(tmp_path, model=own_network), agreement))) == 1
+    assert agreement.agreeing == 5
+    with pytest.raises(LessonplanError, match="own_network"):
+        open_search(tmp_path)
+
+
 def test_equal_losses_separate_nothing(tmp_path: Path) -> None:
     """Orders that all end with the same loss: a rate so small that no loss moves."""
     search_orderings("digits", out=tmp_path, epochs=1, jobs=1, **{**SMALL, "lr": 1e-30, "survivors": 1})

@@ -131,7 +131,7 @@ def expanded_loss(orders: Orders, slope: Slope, reach: Reach, lr: float) -> dict
 
     With g the gradients, H the Hessians at the start, W(t) the reach of the update at place t until the end, and
     w(s, t) that of the update at s when the gradient at t is taken, the network moves by
-    ``-lr sum_t W(t) (g_t - lr H_t sum_{s<t} w(s, t) g_s)``.
+    ``-lr sum_t W(t) (g_t - lr H_t sum_{s<t} w(s, t) g_s)``. Weight decay is left out.
 
     Args:
         orders: ``(P, n)``.
