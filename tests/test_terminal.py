@@ -329,6 +329,7 @@ COMMAND_LINES = {
     "doctor": "doctor",
     "completion": "completion zsh",
     "order": "order --data digits --classes 0,1 --per-class 4 --batch 4 --epochs 1 --evaluate 20 --out {new}",
+    "explain-orders": "explain-orders {new}",
     "advise": f"advise {SMALL} --plans mixup --budget 40k\\ cost --each 1ep --jobs 1 --out {{new}}",
     "tune": f"tune {SMALL} --search lr=.01|.1 --trials 2 --budget 10k\\ cost --jobs 1 --out {{new}}",
     "reproduce": "reproduce thesis-3.4 --seeds 1 --jobs 1 --budget 80\\ samples --out {new}",
@@ -348,12 +349,13 @@ KEYS = {
     "doctor": {"versions", "extras", "problems"},
     "completion": {"script"},
     "order": {"epochs", "runs"},
+    "explain-orders": {"features", "foretold", "check", "page"},
     "advise": {"verdict", "kind", "table"},
     "tune": {"best", "score", "table"},
     "reproduce": {"results", "sources", "recipe"},
     "export": {"file", "class_names"},
 }
-SLOW = ("advise", "tune", "reproduce", "export", "order")
+SLOW = ("advise", "tune", "reproduce", "export", "order", "explain-orders")
 
 
 def words(line: str, home: Path, new: Path) -> list[str]:
@@ -372,6 +374,9 @@ def test_json_is_one_object_on_standard_output(
 ) -> None:
     if name == "doctor":
         monkeypatch.setattr(doctor, "ask", lambda script: ({"device": "cpu", "threads": 1}, None))
+    if name == "explain-orders":
+        search = COMMAND_LINES["order"].replace("--per-class 4", "--per-class 6")
+        assert run_main([*words(search, home, tmp_path / "new"), "--quiet"]) == 0
     code = run_main([*words(COMMAND_LINES[name], home, tmp_path / "new"), "--json"])
     found = json.loads(
         capfd.readouterr().out, parse_constant=lambda constant: pytest.fail(f"{constant} is no JSON")

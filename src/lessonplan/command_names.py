@@ -11,6 +11,7 @@ COMMANDS = {
     "check": "Look at data before training, or try a part of your own.",
     "preview": "Draw mixed images with their labels.",
     "order": "Search the best order of a few batches: every permutation, epoch after epoch.",
+    "explain-orders": "Say what the best orders of a search have in common, and whether that foretells good ones.",
     "predict": "Classify images or recordings with a trained network.",
     "export": "Write a trained network as an ONNX file.",
     "evaluate": "Judge a trained network: attacks, test-time sums, out-of-distribution, localisation.",

@@ -12,6 +12,7 @@ from lessonplan.commands.compare import Compare
 from lessonplan.commands.completion import Completion
 from lessonplan.commands.doctor import Doctor
 from lessonplan.commands.evaluate import Evaluate
+from lessonplan.commands.explain_orders import ExplainOrders
 from lessonplan.commands.export import Export
 from lessonplan.commands.lr import Lr
 from lessonplan.commands.order import Order
@@ -38,6 +39,7 @@ COMMAND_TYPES: dict[str, Any] = {
     "preview": Preview,
     "evaluate": Evaluate,
     "order": Order,
+    "explain-orders": ExplainOrders,
     "predict": Predict,
     "export": Export,
     "recipes": Recipes,

@@ -11,6 +11,7 @@ from rich.table import Table
 
 from lessonplan.errors import DataError
 from lessonplan.report.formatting import count, duration, fixed, listing, p_value, shown
+from lessonplan.report.order_explained import explained, read_explanation
 from lessonplan.report.ordering_plots import by_epoch, distribution
 from lessonplan.report.palette import style
 from lessonplan.report.panels import Panel, panel
@@ -45,6 +46,7 @@ def ordering_context(folder: Path) -> dict[str, Any]:
         raise DataError(f"{folder / 'ordering.json'} has a layout that this version of lessonplan does not read")
     runs = read_runs(folder / "runs.csv")
     theirs = (summary.get("source") or {}).get("epochs") or []
+    record = read_explanation(folder)
     return {
         "title": str(summary["title"]),
         "summary": summary,
@@ -53,6 +55,7 @@ def ordering_context(folder: Path) -> dict[str, Any]:
         "overview": _overview(summary["epochs"], theirs),
         "figures": _figures(summary["epochs"], runs),
         "claims": [claim_words(claim, summary) for claim in summary["claims"]],
+        "explained": None if record is None else explained(record, summary["runs"]),
         "config": summary["config"],
         "environment": summary["environment"],
     }
