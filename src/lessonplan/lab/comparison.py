@@ -34,6 +34,7 @@ from lessonplan.report import write_comparison, write_run
 from lessonplan.report.formatting import number
 from lessonplan.settings import Settings
 from lessonplan.stored import read_yaml
+from lessonplan.stores import in_place
 from lessonplan.train.identity import without_conduct
 from lessonplan.train.origin import origin_of
 from lessonplan.train.records import records
@@ -43,6 +44,7 @@ _MAY_CHANGE = ("seeds", "level")
 _SHARE = 20  # times what storing the table took passes before it is stored again
 
 
+@in_place
 def compare(
     methods: str | Path | Sequence[str | Method] | Mapping[str, Plan | str | Mapping[str, Any]],
     data: Any = "digits",

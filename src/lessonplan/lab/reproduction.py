@@ -23,6 +23,7 @@ from lessonplan.report import write_comparison, write_overview
 from lessonplan.report.formatting import shown
 from lessonplan.report.terminal import print_source, print_table
 from lessonplan.stored import read_json
+from lessonplan.stores import in_place
 
 
 @dataclass
@@ -59,6 +60,7 @@ class Outcome:
             print(visible(sentence))
 
 
+@in_place
 def reproduce(
     name: str,
     scale: Scale = "smoke",

@@ -30,6 +30,7 @@ from lessonplan.report import write_run
 from lessonplan.report.advice import write_advice
 from lessonplan.report.advice_words import sentences
 from lessonplan.settings import Settings
+from lessonplan.stores import in_place
 from lessonplan.train.identity import RUN_FORMAT, without_conduct
 from lessonplan.train.origin import origin_of
 from lessonplan.train.usage import environment
@@ -56,6 +57,7 @@ class Advice:
     record: Record = field(repr=False)
 
 
+@in_place
 def advise(
     data: Any = "digits",
     *,

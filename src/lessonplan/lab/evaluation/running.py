@@ -23,6 +23,7 @@ from lessonplan.network.accelerator import synchronise
 from lessonplan.report import file_stem, save_png
 from lessonplan.report.evaluation import write_evaluation
 from lessonplan.stored import read_json
+from lessonplan.stores import in_place
 from lessonplan.train.usage import environment
 
 FILE = "evaluation.json"
@@ -30,6 +31,7 @@ SCHEMA = 1
 _FORMAT = 1  # raised when a change of the code makes stored parts incomparable with new ones
 
 
+@in_place
 def evaluate(
     subject: Subject, options: Evaluation | None = None, *, out: str | Path, live: bool = True
 ) -> dict[str, Any]:

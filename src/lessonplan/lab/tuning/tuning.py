@@ -32,6 +32,7 @@ from lessonplan.report.formatting import duration
 from lessonplan.report.tune import write_tune
 from lessonplan.report.tune_words import score_text, values_text
 from lessonplan.settings import Settings
+from lessonplan.stores import in_place
 from lessonplan.train.budget import Budget
 from lessonplan.train.identity import RUN_FORMAT, without_conduct
 from lessonplan.train.origin import origin_of
@@ -61,6 +62,7 @@ class Tuning:
     record: Record = field(repr=False)
 
 
+@in_place
 def tune(
     search: str | Mapping[str, str],
     data: Any = "digits",
