@@ -73,8 +73,8 @@ def compare(
     Args:
         methods: see ``lessonplan.lab.methods.read_methods``.
         data: a source's name, or anything ``lessonplan.data.load`` takes.
-        out: folder of the comparison: results.csv, results.json, metrics.jsonl.gz (of all runs), index.html
-            and runs/.
+        out: folder of the comparison, or a URL that fsspec opens: results.csv, results.json, metrics.jsonl.gz
+            (of all runs), index.html and runs/.
         model: name of a network, or a function that makes one.
         seeds: how many, or which.
         budget: what each run may spend.

@@ -5,7 +5,8 @@ write, ``fetched`` for those who read.
 """
 
 from lessonplan.stores.address import at, is_url
+from lessonplan.stores.copy import mark_of
 from lessonplan.stores.opening import Location, in_place, opened
 from lessonplan.stores.reading import fetched
 
-__all__ = ["Location", "at", "fetched", "in_place", "is_url", "opened"]
+__all__ = ["Location", "at", "fetched", "in_place", "is_url", "mark_of", "opened"]

@@ -16,6 +16,7 @@ from lessonplan.stores.objects import Found, Objects, StoreError
 
 _AT_ONCE = 8  # objects that are fetched at a time
 _MARK = ".copy"
+_OF_A_CLUSTER = "slurm"  # scripts, logs and pickles of this one
 Stamp = list[int]
 """What tells a file from what it was: modification time in nanoseconds, and size."""
 
@@ -136,8 +137,16 @@ class Copy:
         return aside
 
 
+def mark_of(path: Path) -> Path | None:
+    """The file that marks the copy of a URL in which a path lies; None where it lies in none."""
+    marks = (folder / _MARK for folder in (path, *path.parents))
+    return next((mark for mark in marks if mark.is_file()), None)
+
+
 def is_private(name: str) -> bool:
     """Whether a name is none of the store's business, the store's own, or no name of a file below a folder."""
+    if name == _OF_A_CLUSTER or name.startswith(f"{_OF_A_CLUSTER}/"):
+        return True
     return any(not part or part.startswith(".") or "\\" in part or ":" in part for part in name.split("/"))
 
 
@@ -145,7 +154,7 @@ def _below(folder: str, prefix: str) -> Iterator[tuple[str, Stamp]]:
     try:
         with os.scandir(folder) as entries:
             for entry in entries:
-                if is_private(entry.name):
+                if is_private(f"{prefix}{entry.name}"):
                     continue
                 try:
                     if entry.is_dir(follow_symlinks=False):

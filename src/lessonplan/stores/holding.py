@@ -1,10 +1,10 @@
 """A URL held by one process: an object with a heartbeat, as ``lessonplan.lease`` has files.
 
 A holder's object is ``.lessonplan/lease-N``. It is made only where there is none, in one step where the store can
-(S3, GCS; MinIO and most others that speak S3). A store that cannot is written to and read back a moment later:
-of two that begin within that moment both could hold it, until the next beat tells one of them. The holder writes
-its object anew every ``BEAT_SECONDS``. Who finds the newest one untouched for ``MISSED_BEATS`` beats, by the
-store's clock, makes ``.lessonplan/lease-(N+1)``.
+(S3 and MinIO; not all that speak S3), and read back a moment later. Where the store cannot, and of two that begin
+together one is slower than that moment, both hold it until the next beat tells one of them. The holder writes its
+object anew every ``BEAT_SECONDS``. Who finds the newest one untouched for ``MISSED_BEATS`` beats, by the store's
+clock, makes ``.lessonplan/lease-(N+1)``.
 """
 
 from __future__ import annotations
@@ -25,6 +25,9 @@ BEAT_SECONDS = 15.0
 READ_BACK_SECONDS = 0.5
 FOLDER = ".lessonplan"
 _NAME = re.compile(FOLDER.replace(".", r"\.") + r"/lease-(\d{1,12})")
+
+_let_go: set[str] = set()
+"""Tokens of this process whose objects may still lie in a store that was away."""
 
 
 class UrlHeld(ConfigError, MachineError):
@@ -68,6 +71,7 @@ class Holding:
     def release(self, *, answers: bool) -> None:
         """Let it go; where the store does not answer it is free when the beats are missed."""
         self._over.set()
+        _let_go.add(self._holder.token)
         if answers and not self.lost:
             self._beating.join(BEAT_SECONDS)
             with suppress(StoreError):
@@ -80,7 +84,7 @@ class Holding:
                 holder = self._look(number)
                 if holder is not None and holder.token == self._holder.token:
                     return number  # it had arrived, though the store did not say so
-                if holder is not None and is_alive(holder, self._beats(number)):
+                if holder is not None and holder.token not in _let_go and is_alive(holder, self._beats(number)):
                     raise UrlHeld(self.objects.url, holder)
             try:
                 if not self.objects.create(self._name(number + 1), self._content):

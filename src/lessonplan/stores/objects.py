@@ -19,8 +19,8 @@ _OURS = {"s3": "s3", "s3a": "s3", "gs": "gs", "gcs": "gs"}
 """Which extra of ours brings what a protocol needs."""
 _WHOLE = frozenset({"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "oss", "oci", "tos"})
 """Stores that show an object only when all of it has arrived; elsewhere it is sent by another name and renamed."""
-_ONE_STEP = frozenset({"s3", "s3a", "gs", "gcs", "memory"})
-"""Where fsspec makes an object only if there is none in one step; local files have a way of their own."""
+_ONE_STEP = frozenset({"memory"})
+"""Where an object is surely made only if there is none, beside local files; servers that speak S3 may not care."""
 _AT_ONCE = 32 * 2**20  # bytes that are sent as one piece
 _IDENTITY = (
     "ETag",
@@ -158,7 +158,6 @@ class Objects:
         return f"{self._root}/{name}"
 
     def _all(self, below: str = "") -> dict[str, Any]:
-        self._system.invalidate_cache()
         try:
             found: dict[str, Any] = self._system.find(self._path(below).rstrip("/"), detail=True)
         except FileNotFoundError:
@@ -220,13 +219,13 @@ class Objects:
             return False
 
     def _modified(self, path: str) -> datetime:
-        self._system.invalidate_cache()
         found: datetime = self._system.modified(path)
         return found
 
     def _do(self, doing: str, work: Callable[[], T], name: str | None = None) -> T:
         for wait in (*_WAITS, None):
             try:
+                self._system.invalidate_cache()  # others write there too
                 return work()
             except Exists:
                 raise
@@ -269,7 +268,10 @@ def _file_system(url: str, protocol: str) -> Any:
             f"{url}: fsspec knows no {protocol}://: give s3://, gs://, az://, file:// or another that it knows"
         )
     try:
-        system, _ = fsspec.core.url_to_fs(url)
+        try:
+            system, _ = fsspec.core.url_to_fs(url, use_listings_cache=False)
+        except TypeError:  # one that lists anew anyway
+            system, _ = fsspec.core.url_to_fs(url)
     except ImportError as error:
         extra = _OURS.get(protocol)
         install = f"pip install 'lessonplan[{extra}]'" if extra else first_line(error)

@@ -30,7 +30,6 @@ class Sender:
         self._lasting = False
         self._failing_since: float | None = None
         self._finishing = threading.Event()
-        self._given_up = False
         self._thread = threading.Thread(target=self._work, name=f"sending to {sync.objects.url}", daemon=True)
         self._thread.start()
 
@@ -48,7 +47,7 @@ class Sender:
                     self.why = f"{self._sync.objects.url} does not answer any more"
                     break
         finally:
-            self._given_up = True
+            self._sync.stopped = True
         return self.why is None and not self._thread.is_alive()
 
     def _work(self) -> None:
@@ -57,7 +56,7 @@ class Sender:
             last = self._finishing.wait(wait)
             began = time.monotonic()
             sent = self._round(last)
-            if self._given_up or (self.why is not None and self._lasting and last):
+            if self._sync.stopped or (self.why is not None and self._lasting and last):
                 return
             if self.why is None:
                 if last and not sent:

@@ -9,7 +9,7 @@ import socket
 import time
 import uuid
 import warnings
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
@@ -70,12 +70,14 @@ class Sync:
         spared: says of names in the store that they are not needed here.
 
     Attributes:
+        stopped: whether nothing more is to be sent.
         due: when, by the monotonic clock, what is being sent should have arrived; None between objects.
     """
 
     def __init__(self, objects: Objects, copy: Copy, spared: Callable[[str, dict[str, Found]], bool]) -> None:
         self.objects, self.copy = objects, copy
         self._spared = spared
+        self.stopped = False
         self.due: float | None = None
         self._took: dict[
             str, tuple[float, float]
@@ -182,6 +184,7 @@ class Sync:
             raise DataError(f"{self.copy.folder} was deleted, and nothing more is sent to {self.objects.url}")
         changed = {**rest, **results, **tables}
         gone = [name for name in self.copy.files if self.copy.stamp(name) is None]
+        gone += self._outlived(changed)
         if not all_of_it:
             changed = {n: s for n, s in changed.items() if not self._waits(n, changed)}
         if not changed and not gone:
@@ -196,9 +199,11 @@ class Sync:
         late: set[Turn] = set()
         try:
             for turn, _, name in sorted(turns):
+                if self.stopped:
+                    break
                 if turn > Turn.OTHER and not late.isdisjoint(_NEEDED_BY[turn]):
                     continue
-                if name not in changed:
+                if turn in (Turn.GONE, Turn.OLD_CHECKPOINT):
                     self.objects.remove(name)
                     del self.copy.files[name]
                 elif not self._send(name, changed[name], turn):
@@ -207,6 +212,13 @@ class Sync:
             with suppress(DataError):
                 self.copy.store()
         return len(turns)
+
+    def _outlived(self, changed: Iterable[str]) -> list[str]:
+        """Results in the store whose run has gone on since, and perhaps ended again: they go first."""
+        folders = {PurePosixPath(n).parent for n in changed if turn_of(n) in (Turn.BEGUN, Turn.OTHER)}
+        results = [str(folder / "result.json") for folder in sorted(folders)]
+        known = [(name, self.copy.files[name][0]) for name in results if name in self.copy.files]
+        return [name for name, stamp in known if self.copy.stamp(name) not in (None, stamp)]
 
     def confirm(self) -> int:
         """Ask the store what it has, at the end of all rounds; how many files have to be sent again."""

@@ -7,6 +7,7 @@ import json
 import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from datetime import timedelta
 from functools import cache
 from pathlib import Path
@@ -119,6 +120,8 @@ def shared_place(out: str | Path | None, ranks: Ranks) -> Iterator[Location | No
     if out is None or not is_url(out):
         yield Location(Path(out)) if out is not None else None
         return
+    if not ranks.alone and ranks.group is None:  # of the command line, which has joined them only just
+        ranks = replace(ranks, group=dist.new_group(backend="gloo", timeout=_PATIENCE))
     with ExitStack() as held:
         places: list[Location] = []
         folder = ranks.by_first(lambda: _open(out, held, places))

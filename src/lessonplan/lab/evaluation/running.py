@@ -40,7 +40,7 @@ def evaluate(
     Args:
         subject: what ``run_subject``, ``model_subject`` or ``subject_of`` gave.
         options: what to do; classification alone if not given.
-        out: folder for ``evaluation.json``, ``index.html`` and ``pictures/``.
+        out: folder, or a URL that fsspec opens, for ``evaluation.json``, ``index.html`` and ``pictures/``.
         live: show progress, and write the page whenever a part is finished; otherwise once, at the end.
 
     Returns:

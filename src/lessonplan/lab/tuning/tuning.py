@@ -95,7 +95,8 @@ def tune(
             members of a part have it.
         data: a source's name, or anything ``lessonplan.data.load`` takes.
         plan: what is tuned: a plan file, a text, a plan; None: plain training.
-        out: folder: tune.json, index.html, best.yaml, given.yaml (the plan as it was), runs/, and optuna.journal
+        out: folder, or a URL that fsspec opens: tune.json, index.html, best.yaml, given.yaml (the plan as it
+            was), runs/, and optuna.journal
             where Optuna is installed.
         model: name of a network, where the plan file names none.
         budget: of each run, where the plan file names none; one in ``cost`` makes trials that select, or mix
