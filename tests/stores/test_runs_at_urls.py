@@ -13,7 +13,7 @@ import torch
 
 import lessonplan as lp
 from lessonplan.errors import ConfigError, DataError, LessonplanWarning
-from lessonplan.stores import address, fetched, opened, opening
+from lessonplan.stores import address, fetched, opened, opening, sending
 from lessonplan.stores.objects import Objects, StoreError
 from stores.conftest import failing_each
 
@@ -160,6 +160,26 @@ def test_a_copy_that_was_cleared_away_is_fetched_again_and_nothing_is_deleted(to
     with pytest.warns(LessonplanWarning, match="was deleted, and nothing more is sent"), opened(url) as place:
         shutil.rmtree(place.folder)
     assert sorted(opened_names(url)) == sorted(names)
+
+
+def test_an_interrupt_while_the_rest_is_sent_leaves_it_in_the_copy(told, monkeypatch):
+    def interrupted(sender):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(sending, "PERIOD_SECONDS", 60.0)
+    with monkeypatch.context() as pressed:
+        pressed.setattr(sending.Sender, "finish", interrupted)
+        with pytest.warns(LessonplanWarning, match=r"1 files of it were not .* \(stopped\)"):
+            _write("told://bucket/run")
+    assert opened_names("told://bucket/run") == []
+    with opened("told://bucket/run"):
+        pass
+    assert opened_names("told://bucket/run") == ["config.yaml"]
+
+
+def _write(url: str) -> None:
+    with opened(url) as place:
+        (place.folder / "config.yaml").write_text("a")
 
 
 def test_deleted_files_are_deleted_there(told):
