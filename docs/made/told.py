@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from lessonplan.commands.common import Folder
+
 ENTRY = re.compile(r"^\*{0,2}(\w+(?:, \w+)*): (.*)$")
 LIMITS = {"ge": "at least {:g}", "gt": "above {:g}", "le": "at most {:g}", "lt": "below {:g}"}
 
@@ -103,7 +105,7 @@ def takes(hint: Any) -> str:
 
 PLAIN = {
     bool: "`true`, `false`", int: "a whole number", float: "a number", str: "text", Path: "a path",
-    type(None): None,
+    type(None): None, Folder: "a path or a URL",
 }  # fmt: skip
 
 

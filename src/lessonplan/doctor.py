@@ -154,7 +154,7 @@ def _declared() -> tuple[list[Requirement], dict[str, list[Requirement]]]:
         return [], {}
     core: list[Requirement] = []
     extras: dict[str, list[Requirement]] = {
-        name: [] for name in own.metadata.get_all("Provides-Extra") or [] if name != "dev"
+        name: [] for name in own.metadata.get_all("Provides-Extra") or [] if not name.startswith("dev")
     }
     for requirement in map(Requirement, own.requires or []):
         marker = requirement.marker

@@ -80,7 +80,7 @@ class Lease:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.lost = False
-        self._holder = _ourselves()
+        self._holder = ourselves()
         self._path = self._take()
         self._over = threading.Event()
         self._beating = threading.Thread(target=self._beat, name=f"lease of {folder}", daemon=True)
@@ -99,7 +99,7 @@ class Lease:
     def _take(self) -> Path:
         for _ in range(100):
             number, holder, beats = highest_lease(self.folder)
-            if holder is not None and _is_alive(holder, beats):
+            if holder is not None and is_alive(holder, beats):
                 raise FolderHeld(self.folder, holder)
             mine = self.folder / f".lease-{number + 1}"
             if not self._make(mine):
@@ -175,7 +175,7 @@ def highest_lease(folder: Path) -> tuple[int, Holder | None, float]:
             content, touched = file.read(4096), os.fstat(file.fileno()).st_mtime
     except FileNotFoundError:
         return highest_lease(folder)
-    return number, _read(content), (_now(folder) - touched) / BEAT_SECONDS
+    return number, read_holder(content), (_now(folder) - touched) / BEAT_SECONDS
 
 
 def holder_of(folder: Path) -> Holder | None:
@@ -184,7 +184,7 @@ def holder_of(folder: Path) -> Holder | None:
         _, holder, beats = highest_lease(folder)
     except OSError:
         return None
-    return holder if holder is not None and _is_alive(holder, beats) else None
+    return holder if holder is not None and is_alive(holder, beats) else None
 
 
 def wait_for_the_dead(folder: Path) -> None:
@@ -201,7 +201,8 @@ def wait_for_the_dead(folder: Path) -> None:
         time.sleep(min(1.0, BEAT_SECONDS / 4))
 
 
-def _is_alive(holder: Holder, beats: float) -> bool:
+def is_alive(holder: Holder, beats: float) -> bool:
+    """Whether a holder is: by its process on this machine, elsewhere by how many beats ago it was heard of."""
     if holder.place and holder.place == _place():
         try:
             process = psutil.Process(holder.pid)
@@ -217,7 +218,8 @@ def _is_alive(holder: Holder, beats: float) -> bool:
     return beats < MISSED_BEATS
 
 
-def _ourselves() -> Holder:
+def ourselves() -> Holder:
+    """This process as a holder, with a token of its own."""
     started = psutil.Process().create_time()
     return Holder(socket.gethostname(), os.getpid(), _place(), started, time.time(), uuid.uuid4().hex)
 
@@ -232,7 +234,7 @@ def _place() -> str:
     return " ".join(parts)
 
 
-def _read(content: bytes) -> Holder:
+def read_holder(content: bytes) -> Holder:
     """What a file says; one that is being written says nothing yet, and is judged by its age alone."""
     try:
         found = json.loads(content)

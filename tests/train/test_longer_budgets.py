@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 import lessonplan as lp
 from lessonplan.errors import ConfigError, LessonplanWarning
+from lessonplan.train import run_folder
 
 
 @pytest.fixture(scope="module")
@@ -41,6 +42,35 @@ def test_a_finished_run_goes_on(tmp_path, data, plan, short, long) -> None:
     assert json.loads((tmp_path / "continued.json").read_text())[0]["test"] == first.result["test"]
     again = go(data, tmp_path, long, plan)  # finished: the same call trains nothing
     assert again.result == longer.result
+
+
+class _Killed(BaseException):
+    pass
+
+
+@pytest.mark.parametrize("written", ["continued.json", "config.yaml"])
+def test_killed_between_its_old_result_and_its_new_budget_it_still_goes_on(tmp_path, data, monkeypatch, written):
+    """What a kill before this file was written leaves passes for neither a finished longer run nor another one."""
+    first = go(data, tmp_path, "2ep", schedule="constant")
+    real = run_folder.write_atomically
+
+    def killed(path, content):
+        if path.name == written:
+            raise _Killed
+        real(path, content)
+
+    with monkeypatch.context() as dying:
+        dying.setattr(run_folder, "write_atomically", killed)
+        dying.setattr(run_folder, "write_json", lambda path, value: killed(path, json.dumps(value).encode()))
+        with pytest.warns(LessonplanWarning), pytest.raises(_Killed):
+            go(data, tmp_path, "4ep", schedule="constant")
+    with pytest.warns(LessonplanWarning, match="goes on to"):
+        twice = go(data, tmp_path, "4ep", schedule="constant")
+    assert twice.result["epochs"] == 4
+    kept = json.loads((tmp_path / "continued.json").read_text())
+    assert [(told["budget"], told["test"]) for told in kept] == [("2 epochs", first.result["test"])]
+    once = go(data, tmp_path / "one", "4ep", schedule="constant")
+    assert all(map(torch.equal, twice.model.parameters(), once.model.parameters()))
 
 
 def test_with_a_constant_learning_rate_it_is_the_longer_run(tmp_path, data) -> None:

@@ -7,7 +7,15 @@ from pathlib import Path
 from typing import Annotated
 
 from lessonplan.commands.answer import TALK, Answer, Talk
-from lessonplan.commands.common import DATA_DEFAULTS, DEFAULTS, DataOptions, Flat, given_settings
+from lessonplan.commands.common import (
+    DATA_DEFAULTS,
+    DEFAULTS,
+    DataOptions,
+    Flat,
+    Folder,
+    given_settings,
+    in_folder,
+)
 from lessonplan.settings import Settings
 
 _DATA = replace(DATA_DEFAULTS, test_fraction=0.0)
@@ -17,8 +25,9 @@ _DATA = replace(DATA_DEFAULTS, test_fraction=0.0)
 class Advise:
     """Options of ``lessonplan advise``."""
 
-    out: Path
-    """folder for the verdict (index.html), the classifier (model/) and the runs; the same command again goes on"""
+    out: Folder
+    """folder for the verdict (index.html), the classifier (model/) and the runs, or a URL such as s3://bucket/mine;
+    the same command again goes on"""
     time: str | None = None
     """how long it may take in all, training at the end included: 30min, 2h; give more later to go on"""
     budget: str | None = None
@@ -46,6 +55,9 @@ class Advise:
 
     def run(self) -> Answer:
         """Hold the tournament, print its table and verdict, name the page."""
+        return in_folder(self.out, self._advise)
+
+    def _advise(self, out: Path) -> Answer:
         from lessonplan.lab.advice import advise
         from lessonplan.report.advice import print_advice
 
@@ -53,7 +65,7 @@ class Advise:
         share = options.pop("val_fraction", 0.2)
         found = advise(
             self.source.data,
-            out=self.out,
+            out=out,
             time=self.time,
             budget=self.budget,
             model=self.model,
@@ -69,11 +81,11 @@ class Advise:
             allow_duplicates=self.allow_duplicates,
             **options,
         )
-        page = self.out / "index.html"
+        page = out / "index.html"
 
         def show() -> None:
-            print_advice(self.out)
+            print_advice(out)
             print(f"page: {page}")
 
         told = {"verdict": found.verdict, "kind": found.kind, "plan": found.plan.content(), "table": found.table}
-        return Answer({"folder": self.out, "page": page, **told, "record": asdict(found.record)}, show)
+        return Answer({"folder": out, "page": page, **told, "record": asdict(found.record)}, show)

@@ -10,7 +10,7 @@ from typing import Annotated
 import tyro
 
 from lessonplan.commands.answer import TALK, Answer, Talk
-from lessonplan.commands.common import Flat
+from lessonplan.commands.common import Flat, Folder, in_folder
 from lessonplan.data.kinds import KINDS
 from lessonplan.errors import ConfigError, visible
 
@@ -22,8 +22,8 @@ class Check:
     what: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="DATA|PART")]
     """data, written as --data of train (folder:photos, digits, a path); or a mix, filter, selector, order or
     network of your own: module:Class or FILE.py:Class, options after another colon"""
-    out: Path | None = None
-    """folder for a page with the pictures (index.html) and all numbers (data.json)"""
+    out: Folder | None = None
+    """folder for a page with the pictures (index.html) and all numbers (data.json), or a URL such as s3://bucket/look"""
     test: str | None = None
     """test data of their own, written like the data"""
     model: str | None = None
@@ -48,12 +48,16 @@ class Check:
         """Look, a line a finding; 1 if a check of a part does not hold, or parts of the data overlap."""
         if not _is_data(self.what):
             return self._part()
+        return in_folder(self.out, self._data) if self.out is not None else self._data(None)
+
+    def _data(self, out: Path | None) -> Answer:
         from lessonplan.lab.data_check import check_data
         from lessonplan.report.data_check import print_data_check
 
         options = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name not in _NO_OPTION}
+        options["out"] = out
         found = check_data(self.what, **options)
-        page = self.out / "index.html" if self.out is not None else None
+        page = out / "index.html" if out is not None else None
 
         def show() -> None:
             print_data_check(found.record)

@@ -3,20 +3,65 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NewType
 
 import tyro
 
+from lessonplan.commands.answer import Answer
 from lessonplan.data.kinds import spellings
 from lessonplan.errors import ConfigError
 from lessonplan.settings import Settings
+from lessonplan.stores import Location, at, is_url, opened
 
 if TYPE_CHECKING:
     from lessonplan.data import Data
 
 Flat = tyro.conf.arg(name="")
 DEFAULTS = Settings()
+Folder = NewType("Folder", str)
+"""A folder of results, or a URL that fsspec opens in its place."""
+
+
+def in_folder(out: str | Path, work: Callable[[Path], Answer]) -> Answer:
+    """What a command finds that works in the folder of its ``--out``, or in a copy of what a URL holds."""
+    with opened(out) as place:
+        answer = work(place.folder)
+    return of_place(answer, place)
+
+
+def of_place(answer: Answer, place: Location) -> Answer:
+    """The same answer where a URL was given: it is named, and that not all got there is exit code 1."""
+    if place.url is None:
+        return answer
+    url = place.url
+
+    def show() -> None:
+        answer.show()
+        print(f"of {url}, copied there" if place.kept is None else f"of {url}, which has not all of it yet")
+
+    page = {"page": at(url, "index.html")} if answer.data.get("page") is not None else {}
+    data = {**answer.data, "folder": url, **page, "copy": place.folder, "sent": place.kept is None}
+    return Answer(data, show, max(answer.code, int(place.kept is not None)))
+
+
+def refuse_urls(command: Any) -> None:
+    """Refuse a URL where a command takes a path of this machine.
+
+    Raises:
+        ConfigError: one was given.
+    """
+    for field in dataclasses.fields(command):
+        value = getattr(command, field.name)
+        if isinstance(value, Path):
+            try:
+                is_url(value)
+            except ConfigError:
+                raise ConfigError(
+                    f"--{field.name.replace('_', '-')} takes no URL: give a path of this machine"
+                ) from None
 
 
 @dataclass(frozen=True)

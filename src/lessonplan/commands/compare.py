@@ -7,7 +7,16 @@ from pathlib import Path
 from typing import Annotated
 
 from lessonplan.commands.answer import TALK, Answer, Talk
-from lessonplan.commands.common import DATA_DEFAULTS, DEFAULTS, DataOptions, Flat, given_settings, read_seeds
+from lessonplan.commands.common import (
+    DATA_DEFAULTS,
+    DEFAULTS,
+    DataOptions,
+    Flat,
+    Folder,
+    given_settings,
+    in_folder,
+    read_seeds,
+)
 from lessonplan.errors import ConfigError
 from lessonplan.settings import Settings
 
@@ -18,8 +27,8 @@ _METHODS = "erm,mixup,sum,cascade,gradual"
 class Compare:
     """Options of ``lessonplan compare``."""
 
-    out: Path
-    """folder for results.csv, results.json, index.html and runs/"""
+    out: Folder
+    """folder for results.csv, results.json, index.html and runs/, or a URL such as s3://bucket/mine"""
     methods: str | None = None
     """plans separated by commas (sum:k=4,pairing=permute; filter=select:accuracy; label=spec names one), with
     settings of their own (probe=tune:head; ft=tune:all + lr:3e-4 + mixup; logreg and ncm find a head without
@@ -56,6 +65,9 @@ class Compare:
 
     def run(self) -> Answer:
         """Compare, print the table, name the page."""
+        return in_folder(self.out, self._compare)
+
+    def _compare(self, out: Path) -> Answer:
         from lessonplan.lab.comparison import compare
         from lessonplan.lab.methods import read_methods
         from lessonplan.lab.plan_file import read_plan_file
@@ -74,7 +86,7 @@ class Compare:
         results = compare(
             methods,
             self.source.data,
-            out=self.out,
+            out=out,
             model=model,
             seeds=read_seeds(self.seeds),
             budget=budget,
@@ -88,13 +100,13 @@ class Compare:
             log=self.log,
             **self.source.loading(),
         )
-        page = self.out / "index.html"
+        page = out / "index.html"
 
         def show() -> None:
             print_table(results)
             print(f"page: {page}")
 
-        return Answer({"folder": self.out, "page": page, **results}, show, 1 if results["failures"] else 0)
+        return Answer({"folder": out, "page": page, **results}, show, 1 if results["failures"] else 0)
 
     def _shared(self, name: str, named: dict[str, str | None]) -> str:
         """What all runs have alike: as the option says, else as all files do that say anything."""

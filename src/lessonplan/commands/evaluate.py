@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_origin
 import tyro
 
 from lessonplan.commands.answer import TALK, Answer, Talk
-from lessonplan.commands.common import DataOptions, Flat, in_bytes
+from lessonplan.commands.common import DataOptions, Flat, Folder, in_bytes, in_folder
 from lessonplan.errors import ConfigError
 from lessonplan.evaluation import Evaluation
+from lessonplan.stores import at, fetched
 
 if TYPE_CHECKING:
     from lessonplan.lab.evaluation import Subject
@@ -41,11 +42,11 @@ _AS_IT_IS = Asked()
 class Evaluate:
     """Options of ``lessonplan evaluate``."""
 
-    trained: Annotated[Path | None, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")] = None
-    """folder of a finished run; without one give --model and --data"""
-    out: Path | None = None
-    """folder for evaluation.json, index.html and pictures/ (RUN/evaluation if not given); the same command again
-    does only what is missing"""
+    trained: Annotated[Folder | None, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")] = None
+    """folder of a finished run, or its URL; without one give --model and --data"""
+    out: Folder | None = None
+    """folder for evaluation.json, index.html and pictures/ (RUN/evaluation if not given), or a URL; the same
+    command again does only what is missing"""
     asked: Annotated[Asked, Flat] = _AS_IT_IS
     model: str | None = None
     """a network of yours: module:factory or FILE.py:factory, from normalised samples to logits"""
@@ -64,14 +65,17 @@ class Evaluate:
 
     def run(self) -> Answer:
         """Evaluate, print the tables, name the page."""
+        run = fetched(self.trained) if self.trained is not None else None
+        return in_folder(self._out(), lambda out: self._evaluate(run, out))
+
+    def _evaluate(self, run: Path | None, out: Path) -> Answer:
         from lessonplan.lab.evaluation import evaluate
         from lessonplan.network.threads import cpu_threads
         from lessonplan.report.evaluation_terminal import print_evaluation
 
-        out = self._out()
         options = Evaluation.make(**vars(self.asked))
-        with cpu_threads(self._threads()):
-            results = evaluate(self._subject(), options, out=out)
+        with cpu_threads(self._threads(run)):
+            results = evaluate(self._subject(run), options, out=out)
         page = out / "index.html"
 
         def show() -> None:
@@ -80,32 +84,32 @@ class Evaluate:
 
         return Answer({"folder": out, "page": page, **results}, show)
 
-    def _out(self) -> Path:
+    def _out(self) -> str:
         if self.out is not None:
             return self.out
         if self.trained is None:
             raise ConfigError("--out is missing: give a folder for the evaluation")
-        return self.trained / "evaluation"
+        return at(self.trained, "evaluation")
 
-    def _threads(self) -> int | None:
+    def _threads(self, run: Path | None) -> int | None:
         if self.threads is not None and self.threads < 1:
             raise ConfigError(f"--threads {self.threads}: give at least 1")
-        if self.threads is not None or self.trained is None:
+        if self.threads is not None or run is None:
             return self.threads
         from lessonplan.train.run_folder import stored_threads
 
-        return stored_threads(self.trained)
+        return stored_threads(run)
 
-    def _subject(self) -> Subject:
+    def _subject(self, run: Path | None) -> Subject:
         from lessonplan.lab.evaluation import model_subject, run_subject
 
-        if self.trained is not None:
+        if run is not None:
             unused = [name for name in ("weights", "mean", "std") if getattr(self, name) is not None]
             if unused:
                 raise ConfigError(f"--{unused[0]} is for networks without a run, and {self.trained} has its own")
             data = self.source.data or None
             loading = self.source.loading() if data is not None else self._given()
-            return run_subject(self.trained, model=self.model, data=data, device=self.device, **loading)
+            return run_subject(run, model=self.model, data=data, device=self.device, **loading)
         if self.model is None or not self.source.data:
             raise ConfigError("give the folder of a run, or --model module:factory --weights FILE --data WHAT")
         return model_subject(

@@ -9,15 +9,15 @@ from typing import Annotated
 import tyro
 
 from lessonplan.commands.answer import TALK, Answer, Talk
-from lessonplan.commands.common import Flat
+from lessonplan.commands.common import Flat, Folder
 
 
 @dataclass(frozen=True)
 class Export:
     """Options of ``lessonplan export``."""
 
-    trained: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
-    """folder of a finished run"""
+    trained: Annotated[Folder, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
+    """folder of a finished run, or its URL"""
     out: Path = Path("model.onnx")
     """ONNX file to write; takes batches of any size, gives logits and probabilities; needs lessonplan[onnx]"""
     preprocessing: bool = False

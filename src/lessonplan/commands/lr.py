@@ -9,7 +9,7 @@ from typing import Annotated
 import tyro
 
 from lessonplan.commands.answer import TALK, Answer, Talk
-from lessonplan.commands.common import DATA_DEFAULTS, DEFAULTS, DataOptions, Flat, load_for
+from lessonplan.commands.common import DATA_DEFAULTS, DEFAULTS, DataOptions, Flat, Folder, in_folder, load_for
 from lessonplan.settings import Settings
 
 
@@ -36,8 +36,9 @@ class Lr:
     """learning rate of the last step"""
     steps: int = 100
     """updates; fewer where the loss diverges (4 times its best, smoothed)"""
-    out: Path | None = None
-    """folder for index.html, lr.png and lr.json; without one nothing is written"""
+    out: Folder | None = None
+    """folder for index.html, lr.png and lr.json, or a URL such as s3://bucket/mine; without one nothing is
+    written"""
     seed: int = 0
     """of split, weights, order and mixes"""
     source: Annotated[DataOptions, Flat] = DATA_DEFAULTS
@@ -46,12 +47,15 @@ class Lr:
 
     def run(self) -> Answer:
         """Train with a rising learning rate, say which one is suggested, write the page."""
+        return in_folder(self.out, self._find) if self.out is not None else self._find(None)
+
+    def _find(self, out: Path | None) -> Answer:
         from lessonplan.commands.planned import planned
         from lessonplan.report.lr import write_lr
         from lessonplan.report.lr_words import sentences
         from lessonplan.train.lr_range import check_range, find_lr
 
-        check_range(self.lowest, self.highest, self.steps, self.out)
+        check_range(self.lowest, self.highest, self.steps, out)
         chosen = planned(self, self.plan)
         found = find_lr(
             chosen.model,
@@ -61,15 +65,15 @@ class Lr:
             self.highest,
             self.steps,
             seed=self.seed,
-            out=self.out,
+            out=out,
             **chosen.settings.model_dump(),
         )
         told = found.to_json()
-        page = write_lr(self.out) if self.out is not None else None
+        page = write_lr(out) if out is not None else None
 
         def show() -> None:
             print("\n".join(sentences(told)))
             if page is not None:
                 print(f"page: {page}")
 
-        return Answer({"folder": self.out, "page": page, **told}, show)
+        return Answer({"folder": out, "page": page, **told}, show)

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 import tyro
 
 from lessonplan.commands.answer import TALK, Answer, Talk
-from lessonplan.commands.common import Flat
+from lessonplan.commands.common import Flat, Folder, in_folder
 from lessonplan.data.kinds import spellings
 
 
@@ -18,8 +18,9 @@ class Order:
     """Options of ``lessonplan order``."""
 
     data: Annotated[str, tyro.conf.arg(help=spellings("or a path whose kind is guessed"))]
-    out: Path
-    """folder for runs.csv, ordering.json and index.html; the same command again goes on where it stopped"""
+    out: Folder
+    """folder for runs.csv, ordering.json and index.html, or a URL such as s3://bucket/mine; the same command again
+    goes on where it stopped"""
     classes: str | None = None
     """names of the classes that take part, separated by commas; all if not given"""
     per_class: int = 24
@@ -70,12 +71,15 @@ class Order:
 
     def run(self) -> Answer:
         """Search, print the table, name the page."""
+        return in_folder(self.out, self._search)
+
+    def _search(self, out: Path) -> Answer:
         from lessonplan.lab.ordering import search_orderings
         from lessonplan.report.ordering import print_ordering
 
         summary = search_orderings(
             self.data,
-            out=self.out,
+            out=out,
             epochs=self.epochs,
             model=self.model,
             jobs=self.jobs,
@@ -100,10 +104,10 @@ class Order:
             survivors=self.survivors,
             seed=self.seed,
         )
-        page = self.out / "index.html"
+        page = out / "index.html"
 
         def show() -> None:
             print_ordering(summary)
             print(f"page: {page}")
 
-        return Answer({"folder": self.out, "page": page, **summary}, show)
+        return Answer({"folder": out, "page": page, **summary}, show)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from lessonplan.commands.answer import TALK, Answer, Talk
-from lessonplan.commands.common import Flat
+from lessonplan.commands.common import Flat, Folder
 from lessonplan.data.kinds import IMAGE_ENDINGS, SOUND_ENDINGS
 from lessonplan.data.walk import files_below, in_words, printable, strange_endings
 from lessonplan.errors import DataError, visible
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 class Predict:
     """Options of ``lessonplan predict``."""
 
-    trained: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
-    """folder of a finished run"""
+    trained: Annotated[Folder, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
+    """folder of a finished run, or its URL"""
     images: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FILE_OR_FOLDER")]
     """an image (a recording, for a network of recordings), or a folder that is searched for them; for a network of
     features a table as for csv:PATH"""

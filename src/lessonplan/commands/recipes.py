@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 import tyro
 
 from lessonplan.commands.answer import TALK, Answer, Talk
-from lessonplan.commands.common import Flat, read_seeds
+from lessonplan.commands.common import Flat, Folder, in_folder, read_seeds
 
 
 @dataclass(frozen=True)
@@ -42,8 +42,8 @@ class Reproduce:
 
     name: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="NAME")]
     """recipe, see lessonplan recipes"""
-    out: Path
-    """folder of the results"""
+    out: Folder
+    """folder of the results, or a URL such as s3://bucket/mine"""
     scale: Literal["smoke", "cpu", "gpu", "paper"] = "smoke"
     """seconds; at most half an hour on two cores; at most 25 minutes on one data-centre GPU; the source's own
     (pretrained-few-labels takes hours on two cores)"""
@@ -65,12 +65,15 @@ class Reproduce:
 
     def run(self) -> Answer:
         """Run the recipe, print its tables and what became of the source's claims."""
+        return in_folder(self.out, self._reproduce)
+
+    def _reproduce(self, out: Path) -> Answer:
         from lessonplan.lab.reproduction import reproduce
 
         outcome = reproduce(
             self.name,
             self.scale,
-            out=self.out,
+            out=out,
             data=self.data,
             seeds=read_seeds(self.seeds) if self.seeds is not None else None,
             budget=self.budget,
@@ -79,11 +82,11 @@ class Reproduce:
             model=self.model,
             weights=self.weights,
         )
-        page = self.out / "index.html"
+        page = out / "index.html"
 
         def show() -> None:
             outcome.show()
             print(f"page: {page}")
 
-        found = {"folder": self.out, "page": page, "recipe": self.name, "scale": self.scale, **outcome.to_json()}
+        found = {"folder": out, "page": page, "recipe": self.name, "scale": self.scale, **outcome.to_json()}
         return Answer(found, show, 1 if outcome.failures else 0)

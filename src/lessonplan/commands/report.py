@@ -9,16 +9,18 @@ from typing import Annotated
 import tyro
 
 from lessonplan.commands.answer import TALK, Answer, Talk
-from lessonplan.commands.common import Flat
+from lessonplan.commands.common import Flat, Folder
 from lessonplan.errors import ConfigError
+from lessonplan.stores import fetched, is_url
 
 
 @dataclass(frozen=True)
 class Report:
     """Options of ``lessonplan report``."""
 
-    folder: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="DIR")]
-    """folder of a run, a comparison, a reproduction or a tournament"""
+    folder: Annotated[Folder, tyro.conf.Positional, tyro.conf.arg(metavar="DIR")]
+    """folder of a run, a comparison, a reproduction or a tournament, or its URL (whose pages are written to a
+    copy)"""
     talk: Annotated[Talk, Flat] = TALK
 
     watch: bool = False
@@ -35,16 +37,20 @@ class Report:
             raise ConfigError("--port is for the page that --watch serves: give both, or none")
         from lessonplan.report import write_pages
 
-        page = write_pages(self.folder)
+        page = write_pages(fetched(self.folder, run=False))
         return Answer({"page": page}, lambda: print(f"page: {page}"))
 
     def _watch(self) -> Answer:
+        if is_url(self.folder):
+            raise ConfigError(
+                f"--watch looks at a folder of this machine: give lessonplan report {self.folder} now and then"
+            )
         import sys
         from contextlib import suppress
 
         from lessonplan.report.watching import Watch
 
-        with Watch(self.folder, self.port or 0) as server, suppress(KeyboardInterrupt):
+        with Watch(Path(self.folder), self.port or 0) as server, suppress(KeyboardInterrupt):
             print(f"page: {server.address} (Ctrl-C ends it)", file=sys.stderr, flush=True)
             server.serve_forever()
         return Answer({"page": server.address}, lambda: None)

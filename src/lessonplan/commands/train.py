@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from lessonplan.commands.answer import TALK, Answer, Talk
-from lessonplan.commands.common import DATA_DEFAULTS, DEFAULTS, DataOptions, Flat, load_for
+from lessonplan.commands.common import DATA_DEFAULTS, DEFAULTS, DataOptions, Flat, Folder, load_for, of_place
 from lessonplan.settings import Settings
 
 if TYPE_CHECKING:
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 class Train:
     """Options of ``lessonplan train``."""
 
-    out: Path
-    """folder of the run; the same command again resumes it"""
+    out: Folder
+    """folder of the run, or a URL such as s3://bucket/run; the same command again resumes it"""
     plan: Path | None = None
     """a plan file: YAML with model, mix, select, order, budget and settings; options that are given go first"""
     model: str = "tiny"
@@ -49,13 +49,16 @@ class Train:
     def run(self) -> Answer:
         """Train, write the run's page, say how well it went."""
         from lessonplan.commands.planned import planned
-        from lessonplan.train.joining import joined
+        from lessonplan.train.joining import joined, shared_place
 
         chosen = planned(self, self.plan)
         with joined(chosen.settings.device) as ranks:
-            return self._train(chosen, ranks)
+            with shared_place(self.out, ranks) as place:
+                assert place is not None
+                answer = self._train(chosen, ranks, place.folder)
+            return of_place(answer, place)
 
-    def _train(self, chosen: Planned, ranks: Ranks) -> Answer:
+    def _train(self, chosen: Planned, ranks: Ranks, out: Path) -> Answer:
         """Train on one of several ranks, or alone; the first one writes and is recorded."""
         from lessonplan.report import write_run
         from lessonplan.report.at_chance import run_note as at_chance
@@ -74,13 +77,13 @@ class Train:
                 chosen.plan,
                 chosen.budget,
                 seed=self.seed,
-                out=self.out,
-                callbacks=loggers(self.log, self.out, picture) if ranks.first else (),
+                out=out,
+                callbacks=loggers(self.log, out, picture) if ranks.first else (),
                 **chosen.settings.model_dump(),
             )
         if ranks.first:
-            write_run(self.out)
-        page = self.out / "index.html"
+            write_run(out)
+        page = out / "index.html"
 
         def show() -> None:
             parts = [
@@ -93,7 +96,7 @@ class Train:
                 print(note)
             print(f"page: {page}")
 
-        return Answer({"folder": self.out, "page": page, **run.result}, show)
+        return Answer({"folder": out, "page": page, **run.result}, show)
 
     def _picture(self, plan: Plan, data: Data, file: Path) -> Path | None:
         """What the network sees, drawn for a record; None where samples are no images."""

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from lessonplan.commands.answer import TALK, Answer, Talk
-from lessonplan.commands.common import DATA_DEFAULTS, DEFAULTS, DataOptions, Flat
+from lessonplan.commands.common import DATA_DEFAULTS, DEFAULTS, DataOptions, Flat, Folder, in_folder
 from lessonplan.settings import Settings
 
 
@@ -15,8 +15,9 @@ from lessonplan.settings import Settings
 class Tune:
     """Options of ``lessonplan tune``: those of ``lessonplan train``, and what is searched."""
 
-    out: Path
-    """folder for the page (index.html), the best plan (best.yaml) and the runs; the same command again goes on"""
+    out: Folder
+    """folder for the page (index.html), the best plan (best.yaml) and the runs, or a URL such as s3://bucket/mine;
+    the same command again goes on"""
     search: str
     """ranges and choices: "lr=1e-3..1e-1 log, mix.k=2|4|8, select.margin=0..0.5"; settings by their names, options
     of the plan's parts as part.option"""
@@ -52,6 +53,9 @@ class Tune:
 
     def run(self) -> Answer:
         """Search, print the best trials, name the page."""
+        return in_folder(self.out, self._tune)
+
+    def _tune(self, out: Path) -> Answer:
         from lessonplan.commands.planned import planned
         from lessonplan.lab.methods import Method
         from lessonplan.lab.plan_file import PlanFile
@@ -66,7 +70,7 @@ class Tune:
             self.search,
             self.source.data,
             PlanFile(Method("plan", chosen.plan, own), chosen.model, chosen.budget),
-            out=self.out,
+            out=out,
             trials=self.trials,
             splits=self.splits,
             sampler=self.sampler,
@@ -78,11 +82,11 @@ class Tune:
             executor=None if self.run_on == "local" else self.run_on,
             **options,
         )
-        page = self.out / "index.html"
+        page = out / "index.html"
 
         def show() -> None:
-            print_tune(self.out)
+            print_tune(out)
             print(f"page: {page}")
 
         told = {"best": found.best.content(), "score": found.score, "table": found.table}
-        return Answer({"folder": self.out, "page": page, **told}, show)
+        return Answer({"folder": out, "page": page, **told}, show)

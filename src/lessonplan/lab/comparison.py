@@ -34,6 +34,7 @@ from lessonplan.report import write_comparison, write_run
 from lessonplan.report.formatting import number
 from lessonplan.settings import Settings
 from lessonplan.stored import read_yaml
+from lessonplan.stores import in_place
 from lessonplan.train.identity import without_conduct
 from lessonplan.train.origin import origin_of
 from lessonplan.train.records import records
@@ -43,6 +44,7 @@ _MAY_CHANGE = ("seeds", "level")
 _SHARE = 20  # times what storing the table took passes before it is stored again
 
 
+@in_place
 def compare(
     methods: str | Path | Sequence[str | Method] | Mapping[str, Plan | str | Mapping[str, Any]],
     data: Any = "digits",
@@ -71,8 +73,8 @@ def compare(
     Args:
         methods: see ``lessonplan.lab.methods.read_methods``.
         data: a source's name, or anything ``lessonplan.data.load`` takes.
-        out: folder of the comparison: results.csv, results.json, metrics.jsonl.gz (of all runs), index.html
-            and runs/.
+        out: folder of the comparison, or a URL that fsspec opens: results.csv, results.json, metrics.jsonl.gz
+            (of all runs), index.html and runs/.
         model: name of a network, or a function that makes one.
         seeds: how many, or which.
         budget: what each run may spend.

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import copy
 import importlib
+import socket
 from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from lessonplan.errors import ConfigError, first_line
-from lessonplan.lab.executor import T
 from lessonplan.lab.task import Mishap, Task, attempt, do_task
 from lessonplan.lease import FolderHeld, wait_for_the_dead
+from lessonplan.stores import mark_of
 
 
 def at_least(where: str, value: float, least: float) -> None:
@@ -35,11 +38,45 @@ def load_package(module: str, extra: str) -> Any:
         raise ConfigError(f"{module} is not installed: pip install 'lessonplan[{extra}]'") from None
 
 
-def absolute(job: T) -> T:
-    """The same job for a process that works in another folder."""
+def absolute(job: Task) -> Task:
+    """The same job for a process that works in another folder, of perhaps another machine."""
     moved = copy.copy(job)
     moved.folder = job.folder.resolve()
-    return moved
+    mark = mark_of(moved.folder)
+    return moved if mark is None else InCopy(moved, moved.folder, mark)
+
+
+@dataclass
+class InCopy:
+    """A task in the local copy of a URL, which is sent by the machine that gives the task away.
+
+    Args:
+        task: to be done.
+        folder: its own.
+        mark: a file of the copy, which the machine that does it must see.
+    """
+
+    task: Task
+    folder: Path
+    mark: Path
+
+    @property
+    def label(self) -> str:
+        """For progress and logs."""
+        return self.task.label
+
+    def do(self) -> None:
+        """Do it.
+
+        Raises:
+            ConfigError: this machine does not see the copy.
+        """
+        if not self.mark.exists():
+            raise ConfigError(
+                f"{socket.gethostname()} does not see {self.mark.parent}, the copy of what the URL of --out holds:"
+                " set LESSONPLAN_CACHE to a folder that all machines share"
+            )
+        self.task.do()
 
 
 def attempt_after_the_dead(task: Task) -> str | None:

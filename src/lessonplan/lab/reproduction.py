@@ -23,6 +23,7 @@ from lessonplan.report import write_comparison, write_overview
 from lessonplan.report.formatting import shown
 from lessonplan.report.terminal import print_source, print_table
 from lessonplan.stored import read_json
+from lessonplan.stores import in_place
 
 
 @dataclass
@@ -59,6 +60,7 @@ class Outcome:
             print(visible(sentence))
 
 
+@in_place
 def reproduce(
     name: str,
     scale: Scale = "smoke",
@@ -78,7 +80,8 @@ def reproduce(
         name: of the recipe, see ``lessonplan recipes``.
         scale: ``"smoke"`` (seconds), ``"cpu"`` (at most 30 minutes on 2 cores), ``"gpu"`` (at most 25 minutes
             on one data-centre GPU) or ``"paper"`` (the source's settings).
-        out: folder; a recipe with one comparison fills it as ``compare`` does, others have a folder for each.
+        out: folder, or a URL that fsspec opens; a recipe with one comparison fills it as ``compare`` does,
+            others have a folder for each.
         data: where the recipe's data set lies.
         seeds: how many or which, instead of the recipe's.
         budget: instead of the recipe's.

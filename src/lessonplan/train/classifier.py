@@ -14,6 +14,7 @@ from lessonplan.errors import ConfigError
 from lessonplan.models import build_model
 from lessonplan.models.spec import model_identity
 from lessonplan.network.network import as_logits
+from lessonplan.stores import fetched
 from lessonplan.train.run_folder import load_config, read_result
 from lessonplan.train.trained import FILE, load_trained
 
@@ -105,7 +106,7 @@ def load(run: str | Path, model: nn.Module | None = None, device: str = "cpu") -
     """A finished run as a classifier.
 
     Args:
-        run: the folder of a run.
+        run: the folder of a run, or a URL that fsspec opens.
         model: a network of the same architecture, where the run trained one of the user's own.
         device: where the network shall work.
 
@@ -113,7 +114,7 @@ def load(run: str | Path, model: nn.Module | None = None, device: str = "cpu") -
         ConfigError: the folder holds no finished run, the architecture is not known by name, or ``model`` is
             another one. DataError: a file in it is damaged or was changed.
     """
-    folder = Path(run)
+    folder = fetched(run)
     config = load_config(folder)
     if not (folder / FILE).exists():
         raise ConfigError(f"{folder} has no {FILE}: the run is not finished, train it to its end")

@@ -34,7 +34,7 @@ from lessonplan.train.callbacks import Callback
 from lessonplan.train.frozen import trainee
 from lessonplan.train.history import History
 from lessonplan.train.holdout import give_holdouts
-from lessonplan.train.joining import check_same, present_ranks
+from lessonplan.train.joining import check_same, present_ranks, shared_place
 from lessonplan.train.judged import Judged
 from lessonplan.train.metrics import predict_view
 from lessonplan.train.optimizer import OptimizerFactory, learning_schedule
@@ -98,7 +98,8 @@ def fit(
             mix is given back as it was.
         budget: ``"20ep"``, ``"4000 steps"``, ``"400k samples"``, ``"10min"``, ``"1.2M cost"``.
         seed: of the network's weights (for a name), the order of samples and the mixes.
-        out: folder of the run; without one nothing is written and nothing can be resumed.
+        out: folder of the run, or a URL that fsspec opens (``s3://bucket/run``; ``Run.folder`` is the local copy
+            then); without one nothing is written and nothing can be resumed.
         loss: a name (see ``Settings``), or a function ``(logits, target) -> (M,)`` or scalar.
         optimizer: a name (see ``Settings``), or a factory from parameters to a PyTorch optimizer.
         callbacks: see ``Callback``.
@@ -119,7 +120,8 @@ def fit(
     given: dict[str, Any] = {"seed": seed, "loss": loss, "optimizer": optimizer, "settings": settings}
     with present_ranks() as ranks:
         begun = begin(model, data, plan, **given)
-        return _fit(begun, Budget.parse(budget), Path(out) if out is not None else None, callbacks, ranks)
+        with shared_place(out, ranks) as place:
+            return _fit(begun, Budget.parse(budget), place.folder if place is not None else None, callbacks, ranks)
 
 
 def _fit(begun: Beginning, budget: Budget, out: Path | None, callbacks: Sequence[Callback], ranks: Ranks) -> Run:

@@ -6,7 +6,8 @@ import hashlib
 import json
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from datetime import timedelta
 from functools import cache
 from pathlib import Path
@@ -20,6 +21,7 @@ from lessonplan.launched import place_on_machine, started_together
 from lessonplan.network.accelerator import is_accelerator, resolve_device
 from lessonplan.network.lost_ranks import NOTICED, Place, Watch
 from lessonplan.network.ranks import ALONE, Ranks
+from lessonplan.stores import Location, is_url, opened
 from lessonplan.train.run_folder import describe_differences, in_words
 from lessonplan.version import __version__
 
@@ -110,6 +112,25 @@ def joined(device: str) -> Iterator[Ranks]:
         dist.init_process_group("gloo")
     yield Ranks(dist.get_rank(), dist.get_world_size())
     dist.destroy_process_group()  # behind an error others may be gone, and nobody could take leave of them
+
+
+@contextmanager
+def shared_place(out: str | Path | None, ranks: Ranks) -> Iterator[Location | None]:
+    """The run's folder, for all ranks; that of a URL is fetched and sent by the first one, see ``opened``."""
+    if out is None or not is_url(out):
+        yield Location(Path(out)) if out is not None else None
+        return
+    if not ranks.alone and ranks.group is None:  # of the command line, which has joined them only just
+        ranks = replace(ranks, group=dist.new_group(backend="gloo", timeout=_PATIENCE))
+    with ExitStack() as held:
+        places: list[Location] = []
+        folder = ranks.by_first(lambda: _open(out, held, places))
+        yield places[0] if places else Location(Path(folder), str(out))
+
+
+def _open(out: str | Path, held: ExitStack, places: list[Location]) -> str:
+    places.append(held.enter_context(opened(out)))
+    return str(places[0].folder)
 
 
 def check_same(ranks: Ranks, config: dict[str, Any]) -> None:

@@ -20,6 +20,7 @@ from lessonplan.network.network import LossFunction
 from lessonplan.network.threads import cpu_threads
 from lessonplan.plan import Plan
 from lessonplan.settings import Settings
+from lessonplan.stores import in_place
 from lessonplan.supply.epoch import HANDLED
 from lessonplan.train.beginning import begin, lent
 from lessonplan.train.budget import Budget
@@ -78,6 +79,7 @@ class LrRange:
         return {name: value.tolist() if isinstance(value, np.ndarray) else value for name, value in found.items()}
 
 
+@in_place
 def find_lr(
     model: str | nn.Module = "tiny",
     data: str | Data = "digits",

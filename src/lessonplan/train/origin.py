@@ -19,6 +19,7 @@ from lessonplan.models.timm_adapter import timm_input, timm_names
 from lessonplan.models.transformers_adapter import transformers_input
 from lessonplan.pretrained import Match, NoMatch, begin_head, find_head, put_weights, read_weights
 from lessonplan.pretrained.files import digest_of
+from lessonplan.stores import fetched, is_url
 from lessonplan.train.run_folder import load_config
 
 PRETRAINED = "pretrained"
@@ -119,15 +120,15 @@ def origin_of(model: str | nn.Module, weights: str) -> Origin:
 
     Args:
         model: a spelling, or a module of the user's own.
-        weights: ``"pretrained"`` for those that timm or transformers have for it; a file; or the folder of a
-            finished run.
+        weights: ``"pretrained"`` for those that timm or transformers have for it; a file; or the folder or URL
+            of a finished run.
 
     Raises:
         ConfigError: there are none, or they cannot be read.
     """
     if weights == PRETRAINED:
         return _library(model)
-    path = Path(weights).expanduser()
+    path = fetched(weights) if is_url(weights) else Path(weights).expanduser()
     stored = path / "weights.safetensors" if path.is_dir() else path
     if path.is_dir() and not (path / "config.yaml").exists():
         inside = sorted(entry.name for entry in path.iterdir())[:3]

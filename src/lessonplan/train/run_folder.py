@@ -89,7 +89,7 @@ class RunFolder:
             existing is None
             or existing.get("budget") == self.config["budget"]
             or not self._is_ours({**existing, "budget": self.config["budget"]})
-            or self.result() is None
+            or (self.result() is None and not self._kept(existing["budget"]))
         ):
             return None
         before, now = Budget.parse(existing["budget"]), Budget.parse(self.config["budget"])
@@ -102,14 +102,15 @@ class RunFolder:
         of sums depend on it.
 
         A finished run that goes on with a longer budget is unfinished from here on; what it had reached is kept in
-        ``continued.json``.
+        ``continued.json``. The old result is gone before the new budget is written: a kill in between leaves a
+        finished run of the shorter budget, which ``continued.json`` tells.
         """
         if self.spent is not None:
-            write_json(
-                self.path / "continued.json", [*self._before(), {"budget": self.spent, **(self.result() or {})}]
-            )
-            self._write_config(threads)
+            if not self._kept(self.spent):
+                before = [*self._before(), {"budget": self.spent, **(self.result() or {})}]
+                write_json(self.path / "continued.json", before)
             (self.path / "result.json").unlink(missing_ok=True)
+            self._write_config(threads)
             self.spent = None
         if self.threads is None:  # a new run, or one that was begun before this was kept
             self._write_config(threads)
@@ -127,6 +128,11 @@ class RunFolder:
     def result(self) -> dict[str, Any] | None:
         """The result, if the run is finished; see ``read_result``."""
         return read_result(self.path)
+
+    def _kept(self, budget: str) -> bool:
+        """Whether the last result that it went on from is of this budget."""
+        before = self._before()
+        return bool(before) and before[-1]["budget"] == budget
 
     def _before(self) -> list[dict[str, Any]]:
         """The results of the shorter budgets that it went on from."""

@@ -30,6 +30,7 @@ from lessonplan.report import write_run
 from lessonplan.report.advice import write_advice
 from lessonplan.report.advice_words import sentences
 from lessonplan.settings import Settings
+from lessonplan.stores import in_place
 from lessonplan.train.identity import RUN_FORMAT, without_conduct
 from lessonplan.train.origin import origin_of
 from lessonplan.train.usage import environment
@@ -56,6 +57,7 @@ class Advice:
     record: Record = field(repr=False)
 
 
+@in_place
 def advise(
     data: Any = "digits",
     *,
@@ -85,7 +87,8 @@ def advise(
     Args:
         data: a source's name, or anything ``lessonplan.data.load`` takes. A validation part of its own is what
             every round is judged on, a test part is read once after the decision; without one none is set aside.
-        out: folder: advice.json, index.html, model/ (the classifier), plan.yaml, runs/.
+        out: folder, or a URL that fsspec opens: advice.json, index.html, model/ (the classifier), plan.yaml,
+            runs/.
         time: how long it may take in all its parts, "30min", training at the end included.
         budget: instead of time, the cost of all runs, "40M cost" (forward 1, backward 2 a sample).
         model: name of a network, for plans that name none.

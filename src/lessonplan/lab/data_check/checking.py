@@ -24,6 +24,7 @@ from lessonplan.lab.data_check.parts import HELD_BACK, LISTED, SHOWN, Samples, s
 from lessonplan.network.accelerator import resolve_device
 from lessonplan.report.data_check import write_data_check
 from lessonplan.report.data_words import findings, leaks
+from lessonplan.stores import in_place
 from lessonplan.train.origin import origin_of
 
 FILE = "data.json"
@@ -47,6 +48,7 @@ class DataCheck:
     folder: Path | None = None
 
 
+@in_place
 def check_data(
     data: Any = "digits",
     *,

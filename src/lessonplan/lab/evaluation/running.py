@@ -23,6 +23,7 @@ from lessonplan.network.accelerator import synchronise
 from lessonplan.report import file_stem, save_png
 from lessonplan.report.evaluation import write_evaluation
 from lessonplan.stored import read_json
+from lessonplan.stores import in_place
 from lessonplan.train.usage import environment
 
 FILE = "evaluation.json"
@@ -30,6 +31,7 @@ SCHEMA = 1
 _FORMAT = 1  # raised when a change of the code makes stored parts incomparable with new ones
 
 
+@in_place
 def evaluate(
     subject: Subject, options: Evaluation | None = None, *, out: str | Path, live: bool = True
 ) -> dict[str, Any]:
@@ -38,7 +40,7 @@ def evaluate(
     Args:
         subject: what ``run_subject``, ``model_subject`` or ``subject_of`` gave.
         options: what to do; classification alone if not given.
-        out: folder for ``evaluation.json``, ``index.html`` and ``pictures/``.
+        out: folder, or a URL that fsspec opens, for ``evaluation.json``, ``index.html`` and ``pictures/``.
         live: show progress, and write the page whenever a part is finished; otherwise once, at the end.
 
     Returns:

@@ -15,6 +15,7 @@ from lessonplan.lab.ordering.search import search_orderings
 from lessonplan.lab.recipe import Scale
 from lessonplan.report.ordering import print_ordering
 from lessonplan.stored import parse_yaml
+from lessonplan.stores import in_place
 
 
 class SearchRecipe(BaseModel):
@@ -69,6 +70,7 @@ def search_recipes() -> dict[str, SearchRecipe]:
     return {recipe.name: recipe for recipe in sorted(found, key=lambda recipe: recipe.name)}
 
 
+@in_place
 def reproduce_ordering(
     name: str = "thesis-2.1",
     scale: Scale = "smoke",

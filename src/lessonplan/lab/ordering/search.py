@@ -33,6 +33,7 @@ from lessonplan.order.perfect.state import start_state
 from lessonplan.parts.identity import describe_function
 from lessonplan.report.ordering import write_ordering
 from lessonplan.seeds import fold_seed
+from lessonplan.stores import in_place
 from lessonplan.train.usage import environment
 
 _WORTH_PROCESSES = 20.0  # seconds of work; starting processes takes some of them
@@ -57,6 +58,7 @@ class Build:
             return self.model()
 
 
+@in_place
 def search_orderings(
     data: str,
     *,

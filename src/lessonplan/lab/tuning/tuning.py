@@ -32,6 +32,7 @@ from lessonplan.report.formatting import duration
 from lessonplan.report.tune import write_tune
 from lessonplan.report.tune_words import score_text, values_text
 from lessonplan.settings import Settings
+from lessonplan.stores import in_place
 from lessonplan.train.budget import Budget
 from lessonplan.train.identity import RUN_FORMAT, without_conduct
 from lessonplan.train.origin import origin_of
@@ -61,6 +62,7 @@ class Tuning:
     record: Record = field(repr=False)
 
 
+@in_place
 def tune(
     search: str | Mapping[str, str],
     data: Any = "digits",
@@ -93,7 +95,8 @@ def tune(
             members of a part have it.
         data: a source's name, or anything ``lessonplan.data.load`` takes.
         plan: what is tuned: a plan file, a text, a plan; None: plain training.
-        out: folder: tune.json, index.html, best.yaml, given.yaml (the plan as it was), runs/, and optuna.journal
+        out: folder, or a URL that fsspec opens: tune.json, index.html, best.yaml, given.yaml (the plan as it
+            was), runs/, and optuna.journal
             where Optuna is installed.
         model: name of a network, where the plan file names none.
         budget: of each run, where the plan file names none; one in ``cost`` makes trials that select, or mix

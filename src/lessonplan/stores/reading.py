@@ -1,0 +1,65 @@
+"""``fetched``: what is to be read from a URL, as a local folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from lessonplan.errors import ConfigError
+from lessonplan.lock import in_turn
+from lessonplan.progress import Line
+from lessonplan.stores.address import home_of, is_url, plain
+from lessonplan.stores.copy import Copy, is_private
+from lessonplan.stores.objects import Objects, StoreError
+from lessonplan.stores.sync import check_ours
+
+_RUN = frozenset({"config.yaml", "result.json", "weights.safetensors", "metrics.jsonl"})
+
+
+def fetched(folder: str | Path, *, run: bool = True) -> Path:
+    """A folder to read from; of a URL a copy on this machine, of which what has changed is fetched anew.
+
+    Nothing is held and nothing sent: another process may be at work there.
+
+    Args:
+        folder: a folder, or a URL that fsspec opens.
+        run: fetch what tells and uses a run's network; otherwise all but checkpoints and weights, for pages.
+
+    Raises:
+        ConfigError: the URL cannot be used, or holds nothing of ours. StoreError: it cannot be read.
+    """
+    if not is_url(folder):
+        return Path(folder)
+    url = plain(str(folder))
+    objects, home = Objects(url), home_of(url)
+    wanted = _of_a_run if run else _of_pages
+    with in_turn(home):
+        copy = Copy(home, "read")
+        for tries_left in (2, 1, 0):
+            there = objects.listing()
+            check_ours(url, there)
+            there = {name: found for name, found in there.items() if not is_private(name)}
+            if not there:
+                raise ConfigError(f"{url} holds nothing: give the --out of a training or comparison")
+            copy.drop([name for name in copy.files if name not in there])
+            news = {
+                name: found
+                for name, found in there.items()
+                if wanted(name) and copy.files.get(name) != (copy.stamp(name), found.token)
+            }
+            try:
+                with Line(f"fetching {url}", total=len(news), unit="files") as line:
+                    copy.fetch(objects, news, lambda: line.update(advance=1))
+                return copy.folder
+            except StoreError:
+                if not tries_left:  # else somebody is at work there, and an object has changed since it was listed
+                    raise
+    raise AssertionError
+
+
+def _of_a_run(name: str) -> bool:
+    return name in _RUN
+
+
+def _of_pages(name: str) -> bool:
+    parts = name.split("/")
+    return "checkpoints" not in parts and parts[-1] != "weights.safetensors"
