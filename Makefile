@@ -30,7 +30,7 @@ test: $(STAMP)
 	$(BIN)/mypy
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto -m "not browser and not slow and not accelerator"
 
-test-slow: $(STAMP)
+test-slow: $(STAMP) $(VENV)/.s3
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto -m slow
 
 test-accelerator: $(STAMP)
@@ -74,6 +74,11 @@ docs: $(STAMP) $(VENV)/.docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict --site-dir site
 	$(BIN)/python docs/site/check_site.py site
 	@echo "open site/index.html in a browser"
+
+# a client of S3 and a server of its protocol, which tests of object stores start
+$(VENV)/.s3: $(STAMP)
+	$(BIN)/pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS) "$$(grep '^torch==' $(CONSTRAINTS))" -e ".[dev-s3]"
+	touch $@
 
 $(VENV)/.docs: $(STAMP)
 	$(BIN)/pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS) "$$(grep '^torch==' $(CONSTRAINTS))" -e ".[docs]"
