@@ -194,7 +194,6 @@ def test_deleted_files_are_deleted_there(told):
 
 
 @pytest.mark.slow
-@pytest.mark.slow
 def test_a_comparison_at_a_url_has_the_table_of_a_folder(told, tmp_path, monkeypatch):
     def table(text: str) -> list[dict[str, str]]:
         timed = ("seconds", "samples_per_second", "peak_memory")
