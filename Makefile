@@ -86,7 +86,7 @@ $(VENV)/.docs: $(STAMP)
 
 # on a machine with nothing else to do
 bench: $(STAMP)
-	for name in sum_speed drop_in augment_speed fit_overhead streaming resume_cost puzzle_step evaluate_speed evaluate_line ideas device_waits pretrained_head tune_overhead two_ranks; do $(BIN)/python benchmarks/$$name.py; done
+	for name in foreign_loops sum_speed drop_in augment_speed fit_overhead streaming resume_cost puzzle_step evaluate_speed evaluate_line ideas device_waits pretrained_head tune_overhead two_ranks; do $(BIN)/python benchmarks/$$name.py; done
 
 lint: $(STAMP)
 	$(BIN)/ruff check --fix .

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -189,11 +190,25 @@ def _unpacked(archive: Any, names: Sequence[str]) -> int:
     return sum(sizes.get(f"{name}.npy", sizes.get(name, 0)) for name in names)
 
 
+def _table_of_digits() -> tuple[Any, Any]:
+    """Grey levels ``(1797, 64)`` and classes ``(1797,)``, from scikit-learn's own file.
+
+    Its reader is asked only where the file is not found: importing it takes longer than training for an epoch.
+    """
+    found = importlib.util.find_spec("sklearn")
+    place = Path(found.origin).parent / "datasets" / "data" / "digits.csv.gz" if found and found.origin else None
+    if place is None or not place.is_file():
+        from sklearn.datasets import load_digits
+
+        images, labels = load_digits(return_X_y=True)
+        return images, labels
+    table = np.loadtxt(place, delimiter=",")
+    return table[:, :-1], table[:, -1]
+
+
 def digits() -> Parts:
     """scikit-learn's 1,797 handwritten digits of 8 x 8 pixels; their 17 grey levels are spread over 0..255."""
-    from sklearn.datasets import load_digits  # imported here: it takes longer than the rest of this module
-
-    images, labels = load_digits(return_X_y=True)
+    images, labels = _table_of_digits()
     pixels = np.rint(images.reshape(-1, 1, 8, 8) * (255 / 16)).astype(np.uint8)
     names = [str(d) for d in range(10)]
     return Parts(TensorSource(torch.from_numpy(pixels), torch.from_numpy(labels.astype(np.int64)), names))

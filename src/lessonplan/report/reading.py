@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,7 @@ class Run:
     epochs: list[Json] = field(default_factory=list)
     lines: int = 0
     result: Json = field(default_factory=dict)
+    _columns: dict[tuple[str, ...], Floats] = field(default_factory=dict, repr=False, compare=False)
 
     def curve(self, *keys: str, against: Axis = COST) -> tuple[Floats, Floats]:
         """Cost and a value per epoch, both of shape ``(E,)``, for the epochs where both are known.
@@ -46,18 +47,30 @@ class Run:
             keys: the path to the value inside a line, for example ``"val", "accuracy"``.
             against: what takes the place of cost.
         """
-        return self.points(lambda line: known_at(line, *keys), against)
+        return self._known(self._column(keys), against)
 
     def points(self, value: Callable[[Json], float | None], against: Axis = COST) -> tuple[Floats, Floats]:
         """As ``curve``, for a value that is made of several in a line."""
-        pairs = [(known_at(line, *against.keys), value(line)) for line in self.epochs]
-        known = [(x + against.plus, y) for x, y in pairs if x is not None and y is not None]
-        table = np.array(known, dtype=np.float64).reshape(-1, 2)
-        return table[:, 0], table[:, 1]
+        return self._known(_floats(value(line) for line in self.epochs), against)
+
+    def _known(self, y: Floats, against: Axis) -> tuple[Floats, Floats]:
+        x = self._column(against.keys)
+        known = ~(np.isnan(x) | np.isnan(y))
+        return x[known] + against.plus, y[known]
+
+    def _column(self, keys: tuple[str, ...]) -> Floats:
+        """The value of each line, nan where it is unknown; looked up once, since pages ask by many axes."""
+        if keys not in self._columns:
+            self._columns[keys] = _floats(known_at(line, *keys) for line in self.epochs)
+        return self._columns[keys]
 
     def has(self, part: str) -> bool:
         """Whether a line has this part, for example ``"select"``."""
         return any(isinstance(line.get(part), dict) for line in self.epochs)
+
+
+def _floats(values: Iterable[float | None]) -> Floats:
+    return np.array([np.nan if value is None else value for value in values], dtype=np.float64)
 
 
 def known_at(line: Json, *keys: str) -> float | None:
