@@ -76,6 +76,8 @@ from lessonplan.report.ordering import read_runs
 from lessonplan.report.reading import read_results, read_run
 from lessonplan.select.control import read_record as read_selected
 from lessonplan.stored import parse_yaml, read_tensors
+from lessonplan.stores.copy import Copy
+from lessonplan.stores.sync import copy_named
 from lessonplan.train.checkpoint import Checkpoints
 from lessonplan.train.loggers import known_records
 from lessonplan.train.run_folder import RunFolder, load_config, read_metrics
@@ -89,8 +91,9 @@ FORBIDDEN = (
     "socket.connect", "os.remove", "os.rename", "os.mkdir", "ctypes.dlopen",
 )  # fmt: skip
 
-MAY = {  # a damaged checkpoint is put aside; a lease's age is told by a file made for that
+MAY = {  # a damaged checkpoint is put aside; a lease's age is told by a file made for that; a copy begins anew
     "checkpoint": "os.rename", "checkpoint as it is": "os.rename", "lease": "os.remove",
+    "what a copy has": "os.mkdir",
 }  # fmt: skip
 
 
@@ -249,6 +252,7 @@ ADVICE = {
     "schema": 1, "identity": {"data": "digits"}, "plans": {"plain": {"content": PLAN, "pace": {"each": 1.0}}},
     "running": ["plain"], "looks": [{"rounds": 2, "left": {}}], "standing": {"plain": {"p": 0.5}},
 }  # fmt: skip
+COPY = {"copy": "3f", "files": {"result.json": [[17, 2], '"etag"'], "weights.safetensors": [[18, 3], None]}}
 LEASE = {"host": "h", "pid": 1, "place": "p", "started": 1.5, "since": 2.5, "token": "t"}
 SELECTED = {"epoch": 0, "select": {"candidates_each": [10, 10], "kept_each": [5, 4]}}
 ROWS = {"folder": "runs/a", "stamp": [1, 2], "row": {"status": "finished"}}
@@ -339,6 +343,11 @@ def _recipe(folder: Path) -> None:
         raise LessonplanError(str(error)) from error  # recipes are shipped: no user meets them
 
 
+def _copy(folder: Path) -> None:
+    (folder / "work" / ".copy").write_text(str(COPY["copy"]))  # which a damaged record has made anew
+    Copy(folder, "work")
+
+
 def _picture(folder: Path) -> None:
     Preprocessing((3, 16, 16), (0.5,) * 3, (0.5,) * 3)([next(folder.iterdir())])
 
@@ -398,6 +407,9 @@ def readers() -> dict[str, Reader]:
         Reader("tournament", "advice.json", (json.dumps(ADVICE).encode(),), read_advice),
         Reader("predictions", "predictions.csv", (PREDICTIONS,), _right),
         Reader("lease", ".lease-1", (json.dumps(LEASE).encode(),), highest_lease),
+        Reader("what a copy has", "work.json", (json.dumps(COPY).encode(),), _copy, {"work/a": b""}),
+        Reader("who sent last", "writer", (b'{"copy": "3f", "host": "a", "version": "0.1.0"}',),
+               lambda folder: copy_named((folder / "writer").read_bytes())),
         Reader("kept features", f"f/{KEPT}", (kept[KEPT],), _load_features, {"f/f.sums": kept["f.sums"]}),
         Reader("their checksums", "f/f.sums", (kept["f.sums"],), _load_features, {f"f/{KEPT}": kept[KEPT]}),
         Reader("kept metrics", "metrics.jsonl.gz",

@@ -49,6 +49,7 @@ def test_a_finished_run_is_read_once(tmp_path: Path, read: list[Path]) -> None:
     assert finished
 
 
+@pytest.mark.slow
 def test_what_changed_is_read_again(tmp_path: Path, read: list[Path]) -> None:
     first = compare(tmp_path)
     key = ("mixup", 1)
@@ -63,6 +64,7 @@ def test_what_changed_is_read_again(tmp_path: Path, read: list[Path]) -> None:
     assert {k: v for k, v in after.items() if k != key} == {k: v for k, v in first.items() if k != key}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "damage",
     [
@@ -81,6 +83,7 @@ def test_a_torn_or_foreign_file_costs_nothing_but_time(tmp_path: Path, read: lis
     assert read == []  # what was torn is whole again
 
 
+@pytest.mark.slow
 def test_another_version_reads_again(tmp_path: Path, read: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
     first = compare(tmp_path)
     monkeypatch.setattr(kept_rows, "__version__", "0.0.0")
@@ -89,6 +92,7 @@ def test_another_version_reads_again(tmp_path: Path, read: list[Path], monkeypat
     assert len(set(read)) == 4
 
 
+@pytest.mark.slow
 def test_where_nothing_can_be_kept(tmp_path: Path, read: list[Path]) -> None:
     (tmp_path / NAME).mkdir()
     assert len(compare(tmp_path)) == 4

@@ -276,6 +276,7 @@ def test_threads_are_given_back(tmp_path: Path, small: Small, no_pages: None) ->
     assert torch.get_num_threads() == before
 
 
+@pytest.mark.slow
 def test_examples_of_methods_with_dots_in_their_names(tmp_path):
     options = {"model": "fcnet-16", "seeds": 1, "budget": "100 samples", "per_class": 10, "jobs": 1}
     compare({"mixup-0.2": "mixup:alpha=0.2", "mixup-0.4": "mixup:alpha=0.4"}, out=tmp_path, **options)

@@ -19,6 +19,21 @@ _MARK = ".copy"
 _OF_A_CLUSTER = "slurm"  # scripts, logs and pickles of this one
 Stamp = list[int]
 """What tells a file from what it was: modification time in nanoseconds, and size."""
+_Known = tuple[Stamp | None, str | None]
+
+
+def _known(stamp: Any, token: Any) -> _Known:
+    """An entry of the record, as it was read.
+
+    Raises:
+        TypeError: it is none. ValueError: the stamp has not two numbers.
+    """
+    if stamp is not None:
+        time, size = stamp
+        stamp = [int(time), int(size)]
+    if not (token is None or isinstance(token, str)):
+        raise TypeError(token)
+    return stamp, token
 
 
 class Copy:
@@ -41,25 +56,21 @@ class Copy:
         self.folder = home / kind
         self._file = home / f"{kind}.json"
         self._coming = home / "coming"
-        told = self._told()
-        self.name: str = told["copy"]
-        self.files: dict[str, tuple[Stamp | None, str | None]] = {
-            name: (stamp, token) for name, (stamp, token) in told["files"].items()
-        }
+        self.name, self.files = self._told()
 
-    def _told(self) -> dict[str, Any]:
-        """The record, or an empty one where the folder that it is about is not there any more."""
-        with suppress(OSError, ValueError, KeyError, TypeError):
+    def _told(self) -> tuple[str, dict[str, _Known]]:
+        """The record, or an empty one where it is damaged or the folder that it is about is gone."""
+        with suppress(OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
             told: dict[str, Any] = json.loads(self._file.read_bytes())
             if (self.folder / _MARK).read_text() == told["copy"]:
-                return {"copy": str(told["copy"]), "files": dict(told["files"])}
+                return told["copy"], {str(name): _known(*entry) for name, entry in told["files"].items()}
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             name = uuid.uuid4().hex
             (self.folder / _MARK).write_text(name)
         except OSError as error:
             raise disk_error(self.folder, error) from error
-        return {"copy": name, "files": {}}
+        return name, {}
 
     def store(self) -> None:
         """Keep the record."""

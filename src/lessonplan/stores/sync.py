@@ -22,6 +22,15 @@ from lessonplan.stores.turns import Turn, turn_of
 from lessonplan.version import __version__
 
 WRITER = f"{FOLDER}/writer"
+
+
+def copy_named(content: bytes) -> str | None:
+    """Which copy was the last to send, by the content of ``WRITER``; None where that is damaged."""
+    with suppress(ValueError, KeyError, TypeError, RecursionError):
+        return str(json.loads(content)["copy"])
+    return None
+
+
 """Names the copy that sent what is in the store: no other has changed it since, but for folders in it."""
 _MARKS = (
     "config.yaml",
@@ -117,9 +126,7 @@ class Sync:
     def _last_writer(self, there: dict[str, Found]) -> str | None:
         if WRITER not in there:
             return None
-        with suppress(ValueError, KeyError, TypeError):
-            return str(json.loads(self.objects.read(WRITER))["copy"])
-        return None
+        return copy_named(self.objects.read(WRITER))
 
     def _compare(self, there: dict[str, Found], mine: bool) -> tuple[dict[str, Found], list[str], list[str]]:
         """What is to be fetched and dropped, and where both sides have changed.
