@@ -43,8 +43,11 @@ for again in range(9):
     environment |= {"SLURM_RESTART_COUNT": str(again)}
     environment |= {"SLURM_ARRAY_JOB_ID": number, "SLURM_ARRAY_TASK_ID": task} if task else {}
     with (here / f"log-{name}").open("ab") as log:
-        subprocess.run(["bash", str(script)], env=environment, stdout=log, stderr=log, start_new_session=True)
+        code = subprocess.run(
+            ["bash", str(script)], env=environment, stdout=log, stderr=log, start_new_session=True
+        )
     if not (here / f"requeue-{name}").exists():
+        (here / f"state-{name}").write_text("FAILED" if code.returncode else "COMPLETED")
         break
     (here / f"requeue-{name}").rename(here / f"requeued-{name}-{again}")
 """
@@ -73,7 +76,11 @@ assert sys.argv[1] == "requeue", sys.argv
 """
 
 SACCT = r"""
+from pathlib import Path
+
 print("JobID|State|NodeList")
+for file in Path(__file__).parent.glob("state-*"):
+    print(f"{file.name.removeprefix('state-')}|{file.read_text()}|here")
 """
 
 

@@ -88,9 +88,9 @@ def test_a_preempted_run_goes_on_from_its_checkpoint_and_ends_with_the_same_scor
     options = {"model": "fcnet-16", "seeds": 2, "budget": "15k samples", "per_class": 10, "threads": 1}
     here = compare("erm", out=tmp_path / "here", jobs=1, **options)
     metrics = tmp_path / "there" / "runs"
-    first = next((tmp_path / "here" / "runs").iterdir()).name
-    preempt_when(metrics / first / "metrics.jsonl", slurm / "pid-100_0")
-    preempt_when(metrics / first / "metrics.jsonl", slurm / "pid-100_1")
+    for seed in (0, 1):  # each by itself: a job that has not begun yet does not hear of it
+        (name,) = (path.name for path in (tmp_path / "here" / "runs").iterdir() if f"-seed{seed}-" in path.name)
+        preempt_when(metrics / name / "metrics.jsonl", slurm / f"pid-100_{seed}")
     there = compare("erm", out=tmp_path / "there", executor="slurm:hours=0.5", **options)
     assert list(slurm.glob("requeued-100_*"))
     scores = [[run["test_accuracy"] for run in found["methods"][0]["runs"]] for found in (here, there)]
