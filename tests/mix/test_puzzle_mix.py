@@ -359,3 +359,9 @@ def test_shares_follow_alpha():
     assert abs(shares.mean() - 0.5) < 0.07
     assert abs(shares.var() - 1 / 8) < 0.03
     assert isinstance(Mixup(), lp.mix.Mix)
+
+
+@pytest.mark.parametrize("blocks", ["inf", "nan", "2/inf", "2.5", "1"])
+def test_sizes_that_are_no_whole_numbers_are_refused(blocks):
+    with pytest.raises(ConfigError, match="give whole numbers of at least 2"):
+        lp.mix.parse_mix(f"puzzle:blocks={blocks}")

@@ -83,7 +83,7 @@ class PuzzleMix(ModelAwareMix):
         require(2 <= self.labels <= 5, f"labels={self.labels}: give 2 to 5 values of the mask")
         sizes = tuple(self.blocks)
         require(
-            bool(sizes) and all(b == int(b) and b >= 2 for b in sizes),
+            bool(sizes) and all(float(b).is_integer() and b >= 2 for b in sizes),
             f"blocks={sizes}: give whole numbers of at least 2, for example (2, 4, 8, 16)",
         )
         self.blocks = tuple(int(b) for b in sizes)
