@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 import lessonplan as lp
-from lessonplan.errors import ConfigError
+from lessonplan.errors import ConfigError, LessonplanWarning
 from lessonplan.models import build_model
 from lessonplan.network.untouched import train_mode
 from lessonplan.seeds import fold_seed
@@ -264,3 +264,9 @@ def test_the_schedule_that_is_meant_tells_runs_apart() -> None:
     fresh, before = (identity_settings(Settings(weights="w", schedule=text)) for text in ("auto", "cosine"))
     assert fresh != before
     assert fresh == identity_settings(Settings(weights="w", schedule="cosine:warmup=10%"))
+
+
+def test_a_run_whose_only_update_learned_nothing_says_so(earlier: Path) -> None:
+    data = lp.data.load("digits", per_class=10)
+    with pytest.warns(LessonplanWarning, match="learning rate of 0, where the schedule cosine:warmup=10% begins"):
+        lp.fit("wrn-10-1", data, "none", "1 steps", weights=str(earlier), batch_size=20, threads=1)

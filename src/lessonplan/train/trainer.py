@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+import warnings
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, closing, nullcontext
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 
 from lessonplan.batch import Batch
 from lessonplan.data import Data, View
-from lessonplan.errors import ConfigError, LessonplanError, RunFailed
+from lessonplan.errors import ConfigError, LessonplanError, LessonplanWarning, RunFailed
 from lessonplan.evaluate.classification import classification_metrics
 from lessonplan.mix import Network
 from lessonplan.network.accelerator import accelerators_of, is_accelerator, synchronise
@@ -36,7 +37,7 @@ from lessonplan.train.callbacks import Callback
 from lessonplan.train.history import History
 from lessonplan.train.interrupt import GracefulInterrupt
 from lessonplan.train.metrics import norm_of, predict_view
-from lessonplan.train.optimizer import OptimizerFactory, scale_learning_rate
+from lessonplan.train.optimizer import OptimizerFactory, learning_schedule, scale_learning_rate
 from lessonplan.train.preparation import named_loss, prepare
 from lessonplan.train.replica import Replica, level_buffers, through
 from lessonplan.train.run_folder import RunFolder
@@ -159,6 +160,14 @@ class Trainer:
                 raise ConfigError(
                     f"no update was made: the budget of {self.budget} was used up before a batch was full; give a"
                     " longer budget, a smaller batch_size, or a selection that keeps more"
+                )
+            if self.counters.steps == 1 and self.state.lr == 0.0:
+                warnings.warn(
+                    "the only update had a learning rate of 0, where the schedule"
+                    f" {learning_schedule(self.settings)} begins, so that nothing was learned: give a longer"
+                    " budget, or schedule=constant",
+                    LessonplanWarning,
+                    stacklevel=4,
                 )
             if self.state.best is not None:
                 self.state.load_weights(self.state.best)
