@@ -54,7 +54,7 @@ SMALLER = {
     "lite0.safetensors": "trained/weights.safetensors",
     "last:2": "last:1",
     "wrn-16-1": "fcnet-8",
-    "20ep": "1 steps",
+    "20ep": "2 steps",  # the first of which has a learning rate of 0 where there is a warm-up
     "100k samples": "200 samples",
     "300k cost": "3k cost",
     "candidates=8": "candidates=2",
