@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 
 import lessonplan as lp
 from lessonplan.errors import ConfigError, DataError
+from lessonplan.evaluation import Evaluation
 from lessonplan.lab import reproduce, reproduction
 from lessonplan.lab.recipe import Claim, Part, Recipe, Trend, find_recipe
 from lessonplan.pretrained.files import digest_of
@@ -84,13 +85,34 @@ def test_parts_that_need_several_data_sets_are_not_given_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     part = Part(budget="1ep")
-    recipe = recipe_of({"a": part, "b": part.model_copy(update={"needs": "cifar-10"})}, "paper")
+    other = part.model_copy(update={"needs": "cifar-10"})
+    recipe = recipe_of({"a": part, "a, longer": part, "b": other, "c": part, "d": other}, "paper")
     monkeypatch.setattr(reproduction, "find_recipe", lambda name: recipe)
-    with pytest.raises(ConfigError, match=r"MNIST and CIFAR-10.*--only"):
+    with pytest.raises(ConfigError, match=r"MNIST and CIFAR-10.* with --only 'a\*' or --only 'b'$"):
+        reproduce("r", "paper", out=tmp_path / "out", only="[ab]*", data="digits")
+    with pytest.raises(ConfigError, match=r"--only 'a' or --only 'b'$"):  # no pattern is of one set alone
         reproduce("r", "paper", out=tmp_path / "out", data="digits")
     with pytest.raises(DataError, match=r"CIFAR-10 \(163 MB"):
         reproduce("r", "paper", out=tmp_path / "out", only="b")
     assert not (tmp_path / "out").exists()
+
+
+def test_other_data_take_the_place_of_the_recipes(
+    tmp_path: Path, no_pages: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    part = Part(
+        data="digits", model="fcnet-4", budget="64 samples", seeds=2, data_options={"per_class": 10},
+        settings={"batch_size": 16}, evaluate=Evaluation.make(ood=("noise",), limit=20),
+    )  # fmt: skip
+    recipe = recipe_of({"told": part, "plain": part.model_copy(update={"evaluate": None})})
+    monkeypatch.setattr(reproduction, "find_recipe", lambda name: recipe)
+    monkeypatch.setattr(reproduction, "write_comparison", lambda folder: None)
+    found = reproduce("r", out=tmp_path / "out", only="told", jobs=1, ood="digits,noise")
+    kept = next((tmp_path / "out" / "told").glob("runs/*/evaluation/evaluation.json")).read_text()
+    assert json.loads(kept)["options"]["ood"] == ["digits", "noise"]
+    assert found.failures == 0
+    with pytest.raises(ConfigError, match="no part of r at scale smoke that was chosen tells other data"):
+        reproduce("r", out=tmp_path / "none", only="plain", ood="noise")
 
 
 @pytest.mark.usefixtures("tiny_recipe")

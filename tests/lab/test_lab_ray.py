@@ -5,67 +5,14 @@ from __future__ import annotations
 import socket
 import sys
 import time
-from types import ModuleType
 
 import pytest
 
+from eager_ray import EagerRay
 from fake_slurm import Note
 from lessonplan.errors import ConfigError, LessonplanWarning
 from lessonplan.lab import on_ray
 from lessonplan.lab.clusters import cluster_executor
-
-
-class EagerRay(ModuleType):
-    """The part of Ray that is used, doing tasks at once, in this process."""
-
-    def __init__(self, answers: bool = True) -> None:
-        super().__init__("ray")
-        self.asked: list[dict] = []
-        self.joined: list[str | None] = []
-        self.answers = answers
-        self.most = 0
-        self.running = 0
-
-    def is_initialized(self) -> bool:
-        return bool(self.joined)
-
-    def init(self, address: str | None, log_to_driver: bool) -> None:
-        if not self.answers:
-            time.sleep(60)
-        self.joined.append(address)
-
-    @staticmethod
-    def nodes():
-        return [
-            {"Alive": True, "Resources": {"CPU": 4.0}},
-            {"Alive": False, "Resources": {"CPU": 99.0, "GPU": 8.0}},
-        ]
-
-    def remote(self, **needs):
-        self.asked.append(needs)
-
-        def wrap(function):
-            task = ModuleType("task")
-
-            def start(job):
-                self.running += 1
-                self.most = max(self.most, self.running)
-                return job.label, lambda: function(job)
-
-            task.remote = start
-            return task
-
-        return wrap
-
-    def wait(self, references, num_returns, timeout=None):
-        self.running -= num_returns
-        return references[:num_returns], references[num_returns:]
-
-    @staticmethod
-    def get(reference):
-        if reference[0] == "dies":
-            raise RuntimeError("The node died.\nMuch more is said of it.")
-        return reference[1]()
 
 
 @pytest.fixture
@@ -101,6 +48,27 @@ def test_cores_are_the_threads_where_none_are_given_and_jobs_bounds_runs_at_a_ti
     assert run("ray", tmp_path, *["works"] * 7, threads=3, at_once=2) == [("works", None)] * 7
     assert ray.asked[0]["num_cpus"] == 3
     assert ray.most == 2
+
+
+def test_an_iterator_is_taken_as_machines_have_room(tmp_path, ray):
+    executor = cluster_executor("ray", tmp_path, threads=2)
+    taken, over = [], []
+
+    def jobs():
+        for place in range(5):
+            taken.append(len(over))
+            yield Note(tmp_path / f"task-{place}", "works")
+
+    executor.run(jobs(), lambda job, error: over.append(error))
+    assert executor.room() == 2  # of the four cores that are alive
+    assert over == [None] * 5
+    assert taken == [0, 0, 1, 2, 3]
+
+
+@pytest.mark.parametrize(("text", "room"), [("ray:cpus=0.5", 8), ("ray:cpus=3", 1), ("ray:gpus=1", 1)])
+def test_room_is_what_the_living_machines_hold(text, room, tmp_path, ray):
+    assert cluster_executor(text, tmp_path).room() == room
+    assert cluster_executor(text, tmp_path, at_once=7).room() == 7
 
 
 def test_needs_that_no_machine_has_are_told(tmp_path, ray):

@@ -12,8 +12,12 @@ import pytest
 import torch
 
 import lessonplan as lp
+from lessonplan.commands.common import Folder
+from lessonplan.commands.report import Report
 from lessonplan.errors import ConfigError, DataError, LessonplanWarning
+from lessonplan.report.live import live_context
 from lessonplan.stores import address, fetched, opened, opening, sending
+from lessonplan.stores.holding import Holding
 from lessonplan.stores.objects import Objects, StoreError
 from stores.conftest import failing_each
 
@@ -214,7 +218,7 @@ def test_a_comparison_at_a_url_has_the_table_of_a_folder(told, tmp_path, monkeyp
     begun_here = [path for path in other.rglob("*.ckpt") if "erm" in str(path)]
     assert not begun_here
     assert [path for path in told.store if path.endswith(".ckpt") and "/erm-" in path]
-    page = fetched(url, run=False)
+    page = fetched(url, "pages")
     assert {"results.json", "index.html"} <= {path.name for path in page.iterdir()}
     assert not list(page.rglob("*.safetensors"))
 
@@ -354,3 +358,29 @@ def test_a_machine_that_does_not_see_the_copy_says_what_to_do(tmp_path, monkeypa
     assert "runs/a/result.json" in opened_names("memory://bucket/mine")
     assert absolute(Noted(tmp_path)).label == "noted"
     assert isinstance(absolute(Noted(tmp_path)), Noted)
+
+
+def test_how_far_a_comparison_at_a_url_is(told):
+    """Nothing is held by who looks; runs that were begun are running as long as somebody holds the URL."""
+    url, store = "told://bucket/mine", told()
+    rows = [{"seed": seed, "status": "waiting", "folder": f"runs/erm-seed{seed}"} for seed in (0, 1, 2)]
+    table = {"schema": 1, "title": "t", "methods": [{"name": "erm", "runs": rows}]}
+    store.pipe_file(f"{url}/results.json", json.dumps(table).encode())
+    for seed in (0, 1):
+        store.pipe_file(f"{url}/runs/erm-seed{seed}/config.yaml", b"{}")
+        store.pipe_file(f"{url}/runs/erm-seed{seed}/weights.safetensors", b"many")
+    looking = Report(Folder(url), watch=True)
+
+    def counted() -> tuple[int, int, int]:
+        at_work = looking._renew()
+        total = live_context(fetched(url, "progress"), at_work)["total"]
+        return total["done"], total["running"], total["waiting"]
+
+    assert counted() == (0, 0, 3)
+    holding = Holding(Objects(url))
+    assert counted() == (0, 2, 1)
+    store.pipe_file(f"{url}/runs/erm-seed0/result.json", b"{}")
+    assert counted() == (1, 1, 1)
+    holding.release(answers=True)
+    assert counted() == (1, 0, 2)
+    assert not list(fetched(url, "progress").glob("**/*.safetensors"))

@@ -61,6 +61,9 @@ class Reproduce:
     """network instead of the recipe's, written as for train"""
     weights: str | None = None
     """weights instead of the recipe's: pretrained, a file, or the folder of a finished run"""
+    ood: str | None = None
+    """other data that networks are to tell from their own (lecture-ood), separated by commas, instead of the
+    recipe's: noise, folders of images, or data such as cifar:cifar-10-batches-py"""
     talk: Annotated[Talk, Flat] = TALK
 
     def run(self) -> Answer:
@@ -81,6 +84,7 @@ class Reproduce:
             only=self.only,
             model=self.model,
             weights=self.weights,
+            ood=self.ood,
         )
         page = out / "index.html"
 

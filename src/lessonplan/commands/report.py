@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated
 
 import tyro
@@ -11,7 +10,7 @@ import tyro
 from lessonplan.commands.answer import TALK, Answer, Talk
 from lessonplan.commands.common import Flat, Folder
 from lessonplan.errors import ConfigError
-from lessonplan.stores import fetched, is_url
+from lessonplan.stores import fetched, is_url, somebody_at_work
 
 
 @dataclass(frozen=True)
@@ -25,7 +24,7 @@ class Report:
 
     watch: bool = False
     """serve a page over a comparison that is running, to this machine alone: runs done, running and failed, time
-    left, curves so far; Ctrl-C ends it"""
+    left, curves so far, of a folder or a URL; Ctrl-C ends it"""
     port: int | None = None
     """of the page that --watch serves; a free one if not given"""
 
@@ -37,20 +36,22 @@ class Report:
             raise ConfigError("--port is for the page that --watch serves: give both, or none")
         from lessonplan.report import write_pages
 
-        page = write_pages(fetched(self.folder, run=False))
+        page = write_pages(fetched(self.folder, "pages"))
         return Answer({"page": page}, lambda: print(f"page: {page}"))
 
     def _watch(self) -> Answer:
-        if is_url(self.folder):
-            raise ConfigError(
-                f"--watch looks at a folder of this machine: give lessonplan report {self.folder} now and then"
-            )
         import sys
         from contextlib import suppress
 
         from lessonplan.report.watching import Watch
 
-        with Watch(Path(self.folder), self.port or 0) as server, suppress(KeyboardInterrupt):
+        folder = fetched(self.folder, "progress")
+        renew = self._renew if is_url(self.folder) else None
+        with Watch(folder, self.port or 0, renew) as server, suppress(KeyboardInterrupt):
             print(f"page: {server.address} (Ctrl-C ends it)", file=sys.stderr, flush=True)
             server.serve_forever()
         return Answer({"page": server.address}, lambda: None)
+
+    def _renew(self) -> bool:
+        fetched(self.folder, "progress", quiet=True)
+        return somebody_at_work(self.folder)

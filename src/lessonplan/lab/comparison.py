@@ -144,7 +144,7 @@ def compare(
     named = any(":" in str(settings.device) for settings in begun)
     by = None
     if waiting:
-        _, by = runner(executor, jobs, threads or 1, sample, root, most=len(waiting), named=named)
+        by = runner(executor, jobs, threads or 1, sample, root, most=len(waiting), named=named)
     with sole_user(root):
         _claim_folder(root, comparison)
         write_examples(root, chosen, sample, comparison.seeds[0])

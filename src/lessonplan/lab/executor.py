@@ -28,7 +28,7 @@ T = TypeVar("T", bound=Task)
 _GRACE_SECONDS = 1.3
 # The watch begins before PyTorch is imported, which takes seconds: whoever started it may be gone by then.
 _WORK = f"from {leave_with.__module__} import leave_with; leave_with(int(sys.argv[1]));"
-_WORK += " from lessonplan.lab.worker import main; main()"
+_WORK += " from lessonplan.lab.worker import main; main(sys.argv[2:] == ['soon'])"
 
 
 class Executor(Protocol):
@@ -38,7 +38,7 @@ class Executor(Protocol):
         """Return when all jobs are over.
 
         Args:
-            jobs: what is to be done.
+            jobs: what is to be done; those that come from an iterator are taken as there is room for them.
             report: called with each job that is over, and None or what went wrong: a ``Mishap`` where the machine
                 is to blame.
         """
@@ -46,6 +46,10 @@ class Executor(Protocol):
 
 class InProcess:
     """One job after the other, here."""
+
+    def room(self) -> int:
+        """Jobs at a time: 1."""
+        return 1
 
     def run(self, jobs: Iterable[T], report: Callable[[T, str | None], None]) -> None:
         """See ``Executor``."""
@@ -60,7 +64,9 @@ class InProcess:
 
 
 class LocalProcesses:
-    """Jobs in parallel processes of this machine; inside ``with`` they stay for the next ``run``.
+    """Jobs in parallel processes of this machine; inside ``with`` they begin at once and stay.
+
+    Outside they begin with the first jobs and end with the last.
 
     Jobs that come from an iterator are taken as processes become free.
 
@@ -82,6 +88,10 @@ class LocalProcesses:
         self._kept = False
         self._starting = threading.Lock()
         self._stopping = False
+
+    def room(self) -> int:
+        """Jobs at a time."""
+        return self.processes
 
     def run(self, jobs: Iterable[T], report: Callable[[T, str | None], None]) -> None:
         """See ``Executor``.
@@ -115,12 +125,16 @@ class LocalProcesses:
 
     def __enter__(self) -> LocalProcesses:
         self._kept = True
+        self._idle += [self._start("soon") for _ in range(self.processes)]
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._kept = False
+        if kind is not None:
+            for worker in self._idle:  # they have nothing to save
+                worker.kill()
         self._close()
 
     def _do(self, payload: bytes) -> str | None:
@@ -149,28 +163,30 @@ class LocalProcesses:
 
     def _worker(self) -> subprocess.Popen[bytes]:
         worker = self._idle.pop() if self._idle else None
-        if worker is None or worker.poll() is not None:
-            environment = {
-                **os.environ,
-                "OMP_NUM_THREADS": str(self.threads),
-                "MKL_NUM_THREADS": str(self.threads),
-            }
-            device = self._free_device()
-            if device is not None:
-                environment["CUDA_VISIBLE_DEVICES"] = device
-            self.log.parent.mkdir(parents=True, exist_ok=True)
-            with self.log.open("ab") as log:
-                worker = subprocess.Popen(
-                    python(_WORK, str(os.getpid())),
-                    stdin=subprocess.PIPE,
-                    stdout=subprocess.PIPE,
-                    stderr=log,
-                    env=environment,
-                    start_new_session=True,
-                )
-            self._workers.append(worker)
-            if device is not None:
-                self._device_of[worker.pid] = device
+        return self._start() if worker is None or worker.poll() is not None else worker
+
+    def _start(self, *arguments: str) -> subprocess.Popen[bytes]:
+        environment = {
+            **os.environ,
+            "OMP_NUM_THREADS": str(self.threads),
+            "MKL_NUM_THREADS": str(self.threads),
+        }
+        device = self._free_device()
+        if device is not None:
+            environment["CUDA_VISIBLE_DEVICES"] = device
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        with self.log.open("ab") as log:
+            worker = subprocess.Popen(
+                python(_WORK, str(os.getpid()), *arguments),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                env=environment,
+                start_new_session=True,
+            )
+        self._workers.append(worker)
+        if device is not None:
+            self._device_of[worker.pid] = device
         return worker
 
     def _free_device(self) -> str | None:

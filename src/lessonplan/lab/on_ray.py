@@ -7,7 +7,7 @@ import socket
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import islice
 from typing import Any
@@ -77,10 +77,12 @@ class RayExecutor:
         self._warn_of_room()
         task = ray.remote(**self._needs)(attempt_after_the_dead)
         coming: Iterator[T] = iter(jobs)
+        # What is known from the start waits in Ray, which may start machines for it.
+        at_once = self._at_once if isinstance(jobs, Sequence) else self.room()
         running: dict[Any, T] = {}
         try:
             while True:
-                room = None if self._at_once is None else self._at_once - len(running)
+                room = None if at_once is None else at_once - len(running)
                 for job in islice(coming, room):
                     running[task.remote(absolute(job))] = job
                 if not running:
@@ -95,9 +97,26 @@ class RayExecutor:
                 ray.wait(list(running), num_returns=len(running), timeout=_GRACE_SECONDS)
             raise
 
+    def room(self) -> int:
+        """Runs at a time: as many as were asked for, or as the cluster's machines can hold together, at least 1.
+
+        Raises:
+            ConfigError: nothing answers at the address.
+        """
+        if self._at_once is not None:
+            return self._at_once
+        connect(self._ray, self._address)
+        needs = {kind: least for kind, least in self._kinds().items() if least > 0}
+        there = [node["Resources"] for node in self._ray.nodes() if node.get("Alive")]
+        return max(1, sum(int(min(node.get(kind, 0) / least for kind, least in needs.items())) for node in there))
+
+    def _kinds(self) -> dict[str, float]:
+        """What a run needs, as Ray names what machines have."""
+        return {"CPU": self._needs["num_cpus"], "GPU": self._needs["num_gpus"]}
+
     def _warn_of_room(self) -> None:
         """Ray waits in silence for a machine that can hold a run: none may ever come."""
-        wanted = {"CPU": self._needs["num_cpus"], "GPU": self._needs["num_gpus"]}
+        wanted = self._kinds()
         there = [node["Resources"] for node in self._ray.nodes() if node.get("Alive")]
         if there and not any(all(node.get(kind, 0) >= least for kind, least in wanted.items()) for node in there):
             most = ", ".join(f"{max(node.get(kind, 0) for node in there):g} {kind}s" for kind in wanted)

@@ -6,7 +6,8 @@ import os
 import shutil
 import signal
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from itertools import islice
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -69,7 +70,8 @@ class SlurmExecutor:
                 " --run-on slurm:on=local, or leave --run-on out"
             )
         cores = os.cpu_count() or 1
-        self._room = _LARGEST_ARRAY if on == "slurm" else at_once or max(1, cores // cpus)
+        self._at_once = at_once if on == "slurm" else at_once or max(1, cores // cpus)
+        self._queued = on == "slurm"
         self._submitit = submitit
         self._executor = submitit.AutoExecutor(folder=str(folder), cluster=on)
         minutes = max(1, round(60 * hours))
@@ -95,24 +97,30 @@ class SlurmExecutor:
         Raises:
             ConfigError: SLURM does not take the jobs.
         """
-        waiting = list(jobs)
+        coming = iter(jobs)
         running: list[tuple[T, Any]] = []
+        # What is known from the start waits in SLURM's queue, an array for all of it.
+        most = _LARGEST_ARRAY if self._queued and isinstance(jobs, Sequence) else self.room() or _LARGEST_ARRAY
         try:
-            while waiting or running:
-                room = self._room - len(running)
-                if waiting and room > 0:
-                    running += self._submit(waiting[:room])
-                    del waiting[:room]
+            while True:
+                if taken := list(islice(coming, most - len(running))):
+                    running += self._submit(taken)
+                if not running:
+                    return
                 over = [(job, submitted) for job, submitted in running if submitted.done()]
                 for job, submitted in over:
                     running.remove((job, submitted))
                     report(job, outcome(submitted.result))
-                if running and not over:
+                if not over:
                     time.sleep(_POLL_SECONDS)
         except BaseException:
             for _, submitted in running:
                 submitted.cancel(check=False)  # their checkpoints stay
             raise
+
+    def room(self) -> int | None:
+        """Runs at a time: as many as were asked for; None where SLURM decides."""
+        return self._at_once
 
     def _submit(self, jobs: list[T]) -> list[tuple[T, Any]]:
         """One array."""

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
 from lessonplan.errors import ConfigError, visible
+from lessonplan.evaluation import Evaluation
 from lessonplan.files import write_json
 from lessonplan.lab.claims import Judged, across_parts, judge, judge_trends
 from lessonplan.lab.comparable import counted_images
@@ -73,6 +75,7 @@ def reproduce(
     only: str | None = None,
     model: str | None = None,
     weights: str | None = None,
+    ood: str | None = None,
 ) -> Outcome | SearchOutcome:
     """Run a recipe; called again it goes on where it stopped.
 
@@ -89,10 +92,11 @@ def reproduce(
         only: the comparisons to do, as a glob over their names (``"batch 1*"``); all if not given.
         model: network instead of the recipe's.
         weights: where the network's weights come from, instead of the recipe's: see the setting.
+        ood: other data that networks are to tell from their own, separated by commas, instead of the recipe's.
 
     Raises:
-        ConfigError: recipe, scale or part are unknown, the parts need several data sets, or name several networks
-            that one should take the place of.
+        ConfigError: recipe, scale or part are unknown, the parts need several data sets, name several networks
+            that one should take the place of, or look at no other data.
         DataError: the data set was not named or cannot be read.
     """
     if name in search_recipes():
@@ -104,6 +108,7 @@ def reproduce(
                 ("only", only),
                 ("model", model),
                 ("weights", weights),
+                ("ood", ood),
             )
             if value is not None
         ]
@@ -117,6 +122,11 @@ def reproduce(
     chosen = _chosen(recipe, scale, only)
     _check_data(recipe, chosen, scale, data)
     _check_network(recipe, chosen, scale, model, weights)
+    if ood is not None and not any(part.evaluate is not None and part.evaluate.ood for part in chosen.values()):
+        raise ConfigError(
+            f"ood={ood!r}: no part of {name} at scale {scale} that was chosen tells other data from its own: leave"
+            " it out"
+        )
     outcome = Outcome(recipe, {}, {})
     with Line(shown(name), total=len(chosen), unit="parts", quiet=len(chosen) == 1) as line:
         for part_name, part in chosen.items():
@@ -132,6 +142,7 @@ def reproduce(
             }
             brought = part.data
             part = part.model_copy(update={k: v for k, v in changes.items() if v is not None})
+            part = _with_other_data(part, ood)
             title = recipe.title if len(parts) == 1 else f"{recipe.title}: {part_name}"
             results = _compare(recipe, part, folder, f"{title} ({name}, scale {scale})", jobs)
             source = beside_source(recipe, part_name, scale, part.model_copy(update={"data": brought}), results)
@@ -158,16 +169,35 @@ def _chosen(recipe: Recipe, scale: Scale, only: str | None) -> dict[str, Part]:
 
 def _check_data(recipe: Recipe, parts: Mapping[str, Part], scale: Scale, data: str | None) -> None:
     """See that the data the user is to name were named, one set at a time."""
-    open_parts = [part.needs or recipe.needs for part in parts.values() if part.data is None]
-    needed = [key for key in dict.fromkeys(open_parts) if key is not None]
+    needed: dict[str, list[str]] = {}
+    for name, part in parts.items():
+        key = part.needs or recipe.needs
+        if part.data is None and key is not None:
+            needed.setdefault(key, []).append(name)
     if needed and data is None:
-        raise missing(needed[0], recipe.name, scale)
+        raise missing(next(iter(needed)), recipe.name, scale)
     if len(needed) > 1:
         titles = " and ".join(KNOWN[key].title for key in needed)
+        ways = " or ".join(f"--only '{_pattern(names, parts)}'" for names in needed.values())
         raise ConfigError(
-            f"the parts of {recipe.name} at scale {scale} need {titles}, and one --data was given: choose the"
-            f" parts of one data set with --only, for example --only '{needed[0]} *'"
+            f"the parts of {recipe.name} at scale {scale} need {titles}, and one --data was given: choose parts of"
+            f" one data set with {ways}"
         )
+
+
+def _pattern(names: Sequence[str], parts: Iterable[str]) -> str:
+    """What chooses these parts and no other, or the first of them."""
+    first, last = min(names), max(names)
+    common = takewhile(lambda pair: pair[0] == pair[1], zip(first, last, strict=False))
+    pattern = "".join(letter for letter, _ in common) + "*" if len(names) > 1 else first
+    return pattern if [name for name in parts if fnmatchcase(name, pattern)] == list(names) else names[0]
+
+
+def _with_other_data(part: Part, ood: str | None) -> Part:
+    """The part with other data to be told from its own."""
+    if ood is None or part.evaluate is None or not part.evaluate.ood:
+        return part
+    return part.model_copy(update={"evaluate": Evaluation.make(**{**part.evaluate.model_dump(), "ood": ood})})
 
 
 def _check_network(

@@ -30,8 +30,8 @@ def runner(
     *,
     most: int | None = None,
     named: bool = False,
-) -> tuple[int, Executor]:
-    """Runs at a time, and what does them.
+) -> Executor:
+    """What does the runs.
 
     Args:
         given: an executor, the text of a cluster, or None for this machine.
@@ -48,13 +48,25 @@ def runner(
     """
     check_jobs(jobs)
     kind = data.train.device.type
+    if isinstance(given, str):
+        return cluster_executor(given, root, threads, jobs)
+    if given is not None:
+        return given
     gpus = visible_gpus() if kind == "cuda" and not named else []
     wanted = jobs or (usable_cores() if kind == "cpu" else max(1, len(gpus)))
-    if isinstance(given, str):
-        return wanted, cluster_executor(given, root, threads, jobs)
-    if given is not None:
-        return wanted, given
     wanted = wanted if most is None else max(1, min(wanted, most))
-    if wanted == 1:
-        return 1, InProcess()
-    return wanted, LocalProcesses(wanted, threads, root / "log.txt", gpus)
+    return InProcess() if wanted == 1 else LocalProcesses(wanted, threads, root / "log.txt", gpus)
+
+
+def runs_at_a_time(executor: Executor, jobs: int | None) -> int | None:
+    """How many runs an executor does at a time; None where neither it nor the user says.
+
+    Args:
+        executor: one of ours says so itself.
+        jobs: what the user asked for, of whom an executor may be.
+
+    Raises:
+        ConfigError: it is a cluster's, which does not answer.
+    """
+    room: int | None = executor.room() if hasattr(executor, "room") else None
+    return room if room is not None else jobs

@@ -16,8 +16,16 @@ from typing import BinaryIO
 LENGTH_BYTES = 8
 
 
-def serve(jobs: BinaryIO, answers: BinaryIO) -> None:
-    """Do jobs until the input ends; data that they share are opened once."""
+def serve(jobs: BinaryIO, answers: BinaryIO, soon: bool = False) -> None:
+    """Do jobs until the input ends; data that they share are opened once.
+
+    Args:
+        jobs: where they come from.
+        answers: where their outcomes go.
+        soon: whether jobs are sure to come, so that PyTorch is imported while they are waited for.
+    """
+    if soon:
+        import lessonplan.train  # noqa: F401
     header = jobs.read(LENGTH_BYTES)
     if not header:
         return
@@ -34,11 +42,11 @@ def serve(jobs: BinaryIO, answers: BinaryIO) -> None:
             header = jobs.read(LENGTH_BYTES)
 
 
-def main() -> None:
-    """Keep the real standard output for answers, whatever a run prints."""
+def main(soon: bool = False) -> None:
+    """Keep the real standard output for answers, whatever a run prints; see ``serve``."""
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     try:
-        serve(sys.stdin.buffer, answers)
+        serve(sys.stdin.buffer, answers, soon)
     except KeyboardInterrupt:
         os._exit(130)  # the runs are saved, and somebody waits: no time to take PyTorch apart

@@ -26,7 +26,14 @@ def sentences(record: Json, folder: Path) -> list[str]:
     if not record.get("verdict"):
         return ["The tournament is not over: give the same command again to go on."]
     found = [headline(record), *_more(record), *_worse(record), *_aside(record), *_left_out(record)]
-    return [*found, *_few(record), *_tested(record), *_optimism(record), *commands(record, folder)]
+    return [
+        *found,
+        *_few(record),
+        *_tested(record),
+        *_optimism(record),
+        *_caveat(record),
+        *commands(record, folder),
+    ]
 
 
 def gain(standing: Json) -> str:
@@ -159,9 +166,24 @@ def _optimism(record: Json) -> list[str]:
         found.append(
             f"Validation said {_percent(score)} for networks trained on {record['sizes']['train']:,} samples; test"
             f" data say {_percent(test['model'])} for the classifier, which is trained on all"
-            f" {record['sizes']['labelled']:,}."
+            f" {record['sizes']['labelled']:,}{_longer(record)}."
         )
     return found
+
+
+def _longer(record: Json) -> str:
+    """How long the classifier trained, where that is longer than in a round."""
+    times = record["final"].get("stretch", 1.0)
+    return f", {times:.2g} times as long" if times > 1 else ""
+
+
+def _caveat(record: Json) -> list[str]:
+    if not _longer(record):
+        return []
+    return [
+        "Rounds train less long than the classifier, so that there can be more of them: whether plans rank alike"
+        " in longer training they do not say."
+    ]
 
 
 def commands(record: Json, folder: Path) -> list[str]:
@@ -169,8 +191,10 @@ def commands(record: Json, folder: Path) -> list[str]:
     if not record["final"].get("folder"):
         return []
     model = shlex.quote(str(folder / record["final"]["folder"]))
+    longer = _longer(record)
     found = [
-        f"The classifier, trained on all labelled samples: lessonplan predict {model} NEW --out predictions.csv"
+        f"The classifier, trained on all labelled samples{longer}: lessonplan predict {model} NEW --out"
+        " predictions.csv"
     ]
     again = train_command(record, folder)
     return [*found, *([f"The plan by hand, on data of your choice: {again}"] if again else [])]

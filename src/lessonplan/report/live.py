@@ -17,17 +17,19 @@ REFRESH_SECONDS = 10
 _MOST_CURVES = 20  # runs of a method whose curves are read: the page must not take the machine from the runs
 
 
-def live_context(folder: Path) -> dict[str, Any]:
+def live_context(folder: Path, at_work: bool | None = None) -> dict[str, Any]:
     """What the page of a running comparison shows.
 
     Args:
         folder: of the comparison.
+        at_work: whether somebody is at work in what the folder is a copy of; None where it is none, and each run's
+            own lease tells.
 
     Raises:
         DataError: it is no comparison, or a file in it is damaged.
     """
     results = read_results(folder)
-    methods = [_method(folder, method) for method in results["methods"]]
+    methods = [_method(folder, method, at_work) for method in results["methods"]]
     total = {name: sum(method[name] for method in methods) for name in ("done", "running", "failed", "waiting")}
     names = [method["name"] for method in methods]
     reference = results.get("reference")
@@ -57,7 +59,7 @@ def _curves(stored: Stored, looks: dict[str, Style], level: float) -> list[dict[
     return panels
 
 
-def _method(folder: Path, method: Json) -> Json:
+def _method(folder: Path, method: Json, at_work: bool | None) -> Json:
     """Its runs counted, how many seconds each of the unfinished ones still takes, and runs with curves."""
     rows = method.get("runs") or []
     took = [seconds for row in rows if row.get("status") == "finished" and (seconds := number(row.get("seconds")))]
@@ -67,7 +69,7 @@ def _method(folder: Path, method: Json) -> Json:
     read: list[Run] = []
     for row in rows:
         path = inside(folder, row.get("folder"))
-        status = _status(row, path)
+        status = _status(row, path, at_work)
         counts[status] += 1
         if status in ("running", "waiting"):
             run = read_run(path) if path is not None and status == "running" else None
@@ -79,15 +81,16 @@ def _method(folder: Path, method: Json) -> Json:
     return {"name": str(method["name"]), **counts, "remaining": remaining, "curves": curves}
 
 
-def _status(row: Json, path: Path | None) -> str:
-    """Of a run: the table says so late, its folder at once."""
+def _status(row: Json, path: Path | None, at_work: bool | None) -> str:
+    """Of a run: the table says so late, its folder at once. In a copy whatever was begun is taken for running."""
     if row.get("status") in ("finished", "failed"):
         return "done" if row["status"] == "finished" else "failed"
     if path is None:
         return "waiting"
     if (path / "result.json").exists():
         return "done"
-    return "running" if holder_of(path) is not None else "waiting"
+    running = holder_of(path) is not None if at_work is None else at_work
+    return "running" if running else "waiting"
 
 
 def _left(remaining: Sequence[float | None], running: int) -> float | None:

@@ -24,6 +24,8 @@ class Watch(ThreadingHTTPServer):
     Args:
         folder: of the comparison.
         port: of this machine, 0 to 65535; 0 takes a free one.
+        renew: for a copy of a comparison elsewhere: fetches what has changed, and says whether somebody is at work
+            there; called before the folder is read. None: the folder is the comparison's own.
 
     Raises:
         DataError: the folder is no comparison. ConfigError: the port cannot be had.
@@ -31,11 +33,11 @@ class Watch(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self, folder: Path, port: int = 0) -> None:
+    def __init__(self, folder: Path, port: int = 0, renew: Callable[[], bool] | None = None) -> None:
         read_results(folder)
         if not 0 <= port <= 65535:
             raise ConfigError(f"port={port}: give a port from 1 to 65535, or 0 for a free one")
-        self._folder = folder
+        self._folder, self._renew = folder, renew
         self._lock = threading.Lock()
         self._read = -float("inf")
         self._page = b""
@@ -55,12 +57,11 @@ class Watch(ThreadingHTTPServer):
         """The page; however many ask, the folder is read once in some seconds."""
         with self._lock:
             if time.monotonic() - self._read >= REFRESH_SECONDS / 2:
-                self._page = page_text(self._folder, "live.html", self._context).encode("utf-8", errors="replace")
+                at_work = None if self._renew is None else self._renew()
+                shown = page_text(self._folder, "live.html", lambda: live_context(self._folder, at_work))
+                self._page = shown.encode("utf-8", errors="replace")
                 self._read = time.monotonic()
             return self._page
-
-    def _context(self) -> dict[str, Any]:
-        return live_context(self._folder)
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -75,24 +75,28 @@ class Holding:
         if answers and not self.lost:
             self._beating.join(BEAT_SECONDS)
             with suppress(StoreError):
-                self.objects.remove(self._name(self._number))
+                self.objects.remove(_name(self._number))
 
     def _take(self) -> int:
         for _ in range(20):
-            number = max(known := self._numbers(), default=0)
+            number = max(known := _numbers(self.objects), default=0)
             if number:
-                holder = self._look(number)
+                holder = _look(self.objects, number)
                 if holder is not None and holder.token == self._holder.token:
                     return number  # it had arrived, though the store did not say so
-                if holder is not None and holder.token not in _let_go and is_alive(holder, self._beats(number)):
+                if (
+                    holder is not None
+                    and holder.token not in _let_go
+                    and is_alive(holder, _beats(self.objects, number))
+                ):
                     raise UrlHeld(self.objects.url, holder)
             try:
-                if not self.objects.create(self._name(number + 1), self._content):
+                if not self.objects.create(_name(number + 1), self._content):
                     time.sleep(READ_BACK_SECONDS)
             except Exists:
                 continue  # another one was quicker
-            now = self._numbers()
-            mine = self._look(number + 1)
+            now = _numbers(self.objects)
+            mine = _look(self.objects, number + 1)
             # What was taken over must lie there still: a holder that let go meanwhile freed the URL for all.
             if (
                 mine is not None
@@ -101,31 +105,11 @@ class Holding:
                 and known == now[:-1]
             ):
                 for older in known:
-                    self.objects.remove(self._name(older))
+                    self.objects.remove(_name(older))
                 return number + 1
             if mine is not None and mine.token == self._holder.token:
-                self.objects.remove(self._name(number + 1))
+                self.objects.remove(_name(number + 1))
         raise ConfigError(f"{self.objects.url} is wanted by many processes at once: give each a URL of its own")
-
-    def _numbers(self) -> list[int]:
-        return sorted(int(found[1]) for name in self.objects.listing(FOLDER) if (found := _NAME.fullmatch(name)))
-
-    def _look(self, number: int) -> Holder | None:
-        """Who an object names; None where it has gone."""
-        try:
-            return read_holder(self.objects.read(self._name(number)))
-        except StoreError:
-            if number in self._numbers():
-                raise
-            return None
-
-    def _beats(self, number: int) -> float:
-        try:
-            return self.objects.seconds_since(self._name(number)) / BEAT_SECONDS
-        except StoreError:
-            if number in self._numbers():
-                raise
-            return float(MISSED_BEATS)
 
     def _beat(self) -> None:
         while not self._over.wait(BEAT_SECONDS) and not self.lost:
@@ -134,14 +118,49 @@ class Holding:
 
     def _confirm(self) -> None:
         with self._checking:
-            numbers = self._numbers()
-            holder = self._look(self._number)
+            numbers = _numbers(self.objects)
+            holder = _look(self.objects, self._number)
             if holder is None or holder.token != self._holder.token or max(numbers) != self._number:
                 self.lost = True
                 return
-            self.objects.write(self._name(self._number), self._content)
+            self.objects.write(_name(self._number), self._content)
             self._confirmed = time.time()
 
-    @staticmethod
-    def _name(number: int) -> str:
-        return f"{FOLDER}/lease-{number}"
+
+def at_work(objects: Objects) -> bool:
+    """Whether a process holds the URL of these objects; nothing is written.
+
+    Raises:
+        StoreError: the store does not answer.
+    """
+    number = max(_numbers(objects), default=0)
+    holder = _look(objects, number) if number else None
+    return holder is not None and is_alive(holder, _beats(objects, number))
+
+
+def _numbers(objects: Objects) -> list[int]:
+    return sorted(int(found[1]) for name in objects.listing(FOLDER) if (found := _NAME.fullmatch(name)))
+
+
+def _look(objects: Objects, number: int) -> Holder | None:
+    """Who an object names; None where it has gone."""
+    try:
+        return read_holder(objects.read(_name(number)))
+    except StoreError:
+        if number in _numbers(objects):
+            raise
+        return None
+
+
+def _beats(objects: Objects, number: int) -> float:
+    """Beats that have passed since its holder wrote an object."""
+    try:
+        return objects.seconds_since(_name(number)) / BEAT_SECONDS
+    except StoreError:
+        if number in _numbers(objects):
+            raise
+        return float(MISSED_BEATS)
+
+
+def _name(number: int) -> str:
+    return f"{FOLDER}/lease-{number}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from lessonplan.lab.advice.tournament import Tournament
 from lessonplan.lab.advice.verdict import verdict_of
 from lessonplan.lab.executor import Executor, LocalProcesses
 from lessonplan.lab.plan_file import PlanFile, plan_from, read_plan_file
-from lessonplan.lab.runners import check_jobs, runner
+from lessonplan.lab.runners import check_jobs, runner, runs_at_a_time
 from lessonplan.lock import sole_user
 from lessonplan.progress import Line, is_silent
 from lessonplan.report import write_run
@@ -149,33 +150,44 @@ def advise(
         check_same(record, identity, root)
         allowance.before = record.seconds
         threads = threads or 1
-        workers, by = runner(executor, jobs, threads, opened, root)
+        by = runner(executor, jobs, threads, opened, root)
+        at_once = runs_at_a_time(by, jobs)
+        if at_once is None and allowance.unit == "seconds":
+            raise ConfigError(
+                "nobody knows how many runs the executor does at a time, by which the time is planned: give jobs,"
+                " or a budget instead of time"
+            )
+        workers = at_once or 1
         if record.plans and _spent(record, allowance):
             return _stored(record, root)
-        good = next((entry for entry in entries if entry.method.settings.get("weights")), None)
-        together = look_first(
-            opened,
-            weights_of(good.model or model, good.method.settings) if good is not None else None,
-            root,
-            per_class=source.options.get("per_class"),
-            val_fraction=val_fraction,
-            seconds=allowance.total if allowance.unit == "seconds" else None,
-            allow_duplicates=allow_duplicates,
-            say=_say,
-        )
-        if not record.plans:
-            record.together = together
-        source = replace(source, together=record.together)
-        _say(f"{len(entries)} plans on {len(labelled(opened))} labelled samples of {opened.num_classes} classes")
-        budgeted, reserve = prepare_plans(record, entries, source, allowance, each, threads, workers, root, _say)
-        record.environment = environment(str(opened.train.device))
-        record.allowance = {"total": allowance.total, "unit": allowance.unit, "workers": workers}
-        record.store(root)
-        tournament = Tournament(budgeted, source, root, record, allowance, reserve, by, level, threads, say=_say)
-        if isinstance(by, LocalProcesses):
-            with by:
-                _decide(tournament, workers)
-        else:
+        # processes begin while the data are looked at
+        with by if isinstance(by, LocalProcesses) else nullcontext():
+            good = next((entry for entry in entries if entry.method.settings.get("weights")), None)
+            together = look_first(
+                opened,
+                weights_of(good.model or model, good.method.settings) if good is not None else None,
+                root,
+                per_class=source.options.get("per_class"),
+                val_fraction=val_fraction,
+                seconds=allowance.total if allowance.unit == "seconds" else None,
+                allow_duplicates=allow_duplicates,
+                say=_say,
+            )
+            if not record.plans:
+                record.together = together
+            source = replace(source, together=record.together)
+            _say(
+                f"{len(entries)} plans on {len(labelled(opened))} labelled samples of {opened.num_classes} classes"
+            )
+            budgeted, reserve = prepare_plans(
+                record, entries, source, allowance, each, by, threads, workers, root, _say
+            )
+            record.environment = environment(str(opened.train.device))
+            record.allowance = {"total": allowance.total, "unit": allowance.unit, "workers": workers}
+            record.store(root)
+            tournament = Tournament(
+                budgeted, source, root, record, allowance, reserve, by, level, threads, say=_say
+            )
             _decide(tournament, workers)
         record.seconds = allowance.seconds
         record.store(root)

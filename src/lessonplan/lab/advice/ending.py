@@ -18,10 +18,11 @@ MODEL, REFERENCE, PLAN = "model", "reference", "plan.yaml"
 
 
 def final_plan(tournament: Tournament, name: str) -> PlanFile:
-    """A plan as it is trained on all labelled samples: as many passes over each of them as in a round."""
+    """A plan as it is trained on all labelled samples: as many passes over each of them as in a round, or more."""
     entry, about = tournament.entries[name], tournament.record.plans[name]
     assert entry.budget is not None
-    return PlanFile(entry.method, entry.model, on_all(entry.budget, about["at_end"] / about["in_round"]))
+    ratio = tournament.stretch(name) * about["at_end"] / about["in_round"]
+    return PlanFile(entry.method, entry.model, on_all(entry.budget, ratio))
 
 
 def train_named(tournament: Tournament, name: str) -> dict[str, Any]:
@@ -67,7 +68,7 @@ def train_named(tournament: Tournament, name: str) -> dict[str, Any]:
         record.readings += [plan for plan in wanted.values() if plan not in record.readings]
     entry = trials[MODEL].entry
     entry.write(root / PLAN)
-    found = {"plan": name, "folder": MODEL, "budget": entry.budget}
+    found = {"plan": name, "folder": MODEL, "budget": entry.budget, "stretch": tournament.stretch(name)}
     return {
         **found,
         "test": _tested({folder: trial.outcome() for folder, trial in trials.items()}) if tested else None,

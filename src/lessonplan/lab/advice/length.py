@@ -16,6 +16,7 @@ from lessonplan.train.tuning import Tune
 _LONGEST = {False: 150.0, True: 30.0}  # epochs, by whether weights are pretrained
 _LEAST = {False: (10.0, 50_000), True: (3.0, 5_000)}  # epochs, or sample passes where those are fewer
 _STEP = 0.8
+_AT_END = 0.15  # of what is allowed, for the training at the end
 
 
 def shortest(samples: int, pretrained: bool) -> float:
@@ -43,15 +44,37 @@ def with_length(entry: PlanFile, epochs: float, samples: int, each: str | None) 
         each: a budget for all, or None.
     """
     settings = Settings.make(**entry.method.settings)
+    if is_chosen(entry, each):
+        return replace(entry, budget=f"{round(3 * epochs * samples)} cost")
     if settings.fit_head != "train":
         return replace(entry, budget="1 steps")
-    if entry.budget is not None:
-        return entry
-    if each is not None:
-        return replace(entry, budget=each)
-    if Tune.parse(settings.tune).kind == "head" and settings.features != "off":
-        return replace(entry, budget=HEAD_BUDGET)
-    return replace(entry, budget=f"{round(3 * epochs * samples)} cost")
+    return entry if entry.budget is not None else replace(entry, budget=each or HEAD_BUDGET)
+
+
+def is_chosen(entry: PlanFile, each: str | None) -> bool:
+    """Whether ``with_length`` decides how long the plan's network trains."""
+    settings = Settings.make(**entry.method.settings)
+    head = settings.fit_head != "train" or (
+        Tune.parse(settings.tune).kind == "head" and settings.features != "off"
+    )
+    return not head and entry.budget is None and each is None
+
+
+def stretch(epochs: float, pretrained: bool, end: float, total: float) -> float:
+    """How many times as long as in a round what is named trains at the end, 1 or more.
+
+    Rounds are short so that there can be many; the classifier need not be.
+
+    Args:
+        epochs: of a round's run.
+        pretrained: whether there are weights.
+        end: what the training at the end takes if it is as long as a round's, in seconds or cost.
+        total: what is allowed.
+
+    >>> stretch(5.0, True, 40.0, 1200.0), stretch(30.0, True, 200.0, 1200.0)
+    (4.5, 1.0)
+    """
+    return max(1.0, min(_LONGEST[pretrained] / epochs, _AT_END * total / end))
 
 
 def on_all(budget: str, ratio: float) -> str:

@@ -22,7 +22,7 @@ from lessonplan.lab.advice.power import needed
 from lessonplan.lab.advice.record import Record
 from lessonplan.lab.advice.trial import Trial
 from lessonplan.lab.config import content_hash
-from lessonplan.lab.executor import Executor, InProcess, LocalProcesses
+from lessonplan.lab.executor import Executor
 from lessonplan.lab.plan_file import PlanFile
 from lessonplan.lab.task import Mishap, go_on
 from lessonplan.progress import Line, per_time
@@ -72,6 +72,8 @@ class Tournament:
     _over: bool = False
     _committed: float = 0.0
     _done_here: int = 0
+    _handed_out: dict[Path, float] = field(default_factory=dict, repr=False)
+    _ways: list[float] = field(default_factory=list, repr=False)
     _began: float = field(default_factory=time.monotonic, repr=False)
 
     # -- trials --------------------------------------------------------------------------------------
@@ -99,13 +101,19 @@ class Tournament:
         return {number: float(np.mean(o["right"])) for number, o in found.items() if o is not None}
 
     def seconds(self, name: str) -> float:
-        """What a trial of a plan takes: as its trials did, before there are any as it was measured."""
+        """What a trial of a plan takes, the way to where it is done included: as they took, or as measured."""
         done = [o["seconds"] for (plan, _), o in self._outcomes.items() if plan == name]
-        return float(np.mean(done)) if done else self._pace(name).time(self._budget(name))
+        inside = float(np.mean(done)) if done else self._pace(name).time(self._budget(name))
+        return inside + (float(np.median(self._ways)) if self._ways else 0.0)
 
     def cost(self, name: str) -> float:
         """What a trial costs, as measured before the first one, so that the same is affordable next time."""
         return self._pace(name).price(self._budget(name))
+
+    def stretch(self, name: str) -> float:
+        """How many times as long as in a round a plan trains at the end."""
+        found: float = self.record.plans[name].get("stretch", 1.0)
+        return found
 
     def _budget(self, name: str) -> str:
         budget = self.entries[name].budget
@@ -151,12 +159,7 @@ class Tournament:
             ]
             if not waiting or self._over:
                 return
-            if isinstance(self.executor, (InProcess, LocalProcesses)):
-                self.executor.run(self._affordable(waiting), self._report)
-                continue
-            for number in sorted({trial.round for trial in waiting if trial.round is not None}):
-                of_round = list(self._affordable([trial for trial in waiting if trial.round == number]))
-                self.executor.run(of_round, self._report)
+            self.executor.run(self._affordable(waiting), self._report)
 
     def _in_order(self) -> list[str]:
         """Contenders that are in, the most promising first."""
@@ -175,19 +178,23 @@ class Tournament:
                     return
                 continue
             self._committed += self.cost(name)
+            self._handed_out[trial.folder] = time.monotonic()
             yield trial
 
     def _fits(self, name: str) -> bool:
         by_cost = self.allowance.unit == "cost"
         price = self.cost if by_cost else self.seconds
-        kept = self.reserve([price(plan) for plan in (PLAIN, *self.record.running)])
+        kept = self.reserve([price(plan) * self.stretch(plan) for plan in (PLAIN, *self.record.running)])
         return self.spent + price(name) + kept <= self.allowance.total
 
     def _report(self, trial: Trial, error: str | None) -> None:
         name, number = trial.entry.name, trial.round
         assert number is not None
         if error is None:
-            self.outcome(name, number)
+            outcome = self.outcome(name, number)
+            if outcome is not None:
+                passed = time.monotonic() - self._handed_out[trial.folder]
+                self._ways.append(max(0.0, passed - outcome["seconds"]))
             self.record.plans[name].pop("suspected", None)
         else:
             self._failures[name, number] = self._failures.get((name, number), 0) + 1

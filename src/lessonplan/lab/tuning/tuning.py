@@ -172,7 +172,7 @@ def tune(
         record.wanted = max(trials, len(record.trials))
         record.environment = environment(str(opened.train.device))
         entry.write(root / GIVEN)
-        _, by = runner(executor, jobs, threads, opened, root)
+        by = runner(executor, jobs, threads, opened, root)
         with by if isinstance(by, LocalProcesses) else nullcontext():
             _Search(entry, dimensions, source, root, record, by, threads).run()
         write_tune(root)
