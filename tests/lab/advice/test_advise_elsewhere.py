@@ -15,7 +15,7 @@ from eager_ray import EagerRay
 from fake_slurm import install
 from lessonplan.errors import ConfigError
 from lessonplan.lab import on_slurm
-from lessonplan.lab.advice import allowance, trial
+from lessonplan.lab.advice import allowance, preparing, trial
 from lessonplan.lab.advice.advising import advise
 
 Tiny = dict[str, Any]
@@ -88,3 +88,17 @@ def test_the_way_to_a_machine_is_part_of_the_time(
     asked = {**tiny, "budget": None, "time": "20min", "plans": "mixup", "jobs": 1}
     advise(out=tmp_path, **asked, executor=Queue())
     assert 0.93 * 1200 <= now <= 1200
+
+
+def test_plans_that_differ_by_a_learning_rate_are_measured_once(
+    tmp_path: Path, tiny: Tiny, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured: list[str] = []
+    measure = preparing.measure
+    monkeypatch.setattr(preparing, "measure", lambda entry, *a: measured.append(entry.name) or measure(entry, *a))
+    plans = {"mixup": "mixup", "slow": {"settings": {"lr": 0.01}}, "small": {"settings": {"batch_size": 4}}}
+    found = advise(out=tmp_path, **{**tiny, "plans": plans, "budget": "3k cost"})
+    assert measured == ["plain", "mixup", "small"]
+    about = found.record.plans
+    assert about["slow"]["pace"] == about["plain"]["pace"]
+    assert about["small"]["pace"]["cost"] == about["plain"]["pace"]["cost"] / 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import redirect_stderr
@@ -33,6 +34,7 @@ _CHECKPOINTS = (
 )
 _ROOM = 50 * 2**20
 _MEASURED, _PACE = "measured", "pace.json"
+_NUMBERS = ("lr", "weight_decay", "label_smoothing")
 
 
 def prepare_plans(
@@ -123,6 +125,8 @@ def _measured(
     errors: dict[str, str] = {}
     by_name = {entry.name: entry for entry in entries}
 
+    alike: dict[str, list[str]] = {}
+
     def possible() -> Iterator[Measurement]:
         for number, entry in enumerate(entries):
             try:
@@ -130,12 +134,14 @@ def _measured(
             except (LessonplanError, RuntimeError, MemoryError) as error:
                 errors[entry.name] = reason(error)
                 continue
-            yield Measurement(entry, source, threads, decides, root / _MEASURED / str(number))
+            others = alike.setdefault(_of_pace(entry), [])
+            others.append(entry.name)
+            if len(others) == 1:
+                yield Measurement(entry, source, threads, decides, root / _MEASURED / str(number))
 
     def report(job: Measurement, error: str | None) -> None:
         if error is None:
             paces[job.entry.name] = job.found()
-            record.plans[job.entry.name]["pace"] = paces[job.entry.name].as_json()
         else:
             errors[job.entry.name] = error
 
@@ -143,6 +149,11 @@ def _measured(
         executor.run(possible(), report)
     finally:
         shutil.rmtree(root / _MEASURED, ignore_errors=True)
+    for first, *others in alike.values():
+        paces |= {name: paces[first] for name in others if first in paces}
+        errors |= {name: errors[first] for name in others if first in errors}
+    for name, pace in paces.items():
+        record.plans[name]["pace"] = pace.as_json()
     for name in [name for name in by_name if name in errors]:
         _leave_out(record, by_name[name], errors[name], say)
     record.plans = {name: record.plans[name] for name in by_name}
@@ -153,6 +164,13 @@ def _measured(
             + "): give others with plans"
         )
     return paces
+
+
+def _of_pace(entry: PlanFile) -> str:
+    """What a plan's pace depends on: all but numbers that change what an update does, and not what it takes."""
+    content = entry.content()
+    settings = {name: value for name, value in content.get("settings", {}).items() if name not in _NUMBERS}
+    return json.dumps({**content, "name": None, "settings": settings}, sort_keys=True, default=str)
 
 
 def _look_at(record: Record, entry: PlanFile, source: Labelled) -> bool:
