@@ -56,9 +56,10 @@ def headline(record: Json) -> str:
         if best is None:
             return "Nothing was compared: there was no time for two rounds. Plain training it is, for now."
         about = record["standing"][best]
+        chance = " (chance gives the best of so many as much)" if about["mean"] > 0 else ""
         return (
             f"Nothing beats plain training here: of {len(record['standing'])} other plans {best} came closest,"
-            f" with {gain(about)} in {_rounds(about['rounds'])} {on}."
+            f" with {gain(about)} in {_rounds(about['rounds'])} {on}{chance}."
         )
     about = record["standing"][name]
     if verdict["kind"] == "better":

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,9 +14,11 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from lessonplan.lab.advice.evidence import Evidence, weigh
+from lessonplan.lab.advice.expectation import expected
 from lessonplan.lab.advice.looks import rungs, share_of_look, step_down
 from lessonplan.lab.advice.optimism import optimism
 from lessonplan.lab.advice.power import needed
+from lessonplan.lab.advice.verdict import verdict_of
 from lessonplan.lab.statistics import holm
 
 ALPHA = 0.05
@@ -133,6 +137,41 @@ def test_answers_that_all_agree_are_no_certainty() -> None:
     assert many_.error == pytest.approx(1 / 400)
     none = weigh(np.zeros((3, 10)))
     assert none.p == pytest.approx(1.0)
+
+
+def test_what_is_to_be_expected_by_hand() -> None:
+    """Errors .01 and .02: weights 10,000 and 2,500, centre .024, Q = 10,000 x .016^2 + 2,500 x .064^2 = 12.8."""
+    between = (12.8 - 1) / (12_500 - (1e8 + 6.25e6) / 12_500)
+    wanted = [0.024 + 0.016 * between / (between + 1e-4), 0.024 - 0.064 * between / (between + 4e-4)]
+    assert expected(np.array([0.04, -0.04]), np.array([0.01, 0.02])) == pytest.approx(wanted)
+    assert expected(np.array([0.02]), np.array([0.01])) == pytest.approx([0.02])  # nothing to compare it with
+    level = expected(np.array([0.01, 0.0, -0.01]), np.full(3, 0.05))
+    assert level == pytest.approx([0.0] * 3)  # chance explains more than that
+
+
+def test_the_best_of_plans_that_are_all_worse_is_seldom_expected_to_gain() -> None:
+    rng = np.random.default_rng(3)
+    truth = rng.normal(-0.03, 0.02, (2000, 8))
+    found = truth + rng.normal(0, 0.03, truth.shape)
+    hoped = np.where(found > 0, expected(found, np.full(8, 0.03)), -1.0)
+    by_mean, by_expectation = (found.max(1) > 0).mean(), (hoped.max(1) > 0).mean()
+    assert by_mean > 0.6
+    assert by_expectation < by_mean / 3
+    picked = np.where(hoped.max(1) > 0, np.take_along_axis(truth, hoped.argmax(1)[:, None], 1)[:, 0], 0.0)
+    naive = np.where(found.max(1) > 0, np.take_along_axis(truth, found.argmax(1)[:, None], 1)[:, 0], 0.0)
+    assert picked.mean() > naive.mean()
+
+
+def test_a_gain_that_chance_explains_is_not_named() -> None:
+    def verdict(others: float) -> dict[str, Any]:
+        gains = {"a": 0.01, **dict.fromkeys("bcdefgh", others)}
+        standing = {n: {"mean": m, "error": 0.03, "decided": None, "need": None} for n, m in gains.items()}
+        record = SimpleNamespace(running=["a", "b"], standing=standing)
+        tournament = SimpleNamespace(record=record, scores=lambda name: {}, contenders=lambda: list(gains))
+        return verdict_of(tournament, 1)  # type: ignore[arg-type]
+
+    assert (verdict(-0.02)["plan"], verdict(-0.02)["kind"]) == ("plain", "plain")
+    assert (verdict(0.005)["plan"], verdict(0.005)["kind"]) == ("a", "undecided")
 
 
 def test_more_samples_and_more_rounds_say_more() -> None:

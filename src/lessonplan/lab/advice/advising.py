@@ -130,19 +130,7 @@ def advise(
     source = Labelled(data, _options(data_options), val_fraction, seed)
     opened = source.opened(entries[0].model or model, Settings.make(**entries[0].method.settings))
     _check_enough(opened)
-    where = data if isinstance(data, str) else f"a {type(data).__name__} given in Python"
-    identity = {
-        "format": RUN_FORMAT,
-        "data": where,
-        "fingerprint": opened.train.source.fingerprint,
-        "options": {k: describe(v) if k == "test" else v for k, v in source.options.items() if k != "workers"},
-        "val_fraction": val_fraction,
-        "seed": seed,
-        "level": level,
-        "each": each,
-        "plans": {e.name: {**e.content(), "settings": without_conduct(e.method.settings)} for e in entries},
-        "weights": _weights(entries),
-    }
+    identity = {**_identity(data, opened, source, entries), "level": level, "each": each}
     with sole_user(root):
         record = read_record(root)
         if record is None:
@@ -150,29 +138,13 @@ def advise(
         check_same(record, identity, root)
         allowance.before = record.seconds
         threads = threads or 1
-        by = runner(executor, jobs, threads, opened, root)
-        at_once = runs_at_a_time(by, jobs)
-        if at_once is None and allowance.unit == "seconds":
-            raise ConfigError(
-                "nobody knows how many runs the executor does at a time, by which the time is planned: give jobs,"
-                " or a budget instead of time"
-            )
-        workers = at_once or 1
         if record.plans and _spent(record, allowance):
             return _stored(record, root)
+        by = runner(executor, jobs, threads, opened, root)
+        workers = _workers(by, jobs, allowance)
         # processes begin while the data are looked at
         with by if isinstance(by, LocalProcesses) else nullcontext():
-            good = next((entry for entry in entries if entry.method.settings.get("weights")), None)
-            together = look_first(
-                opened,
-                weights_of(good.model or model, good.method.settings) if good is not None else None,
-                root,
-                per_class=source.options.get("per_class"),
-                val_fraction=val_fraction,
-                seconds=allowance.total if allowance.unit == "seconds" else None,
-                allow_duplicates=allow_duplicates,
-                say=_say,
-            )
+            together = _looked_at(opened, entries, source, root, allowance, allow_duplicates)
             if not record.plans:
                 record.together = together
             source = replace(source, together=record.together)
@@ -196,6 +168,57 @@ def advise(
         record.allowance["spent"] = allowance.total  # last: what is missing is made up for by the same call
         record.store(root)
         return _stored(record, root)
+
+
+def _identity(data: Any, opened: Data, source: Labelled, entries: Sequence[PlanFile]) -> dict[str, Any]:
+    """What may not change from one part of a tournament to the next."""
+    return {
+        "format": RUN_FORMAT,
+        "data": data if isinstance(data, str) else f"a {type(data).__name__} given in Python",
+        "fingerprint": opened.train.source.fingerprint,
+        "options": {k: describe(v) if k == "test" else v for k, v in source.options.items() if k != "workers"},
+        "val_fraction": source.fraction,
+        "seed": source.seed,
+        "plans": {e.name: {**e.content(), "settings": without_conduct(e.method.settings)} for e in entries},
+        "weights": _weights(entries),
+    }
+
+
+def _workers(executor: Executor, jobs: int | None, allowance: Allowance) -> int:
+    """Trials at a time.
+
+    Raises:
+        ConfigError: nobody knows, and the time is to be planned.
+    """
+    at_once = runs_at_a_time(executor, jobs)
+    if at_once is None and allowance.unit == "seconds":
+        raise ConfigError(
+            "nobody knows how many runs the executor does at a time, by which the time is planned: give jobs, or a"
+            " budget instead of time"
+        )
+    return at_once or 1
+
+
+def _looked_at(
+    opened: Data,
+    entries: Sequence[PlanFile],
+    source: Labelled,
+    root: Path,
+    allowance: Allowance,
+    allow_duplicates: bool,
+) -> list[list[int]]:
+    """``look_first``, labels judged by the first plan that has weights."""
+    good = next((entry for entry in entries if entry.method.settings.get("weights")), None)
+    return look_first(
+        opened,
+        weights_of(str(good.model), good.method.settings) if good is not None else None,
+        root,
+        per_class=source.options.get("per_class"),
+        val_fraction=source.fraction,
+        seconds=allowance.total if allowance.unit == "seconds" else None,
+        allow_duplicates=allow_duplicates,
+        say=_say,
+    )
 
 
 def _decide(tournament: Tournament, workers: int) -> None:

@@ -6,8 +6,10 @@ from typing import Any
 
 import numpy as np
 
+from lessonplan.lab.advice.expectation import expected
 from lessonplan.lab.advice.field import PLAIN
 from lessonplan.lab.advice.optimism import optimism
+from lessonplan.lab.advice.record import Record
 from lessonplan.lab.advice.tournament import Tournament
 
 
@@ -19,14 +21,16 @@ def verdict_of(tournament: Tournament, workers: int) -> dict[str, Any]:
         workers: trials at a time, for how long more rounds take.
 
     Returns:
-        ``plan``, which to take: the best that is in, plain training where none is above it; ``kind``: "better"
-        (decided), "undecided" (above, perhaps by chance) or "plain"; ``rounds`` of the reference; ``scores``, mean
+        ``plan``, which to take: the best that is in, plain training where no gain is to be expected of it;
+        ``kind``: "better" (decided), "undecided" (above, perhaps by chance) or "plain"; ``expected`` gains of
+        all that were compared, see ``expectation``; ``rounds`` of the reference; ``scores``, mean
         validation accuracy by plan; ``optimism`` of picking; ``more``, what would decide an open verdict:
         ``rounds`` and ``seconds`` in all, or labelled ``samples``.
     """
     record = tournament.record
     running = sorted(record.running, key=lambda name: -record.standing.get(name, {}).get("mean", -1.0))
-    best = next((name for name in running if record.standing.get(name, {}).get("mean", -1.0) > 0), None)
+    hoped = _expected(record)
+    best = next((name for name in running if hoped.get(name, -1.0) > 0 < record.standing[name]["mean"]), None)
     scores = {name: tournament.scores(name) for name in (PLAIN, *tournament.contenders())}
     kind = "plain" if best is None else "undecided"
     if best is not None and (record.standing[best]["decided"] or {}).get("verdict") == "better":
@@ -35,6 +39,7 @@ def verdict_of(tournament: Tournament, workers: int) -> dict[str, Any]:
     return {
         "plan": best or PLAIN,
         "kind": kind,
+        "expected": hoped,
         "rounds": len(scores[PLAIN]),
         "scores": {
             name: float(np.mean(list(found.values()))) if found else None for name, found in scores.items()
@@ -43,6 +48,13 @@ def verdict_of(tournament: Tournament, workers: int) -> dict[str, Any]:
         "optimism": optimism(scores, candidates) if len(candidates) > 1 else None,
         "more": _more(tournament, best, workers) if kind == "undecided" and best is not None else None,
     }
+
+
+def _expected(record: Record) -> dict[str, float]:
+    if not record.standing:
+        return {}
+    mean, error = (np.array([about[key] for about in record.standing.values()]) for key in ("mean", "error"))
+    return dict(zip(record.standing, expected(mean, error).tolist(), strict=True))
 
 
 def _more(tournament: Tournament, best: str, workers: int) -> dict[str, Any]:
