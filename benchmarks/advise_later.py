@@ -83,6 +83,8 @@ def stored(file: Path) -> Answers:
 def train(folder: Path, file: Path, seeds: int, jobs: int) -> None:
     """Whatever is missing."""
     answers = stored(file)
+    if not _record(folder).sizes["test"]:
+        raise SystemExit(f"{folder} has no test part to judge plans by: give advise --test-fraction 0.5")
     waiting = [
         Again(folder, name, FIRST + number)
         for number in range(seeds)
@@ -92,7 +94,12 @@ def train(folder: Path, file: Path, seeds: int, jobs: int) -> None:
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
         running = {pool.submit(again.right): again for again in waiting}
         for future in as_completed(running):
-            again, right = running[future], future.result()
+            again = running[future]
+            try:
+                right = future.result()
+            except Exception:
+                pool.shutdown(cancel_futures=True)
+                raise
             answers.setdefault(again.name, {})[str(again.seed)] = right
             print(f"{folder.name}, {again.name}, seed {again.seed}: {100 * np.mean(right):.1f}", flush=True)
             file.parent.mkdir(parents=True, exist_ok=True)

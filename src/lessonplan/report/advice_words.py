@@ -227,9 +227,10 @@ def _percent(share: float) -> str:
 
 
 def _about(count: int) -> str:
-    """Two digits: more would pretend to know.
+    """At least so many, by two digits: more would pretend to know.
 
     >>> _about(1234), _about(56)
-    ('1,200', '56')
+    ('1,300', '56')
     """
-    return f"{int(float(f'{count:.2g}')):,}"
+    unit = 10 ** max(len(str(count)) - 2, 0)
+    return f"{-(-count // unit) * unit:,}"

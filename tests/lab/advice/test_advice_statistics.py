@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -235,6 +236,24 @@ def test_where_rounds_would_never_do_more_samples_are_named() -> None:
     assert need.samples is not None
     assert need.samples > small.samples
     assert needed(weigh(np.zeros((4, 10))), 1, 1, ALPHA) == type(need)(None, None)
+    # so many more samples, with the same spread among them: the rounds that were never enough are
+    times = need.samples / int(small.samples)
+    for factor, enough in ((1.02 * times, True), (0.97 * times, False)):
+        larger = replace(
+            small,
+            samples=np.array(round(factor * int(small.samples))),
+            of_samples=small.of_samples / factor,
+        )
+        assert (needed(larger, 6, 3, ALPHA).rounds is not None) == enough
+
+
+def test_more_samples_are_named_where_only_the_looks_spend_too_little() -> None:
+    """1.55 points after 22 rounds of 200 out of 1,000 samples: no later look has enough left of the error."""
+    seen = Evidence(np.array(0.0155), np.array(22), np.array(994), np.array(8e-5), np.array(1.2e-5))
+    need = needed(seen, 7, 1, ALPHA)
+    assert need.rounds is None
+    assert need.samples is not None
+    assert need.samples > 1.05 * 994
 
 
 def test_optimism_of_picking_among_equals_is_what_the_pick_gains_by_luck() -> None:
