@@ -7,7 +7,8 @@
 Each plan trains on all labelled samples that the tournament had, for as long as the tournament's own last
 training does, with ten seeds from 1000 on, and is judged on the test part. Nothing is decided by that any more.
 ``--out`` has a file a tournament with every answer. What is paired are seeds and test samples; intervals (95%)
-allow for both, as those of the tournament.
+allow for both, as those of the tournament. Every class counts alike (balanced accuracy), as in the rounds, which
+are judged on as many samples of each class.
 """
 
 from __future__ import annotations
@@ -50,12 +51,10 @@ class Again:
         """1 for each test sample that is answered rightly."""
         torch.set_num_threads(1)
         record = _record(self.folder)
-        about, identity = record.plans[self.name], record.identity
+        about = record.plans[self.name]
         plan = plan_from(about["content"], self.name)
         settings = {**plan.method.settings, "threads": 1}
-        source = Labelled(
-            identity["data"], identity["options"], identity["val_fraction"], identity["seed"], record.together
-        )
+        source = _source(record)
         data = source.whole(source.opened(plan.model, Settings.make(**settings)), decides=about["decides"])
         budget = on_all(plan.budget, about["at_end"] / about["in_round"])
         with tempfile.TemporaryDirectory() as out:
@@ -69,6 +68,11 @@ def _record(folder: Path) -> Record:
     if record is None:
         raise SystemExit(f"{folder} holds no advice.json: run lessonplan advise first")
     return record
+
+
+def _source(record: Record) -> Labelled:
+    given = record.identity
+    return Labelled(given["data"], given["options"], given["val_fraction"], given["seed"], record.together)
 
 
 def field(record: Record) -> list[str]:
@@ -114,32 +118,49 @@ def table(folders: list[Path], out: Path) -> str:
     for folder in folders:
         record, answers = _record(folder), stored(out / f"{folder.name}.json.gz")
         seeds = sorted(set.intersection(*(set(found) for found in answers.values())), key=int)
-        right = {n: np.array([found[seed] for seed in seeds], float) for n, found in answers.items()}
+        weights = _weights(record)
+        right = {n: np.array([found[seed] for seed in seeds]) * weights for n, found in answers.items()}
+        plain_mean = {n: 100 * np.mean([found[seed] for seed in seeds]) for n, found in answers.items()}
         worth = {name: 100 * found.mean() for name, found in right.items()}
         order = sorted(worth, key=lambda name: -worth[name])
         named, verdict = record.verdict["plan"], record.verdict["kind"]
         told += [
-            f"{folder.name}: {record.sizes['labelled']} labelled samples, {right[PLAIN].shape[1]} test samples,"
-            f" {len(seeds)} seeds from {seeds[0]} on",
-            f"{'plan':>14}  accuracy %  deviation over seeds  against plain training, points",
+            f"{folder.name}: {record.sizes['labelled']} labelled samples, {len(weights)} test samples,"
+            f" {len(seeds)} seeds from {seeds[0]} on, {record.plans[PLAIN]['content']['budget']} in a round",
+            f"{'plan':>14}  accuracy %  balanced %  deviation over seeds  balanced, against plain, points",
         ]
         for name in order:
             against = "" if name == PLAIN else _difference(right[name], right[PLAIN])
             spread = 100 * right[name].mean(1).std(ddof=1)
             mark = f"  <- named by advise ({verdict})" if name == named else ""
-            told.append(f"{name:>14}  {worth[name]:>10.2f}  {spread:>20.2f}  {against}{mark}")
-        gap = {
-            "the best of the field": worth[named] - worth[order[0]],
-            "always plain training": worth[named] - worth[PLAIN],
-            "always mixup": worth[named] - worth["mixup"],
-            "a plan drawn at random": worth[named] - np.mean(list(worth.values())),
-        }
-        gaps.append(gap)
+            told.append(
+                f"{name:>14}  {plain_mean[name]:>10.2f}  {worth[name]:>10.2f}  {spread:>20.2f}  {against}{mark}"
+            )
+        gaps.append(
+            {
+                "the best of the field": worth[named] - worth[order[0]],
+                "always plain training": worth[named] - worth[PLAIN],
+                "always mixup": worth[named] - worth["mixup"],
+                "a plan drawn at random": worth[named] - float(np.mean(list(worth.values()))),
+            }
+        )
         behind = _difference(right[named], right[order[0]]) if named != order[0] else "it is the best one"
         told += [f"the named plan against the best of the field ({order[0]}): {behind}", ""]
-    told.append(f"what advise names, over {len(folders)} sets, mean of points:")
-    told += [f"  against {what}: {np.mean([gap[what] for gap in gaps]):+.2f}" for what in gaps[0]]
+    told.append("what advise names, in points of balanced accuracy:")
+    for what in gaps[0]:
+        each = ", ".join(f"{folder.name} {gap[what]:+.2f}" for folder, gap in zip(folders, gaps, strict=True))
+        told.append(f"  against {what}: {np.mean([gap[what] for gap in gaps]):+.2f} ({each})")
     return "\n".join(told)
+
+
+def _weights(record: Record) -> np.ndarray:
+    """Of the test samples, so that every class counts alike, as among the samples that judge a round."""
+    about = record.plans[PLAIN]
+    entry = plan_from(about["content"], PLAIN)
+    test = _source(record).opened(entry.model, Settings.make(**entry.method.settings)).test
+    labels = test.labels.numpy()
+    counts = np.bincount(labels)
+    return len(labels) / ((counts > 0).sum() * counts[labels])
 
 
 def _difference(one: np.ndarray, other: np.ndarray) -> str:

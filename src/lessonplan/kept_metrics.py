@@ -30,7 +30,7 @@ def keep_metrics(root: Path, runs: Iterable[Path]) -> None:
         for line in read_json_lines(run / "metrics.jsonl")
     ]
     text = "".join(json.dumps(line) + "\n" for line in lines)
-    write_atomically(root / NAME, gzip.compress(text.encode(), mtime=0))
+    write_atomically(root / NAME, gzip.compress(text.encode(), compresslevel=6, mtime=0))
 
 
 def read_kept(root: Path) -> dict[str, list[dict[str, Any]]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from lessonplan.kept_metrics import keep_metrics
 from lessonplan.lab.config import Comparison
 from lessonplan.lab.evaluation import Evaluation
 from lessonplan.lab.examples import write_examples
-from lessonplan.lab.executor import Executor
+from lessonplan.lab.executor import Executor, LocalProcesses
 from lessonplan.lab.job import Job, check_job, load_job_data
 from lessonplan.lab.kept_rows import KeptRows
 from lessonplan.lab.methods import Method, read_methods
@@ -147,13 +148,13 @@ def compare(
         by = runner(executor, jobs, threads or 1, sample, root, most=len(waiting), named=named)
     with sole_user(root):
         _claim_folder(root, comparison)
-        write_examples(root, chosen, sample, comparison.seeds[0])
-        table = _Table(
-            title or f"{', '.join(m.name for m in chosen)} on {comparison.data}", comparison, reference, work, root
-        )
+        title = title or f"{', '.join(m.name for m in chosen)} on {comparison.data}"
+        table = _Table(title, comparison, reference, work, root)
         try:
-            if by is not None:
-                _train(waiting, table, by)
+            with by if isinstance(by, LocalProcesses) else nullcontext():  # they begin meanwhile
+                write_examples(root, chosen, sample, comparison.seeds[0])
+                if by is not None:
+                    _train(waiting, table, by)
         finally:  # what was done before an interruption is told too
             results = table.store()
         keep_metrics(root, [job.folder for job in work])

@@ -19,6 +19,7 @@ from lessonplan.child import python
 from lessonplan.data.sources import opening_once
 from lessonplan.errors import ConfigError
 from lessonplan.lab.task import Mishap, Task, do_task, reason
+from lessonplan.lab.turns import AsTheyCome, LongestFirst
 from lessonplan.lab.worker import LENGTH_BYTES
 from lessonplan.signals import sigterm_interrupts
 from lessonplan.watch import leave_with
@@ -68,7 +69,8 @@ class LocalProcesses:
 
     Outside they begin with the first jobs and end with the last.
 
-    Jobs that come from an iterator are taken as processes become free.
+    Jobs that come from an iterator are taken as processes become free; those of a sequence are begun so that the
+    ones whose ``kind`` takes longest do not come last.
 
     Args:
         processes: how many at a time, at least 1.
@@ -100,19 +102,22 @@ class LocalProcesses:
             ConfigError: a job holds something that cannot be sent to another process.
         """
         packed = ((job, _pack(job)) for job in jobs)
-        if isinstance(jobs, Sequence):  # refused before the first is begun
-            packed = iter(list(packed))  # type: ignore[assignment]
+        turns: AsTheyCome[tuple[T, bytes]] | LongestFirst[tuple[T, bytes]] = AsTheyCome(packed)
+        if isinstance(jobs, Sequence):  # what cannot be sent is refused before the first is begun
+            turns = LongestFirst((pair, getattr(pair[0], "kind", "")) for pair in list(packed))
         self._stopping = False
         with sigterm_interrupts(), ThreadPoolExecutor(self.processes) as pool:
             try:
-                running: dict[Future[str | None], T] = {}
+                running: dict[Future[str | None], tuple[tuple[T, bytes], float]] = {}
                 while True:
-                    while len(running) < self.processes and (following := next(packed, None)) is not None:
-                        running[pool.submit(self._do, following[1])] = following[0]
+                    while len(running) < self.processes and (following := turns.next()) is not None:
+                        running[pool.submit(self._do, following[1])] = following, time.monotonic()
                     if not running:
                         break
                     for future in wait(running, return_when=FIRST_COMPLETED).done:
-                        report(running.pop(future), future.result())
+                        over, began = running.pop(future)
+                        turns.over(over, time.monotonic() - began)
+                        report(over[0], future.result())
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
                 with self._starting:  # from here on no thread starts another worker

@@ -70,6 +70,11 @@ class Job:
         return f"{self.method.name}, seed {self.seed}"
 
     @property
+    def kind(self) -> str:
+        """What takes as long as it does: runs of one method."""
+        return self.method.name
+
+    @property
     def watches_test(self) -> bool:
         """Whether it looks at test data while it trains."""
         return {**self.settings, **self.method.settings}.get("evaluate_test") == "curve"

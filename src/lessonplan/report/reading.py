@@ -51,7 +51,7 @@ class Run:
 
     def points(self, value: Callable[[Json], float | None], against: Axis = COST) -> tuple[Floats, Floats]:
         """As ``curve``, for a value that is made of several in a line."""
-        return self._known(_floats(value(line) for line in self.epochs), against)
+        return self._known(_floats(map(value, self.epochs)), against)
 
     def _known(self, y: Floats, against: Axis) -> tuple[Floats, Floats]:
         x = self._column(against.keys)
@@ -61,7 +61,10 @@ class Run:
     def _column(self, keys: tuple[str, ...]) -> Floats:
         """The value of each line, nan where it is unknown; looked up once, since pages ask by many axes."""
         if keys not in self._columns:
-            self._columns[keys] = _floats(known_at(line, *keys) for line in self.epochs)
+            found: list[Any] = list(self.epochs)
+            for key in keys:
+                found = [value.get(key) if isinstance(value, dict) else None for value in found]
+            self._columns[keys] = _floats(found)
         return self._columns[keys]
 
     def has(self, part: str) -> bool:
@@ -69,8 +72,10 @@ class Run:
         return any(isinstance(line.get(part), dict) for line in self.epochs)
 
 
-def _floats(values: Iterable[float | None]) -> Floats:
-    return np.array([np.nan if value is None else value for value in values], dtype=np.float64)
+def _floats(values: Iterable[Any]) -> Floats:
+    """As ``number`` does one by one: nan for what is no finite number."""
+    found = np.array([value if type(value) in (float, int) else np.nan for value in values], dtype=np.float64)
+    return np.where(np.isfinite(found), found, np.nan)
 
 
 def known_at(line: Json, *keys: str) -> float | None:

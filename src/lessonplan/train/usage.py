@@ -8,6 +8,7 @@ import os
 import platform
 import time
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 import psutil
@@ -28,7 +29,7 @@ def machine_use(device: torch.device) -> dict[str, float]:
         ``gpu_utilisation`` in percent, ``gpu_temperature`` in degrees Celsius and ``gpu_power_w`` in watts, as
         far as the driver tells.
     """
-    process = psutil.Process()
+    process = _process(os.getpid())
     use = {
         "memory_mb": process.memory_info().rss / 2**20,
         "free_memory_mb": psutil.virtual_memory().available / 2**20,
@@ -48,6 +49,12 @@ def machine_use(device: torch.device) -> dict[str, float]:
             with contextlib.suppress(Exception):
                 use[name] = float(ask())
     return use
+
+
+@lru_cache(maxsize=1)
+def _process(pid: int) -> psutil.Process:
+    """This process; making the object reads more files than asking it."""
+    return psutil.Process(pid)
 
 
 class MachineUse:
