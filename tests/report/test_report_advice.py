@@ -114,7 +114,7 @@ def test_a_guess_and_what_would_decide_it(record: dict[str, Any]) -> None:
     assert "would be found in four of five cases after 21 rounds: about 15.0 min more" in found[1]
     record["verdict"]["more"] = {"rounds": None, "seconds": None, "samples": 1234}
     assert "No time would decide it with these labels" in sentences(record, Path("advice"))[1]
-    assert "about 1,200 labelled samples" in sentences(record, Path("advice"))[1]
+    assert "about 1,300 labelled samples" in sentences(record, Path("advice"))[1]
     assert "Better than plain training too: good<b>" in " ".join(found)
 
 
