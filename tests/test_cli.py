@@ -21,6 +21,7 @@ from PIL import Image
 import lessonplan
 from lessonplan import cli
 from lessonplan.commands import COMMAND_TYPES, option_names
+from lessonplan.errors import ConfigError
 from lessonplan.lab import comparison, job
 from lessonplan.lab.ordering.recipe import search_recipes
 from lessonplan.lab.recipe import all_recipes
@@ -418,3 +419,20 @@ def test_predict_rows_of_a_table(tmp_path, capsys):
     bare.write_text("1,2,3,4\n5,6,7,8\n")
     assert run_main(["predict", str(run), str(bare)]) == 2
     assert "has 4 columns, and the network takes 2 features" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("given", "wanted"), [([], 0.0), (["--test-fraction", "0.5"], 0.5)])
+def test_advise_sets_test_data_aside_if_it_is_told_to(
+    given: list[str], wanted: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where what is given is what other commands do unasked."""
+    seen: list[dict[str, object]] = []
+
+    def advise(data: str, **options: object) -> None:
+        seen.append(options)
+        raise ConfigError("that is all")
+
+    monkeypatch.setattr("lessonplan.lab.advice.advise", advise)
+    command = ["advise", "--data", "digits", "--time", "1min", "--out", str(tmp_path / "out"), *given]
+    assert run_main(command) == 2
+    assert seen[0]["test_fraction"] == wanted

@@ -61,7 +61,7 @@ class Advise:
         from lessonplan.lab.advice import advise
         from lessonplan.report.advice import print_advice
 
-        options = self.source.loading()
+        options = {**self.source.loading(), "test_fraction": self.source.test_fraction}
         share = options.pop("val_fraction", 0.2)
         found = advise(
             self.source.data,
