@@ -102,7 +102,7 @@ def until_a_checkpoint(url: str, process: subprocess.Popen[str]) -> None:
 
 def test_stopped_killed_and_continued_elsewhere_it_is_the_undisturbed_run(tmp_path):
     url = "s3://bkt/run"
-    train = [*TRAIN, "--budget", "800ep", "--checkpoint-every", "1s"]
+    train = [*TRAIN, "--budget", "1600ep", "--checkpoint-every", "1s"]  # goes on while others begin
     begun = lessonplan(tmp_path / "first", *train, "--out", url)
     until_a_checkpoint(url, begun)
     other = lessonplan(tmp_path / "second", *train, "--out", url)
