@@ -113,6 +113,14 @@ def test_other_data_take_the_place_of_the_recipes(
     assert found.failures == 0
     with pytest.raises(ConfigError, match="no part of r at scale smoke that was chosen tells other data"):
         reproduce("r", out=tmp_path / "none", only="plain", ood="noise")
+    for bad, error, words in (
+        (" ,", ConfigError, "names no data"),
+        ("nowhere", DataError, "nowhere does not exist"),
+        ("cifar:nowhere", DataError, "nowhere"),
+    ):
+        with pytest.raises(error, match=words):
+            reproduce("r", out=tmp_path / "none", only="told", jobs=1, ood=bad)
+    assert not (tmp_path / "none").exists()  # told before anything is trained
 
 
 @pytest.mark.usefixtures("tiny_recipe")

@@ -17,6 +17,7 @@ from lessonplan.files import write_atomically
 from lessonplan.kept_metrics import keep_metrics
 from lessonplan.lab.config import Comparison
 from lessonplan.lab.evaluation import Evaluation
+from lessonplan.lab.evaluation.other_data import check_sets
 from lessonplan.lab.examples import write_examples
 from lessonplan.lab.executor import Executor, LocalProcesses
 from lessonplan.lab.job import Job, check_job, load_job_data
@@ -133,6 +134,8 @@ def compare(
     sample = load_job_data(data, data_options, comparison.seeds[0], comparison.settings, network)
     if isinstance(model, str):
         check_model(model, sample.shape)
+    if evaluation is not None:
+        check_sets(evaluation.ood, sample, sample.preprocessing)
     runs = Runs(comparison, sample, root, data, model, evaluation, threads, told, log)
     work = [job for seed in comparison.seeds for job in runs.of_seed(chosen, seed)]
     waiting = [job for job in work if not job.finished]

@@ -122,6 +122,8 @@ def reproduce(
     chosen = _chosen(recipe, scale, only)
     _check_data(recipe, chosen, scale, data)
     _check_network(recipe, chosen, scale, model, weights)
+    if ood is not None and not ood.strip(" ,"):
+        raise ConfigError(f"ood={ood!r} names no data: give for example noise,digits, or leave it out")
     if ood is not None and not any(part.evaluate is not None and part.evaluate.ood for part in chosen.values()):
         raise ConfigError(
             f"ood={ood!r}: no part of {name} at scale {scale} that was chosen tells other data from its own: leave"

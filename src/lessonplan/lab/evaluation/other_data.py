@@ -10,9 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lessonplan.data.base import Options
+from lessonplan.data import Data
+from lessonplan.data.base import Options, Source
 from lessonplan.data.kinds import IMAGE_ENDINGS, KINDS, SOUND_ENDINGS
 from lessonplan.data.pixels import Pixels
+from lessonplan.data.preprocess import Preprocessing
 from lessonplan.data.sources import open_parts
 from lessonplan.errors import ConfigError, DataError, LessonplanWarning
 from lessonplan.evaluate import gaussian_noise, uniform_noise
@@ -37,9 +39,8 @@ def other_sets(
         sets by name, each ``(n, *shape)``.
 
     Raises:
-        ConfigError: samples are no images. DataError: there is nothing to read.
+        DataError: there is nothing to read; ``check_sets`` finds most of that before.
     """
-    check_sets(names, subject)
     shape = tuple(subject.data.shape)
     found: dict[str, Tensor] = {}
     for name in dict.fromkeys(part for given in names for part in (_NOISE if given == "noise" else (given,))):
@@ -53,17 +54,21 @@ def other_sets(
     return found
 
 
-def check_sets(names: Sequence[str], subject: Subject) -> None:
-    """Find folders without anything to read before an hour of other work is done.
+def check_sets(names: Sequence[str], data: Data, preprocessing: Preprocessing) -> None:
+    """Find sets that cannot be read before an hour of other work is done.
 
     Raises:
-        ConfigError: samples are no images. DataError: a folder is missing or holds nothing of use.
+        ConfigError: samples are no images. DataError: a set is missing or holds nothing of use.
     """
-    if names and not subject.is_image:
+    if names and len(data.shape) != 3:
         raise ConfigError("ood needs images, and the samples are features: leave it out")
     for name in names:
-        if name != "noise" and name not in _NOISE and _is_folder(name):
-            _files(Path(name), subject)
+        if name == "noise" or name in _NOISE:
+            continue
+        if _is_folder(name):
+            _files(Path(name), preprocessing)
+        else:
+            _source(name, data, preprocessing)
 
 
 def _is_folder(name: str) -> bool:
@@ -71,9 +76,9 @@ def _is_folder(name: str) -> bool:
     return not (colon and kind in KINDS) and name != "digits" and not Path(name).is_file()
 
 
-def _files(folder: Path, subject: Subject) -> tuple[list[Path], str]:
+def _files(folder: Path, preprocessing: Preprocessing) -> tuple[list[Path], str]:
     """The images anywhere below a folder, and what they are called."""
-    audio = subject.preprocessing.audio is not None
+    audio = preprocessing.audio is not None
     kind, endings = ("recordings", SOUND_ENDINGS) if audio else ("images", IMAGE_ENDINGS)
     if not folder.is_dir():
         raise DataError(f"ood: {folder} does not exist: give noise, a folder of {kind}, or data such as digits")
@@ -85,7 +90,7 @@ def _files(folder: Path, subject: Subject) -> tuple[list[Path], str]:
 
 def _of_folder(folder: Path, subject: Subject, limit: int, generator: torch.Generator) -> Tensor:
     """At most so many of a folder's images."""
-    paths, kind = _files(folder, subject)
+    paths, kind = _files(folder, subject.preprocessing)
     order = torch.randperm(len(paths), generator=generator).tolist()
     pixels: list[Pixels] = []
     unreadable = 0
@@ -108,17 +113,23 @@ def _of_folder(folder: Path, subject: Subject, limit: int, generator: torch.Gene
 def _of_source(name: str, subject: Subject, limit: int, generator: torch.Generator) -> Tensor:
     """Samples of any data of ours, the test part where there is one, brought to the network's shape."""
     shape = tuple(subject.data.shape)
-    size = subject.preprocessing.image or shape[1:]
-    options = Options(image_size=(size[0], size[1]), channels=shape[0], audio=subject.preprocessing.audio)
-    parts = open_parts(name, options)
-    source = parts.test if parts.test is not None else parts.train
-    if len(source.shape) != 3:
-        raise DataError(f"ood: {name} holds features of shape {source.shape}, and the network takes images")
+    source = _source(name, subject.data, subject.preprocessing)
     rows = torch.randperm(len(source), generator=generator)[:limit].sort().values
     raw = source.read(rows).cpu()
     if tuple(raw.shape[1:]) != shape:
         raw = torch.from_numpy(np.stack([subject.preprocessing.pixels(_last(image)) for image in raw]))
     return raw.float() / 255
+
+
+def _source(name: str, data: Data, preprocessing: Preprocessing) -> Source:
+    shape = tuple(data.shape)
+    size = preprocessing.image or shape[1:]
+    options = Options(image_size=(size[0], size[1]), channels=shape[0], audio=preprocessing.audio)
+    parts = open_parts(name, options)
+    source = parts.test if parts.test is not None else parts.train
+    if len(source.shape) != 3:
+        raise DataError(f"ood: {name} holds features of shape {source.shape}, and the network takes images")
+    return source
 
 
 def _last(image: Tensor) -> Pixels:

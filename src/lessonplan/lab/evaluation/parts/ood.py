@@ -52,4 +52,4 @@ def check(subject: Subject, options: Evaluation) -> None:
     Raises:
         ConfigError, DataError: they are not.
     """
-    check_sets(options.ood, subject)
+    check_sets(options.ood, subject.data, subject.preprocessing)
