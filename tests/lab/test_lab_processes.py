@@ -16,6 +16,7 @@ import psutil
 import pytest
 
 from lessonplan.lab import compare
+from lessonplan.lab.executor import LocalProcesses
 
 needs_signals = pytest.mark.skipif(os.name != "posix", reason="processes are stopped by POSIX signals")
 
@@ -164,3 +165,20 @@ def test_ctrl_c_ends_it_in_two_seconds_and_it_goes_on_later(tmp_path: Path) -> N
     assert alive == []
     assert first_records(out) == records  # with their times: they were kept, not made again
     assert all(step > saved[run] for run, step in steps_saved(out).items())
+
+
+def test_processes_that_could_not_all_begin_are_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    executor = LocalProcesses(2, 1, tmp_path / "log.txt")
+    begun: list[subprocess.Popen[bytes]] = []
+    start = executor._start
+
+    def second_fails(*arguments: str) -> subprocess.Popen[bytes]:
+        if begun:
+            raise OSError("cannot allocate memory")
+        begun.append(start(*arguments))
+        return begun[0]
+
+    monkeypatch.setattr(executor, "_start", second_fails)
+    with pytest.raises(OSError, match="cannot allocate memory"), executor:
+        raise AssertionError("nothing is to be done")
+    assert begun[0].poll() is not None

@@ -130,7 +130,12 @@ class LocalProcesses:
 
     def __enter__(self) -> LocalProcesses:
         self._kept = True
-        self._idle += [self._start("soon") for _ in range(self.processes)]
+        try:
+            for _ in range(self.processes):
+                self._idle.append(self._start("soon"))
+        except BaseException as error:  # as where there is no memory for another one
+            self.__exit__(type(error), error, error.__traceback__)
+            raise
         return self
 
     def __exit__(

@@ -74,8 +74,10 @@ class Run:
 
 def _floats(values: Iterable[Any]) -> Floats:
     """As ``number`` does one by one: nan for what is no finite number."""
-    found = np.array([value if type(value) in (float, int) else np.nan for value in values], dtype=np.float64)
-    return np.where(np.isfinite(found), found, np.nan)
+    known = (float, int)
+    found = [v if isinstance(v, known) and not isinstance(v, bool) else np.nan for v in values]
+    array = np.array(found, dtype=np.float64)
+    return np.where(np.isfinite(array), array, np.nan)
 
 
 def known_at(line: Json, *keys: str) -> float | None:
