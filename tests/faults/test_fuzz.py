@@ -60,7 +60,7 @@ READS = {
     "matlab.py": {"svhn", "imagenet meta.mat"},
     "files.py": {"metrics"},
     "kept_metrics.py": {"kept metrics", "kept metrics unpacked"},
-    "lab/advice/preparing.py": "a number that a process of the same command has written a moment before",
+    "lab/advice/measuring.py": "a number that a process of the same command has written a moment before",
     "lab/advice/record.py": {"tournament"},
     "lab/advice/trial.py": {"predictions", "result"},
     "lab/comparison.py": {"config"},

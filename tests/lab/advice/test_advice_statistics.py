@@ -175,6 +175,17 @@ def test_a_gain_that_chance_explains_is_not_named() -> None:
     assert (verdict(0.005)["plan"], verdict(0.005)["kind"]) == ("a", "undecided")
 
 
+def test_a_plan_that_was_found_better_is_named_however_bad_the_others_are() -> None:
+    gains = {"a": 0.03, **dict.fromkeys("bcdefgh", -0.005)}
+    standing = {n: {"mean": m, "error": 0.009, "decided": None, "need": None} for n, m in gains.items()}
+    record = SimpleNamespace(running=["a"], standing=standing)
+    tournament = SimpleNamespace(record=record, scores=lambda name: {}, contenders=lambda: list(gains))
+    decided = {"verdict": "better", "rounds": 9, "look": 3}
+    for error, verdict, kind in ((0.05, None, "plain"), (0.05, decided, "better"), (0.005, None, "undecided")):
+        standing["a"] |= {"error": error, "decided": verdict}
+        assert verdict_of(tournament, 1)["kind"] == kind  # type: ignore[arg-type]
+
+
 def test_more_samples_and_more_rounds_say_more() -> None:
     rng = np.random.default_rng(1)
     d = simulated(rng, 50, np.array([0.1]), 0.2, 0.05)[:, 0]

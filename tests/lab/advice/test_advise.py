@@ -16,7 +16,7 @@ import yaml
 import lessonplan as lp
 from lessonplan.errors import ConfigError, DataError, RunFailed
 from lessonplan.files import disk_error
-from lessonplan.lab.advice import allowance, preparing, trial
+from lessonplan.lab.advice import allowance, measuring, trial
 from lessonplan.lab.advice.advising import advise
 from lessonplan.lab.advice.evidence import weigh
 from lessonplan.lab.advice.looks import share_of_look
@@ -91,6 +91,25 @@ def test_the_cost_stays_within_the_budget_and_near_it(tmp_path: Path, tiny: Tiny
 
 
 @pytest.mark.slow
+def test_what_is_named_trains_longer_than_a_round_within_the_budget(tmp_path: Path, tiny: Tiny) -> None:
+    """Unless it is said how long each run is; a plan with a budget of its own keeps it."""
+    asked = {**tiny, "each": None, "budget": "200k cost", "plans": {"stuck": STUCK}}
+    found = advise(out=tmp_path / "free", **asked)
+    record, run = found.record, json.loads((tmp_path / "free" / "model" / "result.json").read_text())
+    per_round = float(record.plans["plain"]["content"]["budget"].split()[0])
+    times = record.final["stretch"]
+    assert times > 1.5
+    assert run["cost"] == pytest.approx(times * per_round * 120 / 96, rel=0.05)  # 120 labelled, 96 in a round
+    assert times * per_round * 120 / 96 <= 0.15 * 200_000 * 1.01
+    spent = run["cost"] + sum(outcome["cost"] for outcome in trials(tmp_path / "free").values())
+    assert spent <= 200_000
+    assert f"{times:.2g} times as long" in found.verdict
+    assert "whether plans rank alike in longer training they do not say" in found.verdict
+    fixed = advise(out=tmp_path / "fixed", **tiny)
+    assert fixed.record.final["stretch"] == 1
+    assert "as long" not in fixed.verdict
+
+
 def test_more_budget_goes_on_and_the_same_costs_nothing(
     tmp_path: Path, tiny: Tiny, decisions: Decisions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -233,17 +252,17 @@ def test_a_full_disk_ends_a_part_and_no_plan_leaves_for_it(
 def test_what_keeps_a_plan_from_being_tried_leaves_no_plan_out(
     tmp_path: Path, tiny: Tiny, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
-    measure = preparing.measure
+    measure = measuring.measure
 
     def refused(entry: Any, *arguments: Any) -> Any:
         if entry.name == "mixup":
             raise error
         return measure(entry, *arguments)
 
-    monkeypatch.setattr(preparing, "measure", refused)
+    monkeypatch.setattr(measuring, "measure", refused)
     with pytest.raises(RunFailed, match=r"mixup could not be tried: .* give the same command again"):
         advise(out=tmp_path, **tiny)
-    monkeypatch.setattr(preparing, "measure", measure)
+    monkeypatch.setattr(measuring, "measure", measure)
     advise(out=tmp_path, **tiny)
     assert not any("left_out" in plan for plan in record_of(tmp_path)["plans"].values())
 

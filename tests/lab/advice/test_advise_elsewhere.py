@@ -15,7 +15,7 @@ from eager_ray import EagerRay
 from fake_slurm import install
 from lessonplan.errors import ConfigError
 from lessonplan.lab import on_slurm
-from lessonplan.lab.advice import allowance, preparing, trial
+from lessonplan.lab.advice import allowance, measuring, trial
 from lessonplan.lab.advice.advising import advise
 
 Tiny = dict[str, Any]
@@ -94,8 +94,8 @@ def test_plans_that_differ_by_a_learning_rate_are_measured_once(
     tmp_path: Path, tiny: Tiny, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     measured: list[str] = []
-    measure = preparing.measure
-    monkeypatch.setattr(preparing, "measure", lambda entry, *a: measured.append(entry.name) or measure(entry, *a))
+    measure = measuring.measure
+    monkeypatch.setattr(measuring, "measure", lambda entry, *a: measured.append(entry.name) or measure(entry, *a))
     plans = {"mixup": "mixup", "slow": {"settings": {"lr": 0.01}}, "small": {"settings": {"batch_size": 4}}}
     found = advise(out=tmp_path, **{**tiny, "plans": plans, "budget": "3k cost"})
     assert measured == ["plain", "mixup", "small"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -30,7 +31,7 @@ def verdict_of(tournament: Tournament, workers: int) -> dict[str, Any]:
     record = tournament.record
     running = sorted(record.running, key=lambda name: -record.standing.get(name, {}).get("mean", -1.0))
     hoped = _expected(record)
-    best = next((name for name in running if hoped.get(name, -1.0) > 0 < record.standing[name]["mean"]), None)
+    best = next((name for name in running if _gains(name, record, hoped)), None)
     scores = {name: tournament.scores(name) for name in (PLAIN, *tournament.contenders())}
     kind = "plain" if best is None else "undecided"
     if best is not None and (record.standing[best]["decided"] or {}).get("verdict") == "better":
@@ -48,6 +49,14 @@ def verdict_of(tournament: Tournament, workers: int) -> dict[str, Any]:
         "optimism": optimism(scores, candidates) if len(candidates) > 1 else None,
         "more": _more(tournament, best, workers) if kind == "undecided" and best is not None else None,
     }
+
+
+def _gains(name: str, record: Record, hoped: Mapping[str, float]) -> bool:
+    """Whether a plan is to be taken: it was found better, or is above plain training and expected to be."""
+    about = record.standing.get(name)
+    if about is None:
+        return False
+    return (about["decided"] or {}).get("verdict") == "better" or min(about["mean"], hoped[name]) > 0
 
 
 def _expected(record: Record) -> dict[str, float]:
