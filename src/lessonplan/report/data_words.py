@@ -186,14 +186,10 @@ def _counts(record: Json) -> list[Finding]:
     counts = {row["class"]: row.get("training", 0) + row.get("validation", 0) for row in record["classes"]}
     least, most = min(counts, key=lambda c: counts[c]), max(counts, key=lambda c: counts[c])
     found: list[Finding] = []
-    total = sum(counts.values())
-    found.append(
-        (
-            "note",
-            f"{total:,} labelled samples of {len(counts)} classes, from {counts[least]:,} ({least}) to"
-            f" {counts[most]:,} ({most}) a class.",
-        )
-    )
+    each = f"from {counts[least]:,} ({least}) to {counts[most]:,} ({most}) a class"
+    if counts[least] == counts[most]:
+        each = f"{counts[least]:,} a class"
+    found.append(("note", f"{sum(counts.values()):,} labelled samples of {len(counts)} classes, {each}."))
     wanted = record["asked"]["per_class"]
     short = [name for name, count in counts.items() if wanted is not None and count < wanted]
     if short:
@@ -218,9 +214,10 @@ def _precision(record: Json, used: dict[str, int], least: str) -> str:
     own = record["asked"]["own_validation"] and record["asked"]["per_class"] is None
     judged = record["parts"]["validation"] if own else max(1, round(share * sum(used.values())))
     margin = 100 * 1.96 * math.sqrt(0.8 * 0.2 / judged)
+    of = "a class" if len(set(used.values())) == 1 else f"of {least}"
     by = "the validation part" if own else f"a share of {100 * share:g}%"
     return (
-        f"{used[least]} labels of {least} are few: {by} judges by {many(judged, 'sample')}, on which an accuracy"
+        f"{used[least]} labels {of} are few: {by} judges by {many(judged, 'sample')}, on which an accuracy"
         f" of 80% is known to {margin:.0f} points either way. Trust comparisons over several splits only (compare"
         " --seeds, advise)."
     )

@@ -154,6 +154,10 @@ def test_what_is_asked_for_is_compared_with_what_is_there():
     assert "8 labels a class are asked for, and 1 class has fewer: 2 (4)" in levels(found, "warning")
     # A quarter of 8 + 8 + 4 judges: 5 samples, of which .8 is known to 1.96 sqrt(.16 / 5) = 35 points.
     assert "judges by 5 samples, on which an accuracy of 80% is known to 35 points" in levels(found, "note")
+    assert "from 4 (" in levels(found, "note")
+    alike = levels(lp.check_data(blobs(30, 0)), "note")
+    assert "30 labelled samples of 3 classes, 10 a class." in alike
+    assert "10 labels a class are few" in alike
 
 
 @pytest.mark.parametrize(
