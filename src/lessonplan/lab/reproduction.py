@@ -113,7 +113,7 @@ def reproduce(
             if value is not None
         ]
         if refused:
-            raise ConfigError(f"{name} is a search, which takes no {' and no '.join(refused)}: leave them out")
+            raise ConfigError(f"{name} is a search, which takes no {' and no '.join(refused)}: leave that out")
         return reproduce_ordering(name, scale, out=out, data=data, jobs=jobs)
     recipe = find_recipe(name)
     if scale not in recipe.scales:

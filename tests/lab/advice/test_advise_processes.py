@@ -94,6 +94,7 @@ def test_jobs_of_an_iterator_are_taken_as_processes_become_free_and_processes_st
         finished.append(job.number)
 
     with LocalProcesses(2, 1, tmp_path / "log.txt") as executor:
+        assert [worker.poll() for worker in executor._workers] == [None, None]  # they begin before there is work
         executor.run(jobs(range(6)), report)
         executor.run(jobs(range(6, 9)), report)
         workers = list(executor._workers)
