@@ -44,6 +44,7 @@ register(accelerator, mix)
 x, y = torch.arange(64.0).view(64, 1), torch.arange(64) % 2
 drawn = [mix(x, y)[0] for _ in range(2)]
 accelerator.save_state(sys.argv[1])
+accelerator.wait_for_everyone()  # the first process writes for all
 wanted = mix(x, y)[0]
 mix.reseed(5)
 accelerator.load_state(sys.argv[1])

@@ -98,7 +98,7 @@ def test_what_is_named_trains_longer_than_a_round_within_the_budget(tmp_path: Pa
     record, run = found.record, json.loads((tmp_path / "free" / "model" / "result.json").read_text())
     per_round = float(record.plans["plain"]["content"]["budget"].split()[0])
     times = record.final["stretch"]
-    assert times > 1.5
+    assert times > 1.3
     assert run["cost"] == pytest.approx(times * per_round * 120 / 96, rel=0.05)  # 120 labelled, 96 in a round
     assert times * per_round * 120 / 96 <= 0.15 * 200_000 * 1.01
     spent = run["cost"] + sum(outcome["cost"] for outcome in trials(tmp_path / "free").values())
