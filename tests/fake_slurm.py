@@ -83,6 +83,21 @@ for file in Path(__file__).parent.glob("state-*"):
     print(f"{file.name.removeprefix('state-')}|{file.read_text()}|here")
 """
 
+NO_ACCOUNTS = r"""
+import sys
+
+sys.exit("Slurm accounting storage is disabled")
+"""
+
+SQUEUE = r"""
+from pathlib import Path
+
+here = Path(__file__).parent
+for file in here.glob("pid-*"):
+    state = here / file.name.replace("pid", "state")
+    print(f"{file.name.removeprefix('pid-')}|{state.read_text() if state.exists() else 'RUNNING'}|here")
+"""
+
 
 def install(folder: Path) -> None:
     """Put the commands into a folder for the path."""
@@ -93,6 +108,7 @@ def install(folder: Path) -> None:
         "srun": SRUN,
         "scontrol": SCONTROL,
         "sacct": SACCT,
+        "squeue": SQUEUE,
         "scancel": "",
     }.items():
         command = folder / name

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import re
 import signal
+import sys
 import threading
 import time
 from pathlib import Path
 
 import pytest
 
-from fake_slurm import Note, install
+from fake_slurm import NO_ACCOUNTS, SACCT, Note, install
 from lessonplan.errors import ConfigError
 from lessonplan.lab import compare
 from lessonplan.lab.clusters import cluster_executor
@@ -106,6 +107,52 @@ def test_the_same_way_on_this_machine_with_so_many_at_a_time(tmp_path, slurm):
         ("works", None),
     ]
     assert not list(slurm.glob("script-*"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("accounts", [True, False])
+def test_a_job_that_was_cancelled_is_told_whether_or_not_accounts_are_kept(tmp_path, slurm, accounts):
+    if not accounts:
+        (slurm / "sacct").write_text(f"#!{sys.executable}\n{NO_ACCOUNTS}")
+
+    def cancel() -> None:
+        began, pid = tmp_path / "task-0" / "began", slurm / "pid-100_0"
+        while not (began.exists() and pid.exists()):
+            time.sleep(0.02)
+        os.kill(int(pid.read_text()), signal.SIGKILL)
+
+    threading.Thread(target=cancel, daemon=True).start()
+    (works, lost) = sorted(run("slurm", tmp_path, "waits", "works"), reverse=True)
+    assert works == ("works", None)
+    assert lost[0] == "waits"
+    assert lost[1] is not None
+    assert "job 100_0 left no result, its state is FAILED; its log, if it came to one, is" in lost[1]
+
+
+def test_states_from_the_queue_know_what_is_running_what_has_ended_and_what_is_gone(slurm):
+    from lessonplan.lab import slurm_states
+
+    submitit = pytest.importorskip("submitit")
+    (slurm / "sacct").write_text(f"#!{sys.executable}\n{NO_ACCOUNTS}")
+    slurm_states.watch_the_queue_without_accounting()
+    watcher = submitit.SlurmJob.watcher
+    assert isinstance(watcher, slurm_states.QueueWatcher)
+    jobs = {"7_0": "RUNNING", "7_1": "CONFIGURING", "7_2": "NODE_FAIL", "7_3": "PREEMPTED", "8": "PENDING"}
+    for name in (*jobs, "9"):
+        watcher.register_job(name)
+    queue = "\n".join(f"{name}|{state}|n1" for name, state in jobs.items()) + "\n7_[4-9]|PENDING|\n10|RUNNING|n2\n"
+    (slurm / "squeue").write_text(f"#!{sys.executable}\nprint({queue!r})")
+    watcher.update()
+    assert {name for name in (*jobs, "9") if watcher.is_done(name, mode="cache")} == {"7_2"}
+    assert watcher.get_state("9", mode="cache") == "UNKNOWN"  # submitted a moment ago
+    (slurm / "squeue").write_text(f"#!{sys.executable}\nprint('7_0|RUNNING|n1')")
+    watcher.update()
+    assert not watcher.is_done("7_0", mode="cache")
+    assert watcher.get_state("7_3", mode="cache") == "GONE"
+    assert all(watcher.is_done(name, mode="cache") for name in ("7_1", "7_2", "7_3", "8"))
+    (slurm / "sacct").write_text(f"#!{sys.executable}\n{SACCT}")
+    slurm_states.watch_the_queue_without_accounting()
+    assert not isinstance(submitit.SlurmJob.watcher, slurm_states.QueueWatcher)
 
 
 def test_what_slurm_refuses_is_told_in_its_words(tmp_path, slurm):

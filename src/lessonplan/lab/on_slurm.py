@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import shutil
 import signal
 import time
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from types import FrameType
@@ -72,6 +74,9 @@ class SlurmExecutor:
         cores = os.cpu_count() or 1
         self._at_once = at_once if on == "slurm" else at_once or max(1, cores // cpus)
         self._queued = on == "slurm"
+        if self._queued:
+            watch = importlib.import_module("lessonplan.lab.slurm_states")  # needs submitit, as we do by now
+            watch.watch_the_queue_without_accounting()
         self._submitit = submitit
         self._executor = submitit.AutoExecutor(folder=str(folder), cluster=on)
         minutes = max(1, round(60 * hours))
@@ -110,7 +115,7 @@ class SlurmExecutor:
                 over = [(job, submitted) for job, submitted in running if submitted.done()]
                 for job, submitted in over:
                     running.remove((job, submitted))
-                    report(job, outcome(submitted.result))
+                    report(job, outcome(partial(self._result, submitted)))
                 if not over:
                     time.sleep(_POLL_SECONDS)
         except BaseException:
@@ -121,6 +126,17 @@ class SlurmExecutor:
     def room(self) -> int | None:
         """Runs at a time: as many as were asked for; None where SLURM decides."""
         return self._at_once
+
+    def _result(self, submitted: Any) -> str | None:
+        """What a job said; of one that said nothing, what is known."""
+        try:
+            said: str | None = submitted.result()
+        except self._submitit.core.utils.UncompletedJobError:
+            raise RuntimeError(
+                f"job {submitted.job_id} left no result, its state is {submitted.state}; its log, if it came to"
+                f" one, is {submitted.paths.stderr}"
+            ) from None
+        return said
 
     def _submit(self, jobs: list[T]) -> list[tuple[T, Any]]:
         """One array."""
