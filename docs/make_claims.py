@@ -108,7 +108,8 @@ def _theirs(recipe: Recipe, claim: Claim, part: str | None) -> str:
 
 def _columns(table: Table, claim: Claim | Trend) -> list[int]:
     measures: list[str | None] = list(table.measures) or [f"test_{table.measure}"] * (len(table.columns) - 1)
-    same = {claim.measure, claim.measure.replace("accuracy", "error")}
+    # a gap is how far a ratio is from 1, and sources print the ratio
+    same = {claim.measure, claim.measure.replace("accuracy", "error"), claim.measure.replace("_gap", "_ratio")}
     return [i + 1 for i, measure in enumerate(measures) if measure in same]
 
 

@@ -8,7 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from lessonplan.lab import reproduction
-from lessonplan.lab.comparable import Ran, Setting, counted_images, planned_images
+from lessonplan.lab.comparable import Ran, Setting, counted_classes, counted_images, planned_images
 from lessonplan.lab.recipe import Recipe, Scale, Table, all_recipes, find_recipe
 from lessonplan.lab.source_tables import tables_of_part
 
@@ -87,7 +87,12 @@ BESIDE = {
     ("thesis-2.2", "first epochs"): None,
     ("assist-4.5", "fcnet-100"): None,  # equal compute
     ("lecture-generalisation", "cifar-10 wrn-28-10"): ["WideResNet-28-10"],
-    ("lecture-corruption", "20% noise"): None,
+    ("lecture-corruption", "20% noise"): [
+        "test, best",
+        "test, last",
+        "training, real labels",
+        "training, corrupted labels",
+    ],
     ("lecture-ood", "preact-resnet-18"): None,
     ("lecture-puzzle", "Tiny-ImageNet, equal evaluations"): ["top-1", "top-5", "FGSM"],
     ("lecture-puzzle", "Tiny-ImageNet, equal updates"): ["top-1", "top-5", "FGSM"],
@@ -155,6 +160,27 @@ def test_what_the_user_changes_counts() -> None:
 def results_of(names: list[str], **counts: Any) -> dict[str, Any]:
     run = {"seed": 0, "test_accuracy": 0.5, **counts}
     return {"methods": [{"name": name, "mean": 0.5, "ci_t": None, "runs": [run]} for name in names]}
+
+
+def test_data_of_other_classes_stand_apart_under_their_own_name() -> None:
+    """50,000 pictures of CIFAR-10 are as many as CIFAR-100 has, and no CIFAR-100."""
+    recipe = find_recipe("lecture-puzzle")
+    part = recipe.scales["paper"]["equal updates"]
+    table = next(t for t in recipe.tables if t.beside(recipe.ran(part, "cifar:there")))
+    assert table.beside(recipe.ran(part, "cifar:there", 50_000, 100)) is not None
+    ran = recipe.ran(part, "cifar:cifar-10-batches-py", 50_000, 10)
+    assert table.beside(ran) is None
+    assert str(ran).startswith("cifar:cifar-10-batches-py (50,000 training images)")
+
+
+def test_classes_are_counted_or_follow_from_the_images_of_each() -> None:
+    assert counted_classes(results_of(["a"], classes=7)) == 7
+    assert counted_classes({**results_of(["a"]), "config": {}}) is None
+    stored = {
+        **results_of(["a"], raw_samples=110_000, epochs=110.0),
+        "config": {"data_options": {"per_class": 100}},
+    }
+    assert counted_classes(stored) == 10
 
 
 def test_images_are_counted_from_what_was_drawn() -> None:

@@ -206,7 +206,7 @@ def test_networks_of_ones_own(tmp_path: Path) -> None:
         ({"batch_size": 12}, "one order"),
         ({"batch_size": 0}, "batch_size=0"),
         ({"classes": ("0", "one")}, "unknown class 'one'"),
-        ({"classes": ("0",)}, "give at least 2"),
+        ({"classes": ("0",)}, "give two or more"),
         ({"per_class": 1000}, "class '0' has 178 samples where 1000 are wanted"),
         ({"evaluate": 5000}, "348 are left"),
         ({"evaluate_on": "test"}, "no test part"),

@@ -28,7 +28,10 @@ def network() -> nn.Module:
 
 
 def authors_loop(data: lp.data.Data, size: int, epochs: int) -> tuple[nn.Module, int]:
-    """Algorithm 10 with the network in training mode throughout, in plain PyTorch."""
+    """Algorithm 10 with the network in training mode throughout, in plain PyTorch.
+
+    As in the later versions of the author's code; the first ones pass the completing raw batch once more.
+    """
     model, updates = network().train(), 0
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
     xs: list[Tensor] = []

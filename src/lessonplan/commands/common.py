@@ -71,6 +71,8 @@ class DataOptions:
     data: Annotated[str, tyro.conf.arg(help=spellings())] = "digits"
     test: str | None = None
     """test data of their own, written like --data"""
+    classes: str | None = None
+    """classes that take part: how many (the first ones), or their names separated by commas; all if not given"""
     per_class: int | None = None
     """labelled samples of each class, validation included; all if not given"""
     val_per_class: int | None = None

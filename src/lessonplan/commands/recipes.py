@@ -45,8 +45,8 @@ class Reproduce:
     out: Folder
     """folder of the results, or a URL such as s3://bucket/mine"""
     scale: Literal["smoke", "cpu", "gpu", "paper"] = "smoke"
-    """seconds; at most half an hour on two cores; at most 25 minutes on one data-centre GPU; the source's own
-    (pretrained-few-labels takes hours on two cores)"""
+    """seconds; at most half an hour on two cores; at most 25 minutes on one data-centre GPU; the source's
+    size, what differs stands in its notes (pretrained-few-labels takes hours on two cores)"""
     data: str | None = None
     """where the data set that the recipe names lies, for example parquet:PATH or cifar:PATH"""
     seeds: str | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -19,6 +20,7 @@ from lessonplan.data.normalise import Normalise, measure, scale_of
 from lessonplan.data.padded import padded
 from lessonplan.data.preprocess import Preprocessing
 from lessonplan.data.resized import resized
+from lessonplan.data.some_classes import of_classes
 from lessonplan.data.sources import describe, open_parts
 from lessonplan.data.spectrogram import check_seconds
 from lessonplan.data.view import View
@@ -99,6 +101,7 @@ def load(
     spec: Any,
     *,
     test: Any = None,
+    classes: int | str | Sequence[str] | None = None,
     per_class: int | None = None,
     val_per_class: int | None = None,
     val_fraction: float | None = None,
@@ -125,6 +128,8 @@ def load(
             transforms.
         test: the test set, given in the same ways. Without it, the source's own test part is used where it
             has one; otherwise ``test_fraction`` of every class is set aside.
+        classes: which classes take part: how many (the first ones), or their names, as a list or separated by
+            commas (a single number in a text is how many). None: all.
         per_class: labelled samples of each class, ``val_fraction`` of them included. None: all.
         val_per_class: validation samples of each class in addition to ``per_class``.
         val_fraction: fraction of the labelled samples of each class that goes to validation, in [0, 1). A set with
@@ -138,7 +143,8 @@ def load(
             64; other images are resized to cover it and cropped to the centre. Of recordings: mel bands and
             steps of time of their spectrograms, 32 if not given.
         pad: side in pixels, or (height, width), of a black frame in whose middle images stand once they have
-            their size (ASSIST's MNIST: 32); no smaller than that. None: none. Predictions get the same frame.
+            their size (MNIST in the code of ASSIST's author: 32); no smaller than that. None: none. Predictions
+            get the same frame.
         on_bad: ``"error"`` stops at an unreadable image and names it; ``"skip"`` leaves such images out.
         workers: processes that read ahead, for sets that are not in memory.
         prefetch: batches each of them prepares ahead.
@@ -182,6 +188,7 @@ def load(
         parts = _with_test(parts, test, options)
     elif parts.test is not None:
         parts.test = aligned(parts.test, parts.train)
+    parts = of_classes(parts, classes)
     size = parts.train.shape[1:]
     parts = padded(parts, frame, memory_limit)
     if len(parts.train.class_names) < 2:
@@ -240,6 +247,7 @@ def load(
             "sizes": {"train": len(rows.train), "val": len(rows.val), "test": len(rows.test)},
             "classes": len(source.class_names),
             "shape": list(shape),
+            **({"chosen_classes": list(source.class_names)} if classes is not None else {}),
             "per_class": per_class,
             "val_per_class": val_per_class,
             "val_fraction": val_fraction or 0.0,

@@ -1,4 +1,4 @@
-"""Images in the middle of a black frame, as ASSIST pads MNIST to 32 x 32."""
+"""Images in the middle of a black frame, as the code of ASSIST's author pads MNIST to 32 x 32."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ class Ran:
     """What our numbers were measured with.
 
     Attributes:
-        data: key of the data set that was asked for; None for one that the recipe brought.
+        data: key of the data set; None for one that the recipe brought, or where other data stood in.
         source: the data as they were named.
         model: the network.
         budget: as written.
@@ -114,3 +114,16 @@ def counted_images(results: Mapping[str, Any]) -> int | None:
                 images: int = round(run["raw_samples"] / run["epochs"])
                 return images
     return None
+
+
+def counted_classes(results: Mapping[str, Any]) -> int | None:
+    """How many classes the runs of a comparison told apart; None before one has finished.
+
+    In results that do not hold it, the training images divided by those of a class, where their number was given.
+    """
+    for method in results["methods"]:
+        for run in method["runs"]:
+            if run.get("classes"):
+                return int(run["classes"])
+    per_class, images = results["config"].get("data_options", {}).get("per_class"), counted_images(results)
+    return round(images / per_class) if per_class and images else None

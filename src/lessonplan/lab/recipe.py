@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from lessonplan.errors import unknown
 from lessonplan.evaluation import Evaluation
 from lessonplan.lab.comparable import Ran, Setting, planned_images
+from lessonplan.lab.datasets import KNOWN
 from lessonplan.lab.measures import Measure
 from lessonplan.stored import parse_yaml
 
@@ -176,15 +177,22 @@ class Recipe(_Strict):
     gains: list[Gains] = Field(default_factory=list)
     """figures of the page over all parts"""
 
-    def ran(self, part: Part, data: str | None = None, images: int | None = None) -> Ran:
+    def ran(
+        self, part: Part, data: str | None = None, images: int | None = None, classes: int | None = None
+    ) -> Ran:
         """What a part's numbers are measured with.
+
+        Data of another number of classes than those that were asked for stand in for them, under their own name.
 
         Args:
             part: with the network and the budget that it ran with.
             data: what the user named, if the part brings no data.
             images: training images as they were counted; None: as the part's options say.
+            classes: as they were counted; None: those of the data set that was asked for.
         """
         key = (part.needs or self.needs) if part.data is None else None
+        if key is not None and classes is not None and KNOWN[key].classes not in (None, classes):
+            key = None
         planned = planned_images(key, part.data_options)
         source = data or part.data or "data that are not named"
         return Ran(key, source, part.model, part.budget, planned if images is None else images)

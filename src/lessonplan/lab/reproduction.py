@@ -13,7 +13,7 @@ from lessonplan.errors import ConfigError, visible
 from lessonplan.evaluation import Evaluation
 from lessonplan.files import write_json
 from lessonplan.lab.claims import Judged, across_parts, judge, judge_trends
-from lessonplan.lab.comparable import counted_images
+from lessonplan.lab.comparable import counted_classes, counted_images
 from lessonplan.lab.comparison import compare
 from lessonplan.lab.datasets import KNOWN, missing
 from lessonplan.lab.figures import write_figures
@@ -243,7 +243,8 @@ def beside_source(recipe: Recipe, name: str, scale: Scale, part: Part, results: 
         part: as it ran, its data those that the recipe brings.
         results: what its ``results.json`` holds.
     """
-    ran = recipe.ran(part, results["config"]["data"], counted_images(results))
+    given = results["config"]["data"]
+    ran = recipe.ran(part, given, counted_images(results), counted_classes(results))
     return {
         "title": recipe.title,
         "citation": recipe.citation,

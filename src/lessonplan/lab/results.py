@@ -58,6 +58,7 @@ def run_row(job: Job, root: Path, error: str | None) -> dict[str, Any]:
         **_judged(result, "train_set", "train"),
         **{name: result.get(name) for name in COUNTERS},
         "stopped": result.get("stopped"),
+        **({"classes": len(result["class_names"])} if result.get("class_names") else {}),
         **_choices(result),
         **_at_chance(result),
     }

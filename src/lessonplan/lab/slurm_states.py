@@ -11,20 +11,9 @@ from submitit.slurm.slurm import SlurmInfoWatcher
 _ASKING_SECONDS = 10.0
 _SECONDS = 30  # between two looks at the queue, once jobs run long
 _GONE = "GONE"
-_ENDED = {
-    *(
-        "BOOT_FAIL",
-        "CANCELLED",
-        "COMPLETED",
-        "DEADLINE",
-        "FAILED",
-        "NODE_FAIL",
-        "OUT_OF_MEMORY",
-        "REVOKED",
-        "TIMEOUT",
-    ),
-    _GONE,
-}
+_ENDED = re.compile(
+    "GONE|BOOT_FAIL|CANCELLED|COMPLETED|DEADLINE|FAILED|NODE_FAIL|OUT_OF_MEMORY|REVOKED|TIMEOUT",
+)
 
 
 def watch_the_queue_without_accounting() -> None:
@@ -56,7 +45,7 @@ class QueueWatcher(SlurmInfoWatcher):
 
     def is_done(self, job_id: str, mode: str = "standard") -> bool:
         """Whether a job has ended; the queue knows states that submitit does not (``CONFIGURING``)."""
-        return self.get_state(job_id, mode=mode) in _ENDED
+        return _ENDED.fullmatch(self.get_state(job_id, mode=mode)) is not None
 
     def read_info(self, string: bytes | str) -> dict[str, dict[str, str]]:
         """States by job; one that was in the queue before and is no longer has ended, nobody says how."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 from markupsafe import Markup
 
 from lessonplan.report import run_plots
+from lessonplan.report.axes import EPOCHS
 from lessonplan.report.palette import Style, style
 from lessonplan.report.panels import Panel, panel
 from lessonplan.report.reading import Json, Run, known_at
@@ -40,7 +41,11 @@ def set_panels(run: Run) -> list[Panel]:
     values = {key: panel(title, "", _both(run, key, label, factor)) for key, title, label, factor in _MEASURES}
     ratios = {key: panel(f"{title}: ratio", "", _ratio(run, key)) for key, title, _, _ in _MEASURES}
     clock = run_plots.curves(
-        [(("training", *run.curve("system", "seconds")), style(0))], name="clock", ylabel="seconds", narrow=True
+        [(("training", *run.curve("system", "seconds", against=EPOCHS)), style(0))],
+        name="clock",
+        ylabel="seconds",
+        axis=EPOCHS,
+        narrow=True,
     )
     losses = [key for key, *_ in _MEASURES if key != "accuracy"]
     return [
@@ -53,10 +58,9 @@ def set_panels(run: Run) -> list[Panel]:
 
 
 def _both(run: Run, key: str, ylabel: str, factor: float) -> Markup | None:
-    series = [((word, *run.curve(part, key)), look) for part, word, look in sets_of(run)]
-    return run_plots.curves(
-        series, name=f"sets-{key.replace('_', '-')}", ylabel=ylabel, factor=factor, narrow=True
-    )
+    series = [((word, *run.curve(part, key, against=EPOCHS)), look) for part, word, look in sets_of(run)]
+    name = f"sets-{key.replace('_', '-')}"
+    return run_plots.curves(series, name=name, ylabel=ylabel, factor=factor, axis=EPOCHS, narrow=True)
 
 
 def _ratio(run: Run, key: str) -> Markup | None:
@@ -67,6 +71,6 @@ def _ratio(run: Run, key: str) -> Markup | None:
         trained, seen = known_at(line, "train_set", key), known_at(line, part, key)
         return seen / trained if trained and seen is not None else None
 
-    series = [((label, *run.points(ratio)), style(3))]
+    series = [((label, *run.points(ratio, EPOCHS)), style(3))]
     name = f"sets-ratio-{key.replace('_', '-')}"
-    return run_plots.curves(series, name=name, ylabel=label, narrow=True, line_at=1.0)
+    return run_plots.curves(series, name=name, ylabel=label, axis=EPOCHS, narrow=True, line_at=1.0)

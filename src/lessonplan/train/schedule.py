@@ -29,7 +29,7 @@ class Schedule(Stateful):
     - ``cosine:end=0``, half a cosine from 1 to ``end``
     - ``step:gamma=0.1,parts=3``, multiplied by gamma at the end of each of ``parts`` equal parts, or, instead of
       ``parts``, at milestones of one's own: ``step:at=50%/75%`` are shares of the budget, ``step:at=150ep/250ep``
-      epochs over the raw data, of which those behind the budget's end never come (ASSIST: 150 and 250 of 300)
+      epochs over the raw data, of which those behind the budget's end never come (ASSIST's code: 150, 250)
     - ``exponential:end=0.01``, a constant ratio from step to step that ends at ``end``
     - ``stagnation:patience=300,factor=0.5,smoothing=0.02``, multiplied by ``factor`` whenever the running mean
       of the training loss (weight ``smoothing`` for the newest) has not fallen for ``patience`` updates

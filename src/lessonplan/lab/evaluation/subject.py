@@ -235,6 +235,8 @@ def _own_data(folder: Path, config: dict[str, Any], options: dict[str, Any]) -> 
     again = {key: about[key] for key in asked}
     if about.get("test_source") is not None:
         again["test"] = about["test_source"]
+    if about.get("chosen_classes"):
+        again["classes"] = about["chosen_classes"]
     if about.get("label_noise"):
         again["label_noise"] = about["label_noise"]["fraction"]
     try:

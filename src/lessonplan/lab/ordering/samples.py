@@ -11,9 +11,10 @@ from torch import Tensor
 from lessonplan.data.base import Options, Parts, Source, content_keys, groups_of
 from lessonplan.data.join import aligned
 from lessonplan.data.normalise import measure
+from lessonplan.data.some_classes import class_numbers
 from lessonplan.data.sources import open_parts
 from lessonplan.data.split import keyed_order, stratified_split
-from lessonplan.errors import DataError, unknown
+from lessonplan.errors import DataError
 from lessonplan.lab.ordering.config import OrderingConfig
 from lessonplan.seeds import fold_seed
 
@@ -54,13 +55,13 @@ def load_samples(config: OrderingConfig) -> Samples:
     copies of training samples; with ``"test"`` from the test part, without such copies either.
 
     Raises:
-        DataError: too few samples, no test part, multi-label data. ConfigError: unknown classes.
+        DataError: too few samples, no test part, multi-label data. ConfigError: unknown classes, or one alone.
     """
     parts = open_parts(config.data, Options())
     source = parts.train
     if source.labels.ndim != 1:
         raise DataError("samples of several classes at once have no order of classes: give single-label data")
-    chosen = _class_numbers(config.classes, source.class_names)
+    chosen = class_numbers(config.classes or source.class_names, source.class_names)
     outputs = config.outputs or len(source.class_names)
     if outputs <= max(chosen):
         raise DataError(
@@ -98,18 +99,6 @@ def load_samples(config: OrderingConfig) -> Samples:
         outputs=outputs,
         class_names=tuple(source.class_names[number] for number in chosen),
     )
-
-
-def _class_numbers(names: tuple[str, ...] | None, there: tuple[str, ...]) -> list[int]:
-    for name in names or ():
-        if name not in there:
-            raise unknown("class", name, there)
-    numbers = sorted({there.index(name) for name in names}) if names is not None else list(range(len(there)))
-    if len(numbers) < 2:
-        raise DataError(
-            f"{len(numbers)} class leaves nothing to tell apart: give at least 2 of {', '.join(there)}"
-        )
-    return numbers
 
 
 def _rows_of(source: Source, classes: list[int]) -> Tensor:
