@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import html
 import importlib
+import json
 import re
 import sys
 from pathlib import Path
@@ -13,11 +15,13 @@ import tyro
 
 import lessonplan as lp
 from lessonplan.commands import COMMAND_TYPES
+from lessonplan.lab.recipe import find_recipe, recipe_names
 from lessonplan.mix.text import MIXES
 from lessonplan.order.text import ORDERS
 from lessonplan.select.text import PARTS
 
 DOCS = Path(__file__).parents[1] / "docs"
+RESULTS = DOCS.parent / "results"
 ROW = re.compile(r"^\| `([^`]*)` \|", re.MULTILINE)
 
 
@@ -141,3 +145,18 @@ def test_a_picture_is_drawn_from_what_the_code_does(card: str, tmp_path: Path) -
     assert first.name == f"{card}.png"
     assert first.read_bytes() == second.read_bytes()
     assert 2_000 < first.stat().st_size < 60_000
+
+
+@pytest.mark.parametrize("name", [name for name in recipe_names() if (RESULTS / name).is_dir()])
+def test_stored_results_say_of_their_source_what_the_recipe_says_now(name: str) -> None:
+    """In the file and on the page: a note that was found untrue must not go on standing in the results."""
+    recipe = find_recipe(name)
+    for file, now in made("make_sources").stored(recipe):
+        source = json.loads(file.read_text())
+        assert source["notes"] == now["notes"], "run python docs/make_sources.py"
+        assert [(c["text"], c["verdict"]) for c in source["claims"]] == [
+            (c["text"], c["verdict"]) for c in now["claims"]
+        ]
+        assert [t["title"] for t in source["tables"]] == [t["title"] for t in now["tables"]]
+        page = html.unescape((file.parent / "index.html").read_text())
+        assert all(f">{note}</p>" in page for note in now["notes"]), file
