@@ -60,7 +60,11 @@ def measured(ranks: int, plan: str, batch_size: int) -> dict[str, float]:
         torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks)]
         started = torchrun if ranks > 1 else []
         command = [sys.executable, *started, __file__, "train", plan, str(batch_size), str(out)]
-        subprocess.run(command, check=True, stderr=subprocess.DEVNULL, env={**os.environ, "OMP_NUM_THREADS": "1"})
+        ran = subprocess.run(
+            command, stderr=subprocess.PIPE, text=True, check=False, env={**os.environ, "OMP_NUM_THREADS": "1"}
+        )
+        if ran.returncode:
+            sys.exit(f"{' '.join(command)} ended with {ran.returncode}:\n{ran.stderr[-5000:]}")
         result: dict[str, float] = json.loads(out.read_text())
         return result
 
