@@ -30,6 +30,8 @@ class Check:
     """network whose features labels are judged by, with --weights"""
     weights: str | None = None
     """its weights: pretrained, a file, or a run's folder"""
+    classes: str | None = None
+    """classes that are going to be used: how many (the first ones), or their names separated by commas"""
     per_class: int | None = None
     """labels of each class that are going to be used; all if not given"""
     val_fraction: float = 0.2

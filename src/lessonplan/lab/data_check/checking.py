@@ -82,8 +82,8 @@ def check_data(
         workers: threads that decode.
         seed: of folds.
         device: where features are computed.
-        **data_options: other options of ``lessonplan.data.load`` on how files are read: ``clip_seconds``,
-            ``memory_limit``.
+        **data_options: other options of ``lessonplan.data.load``: ``classes``, and how files are read:
+            ``clip_seconds``, ``memory_limit``.
 
     Returns:
         what was found.
