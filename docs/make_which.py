@@ -21,6 +21,7 @@ KINDS = {
     "table:iris": ("a table", "iris"),
     "table:wine": ("a table", "wine"),
     "table:breast-cancer": ("a table", "breast cancer"),
+    "table:moons": ("points on a plane", "two moons"),
 }
 PLAIN = ("erm", "plain")
 VERDICTS = ("better", "worse", "undecided")
@@ -106,6 +107,8 @@ class Comparison:
         count = f"{run['raw_samples'] / run['epochs']:,.0f} samples in all"
         if "per_class" in options:
             count = f"{options['per_class']} labels a class"
+        if "classes" in options:
+            count += f", {run['classes']} of the classes"
         return count + (f", {noise:.0%} of them replaced" if noise else "")
 
     @property
