@@ -60,7 +60,7 @@ def test_the_metrics_that_are_promised_are_there() -> None:
         }
         assert set(kept) == (runs if folder.relative_to(ROOT).parts[0] in promised else set()), folder
         size = sum(file.stat().st_size for file in folder.glob("metrics.jsonl.gz"))
-        assert size < max(400_000, 32_000 * len(kept)), folder  # in all, or for each of many runs
+        assert size < max(400_000, 24_000 * len(kept)), folder  # in all, or for each of many runs
 
 
 def test_every_folder_has_its_command() -> None:

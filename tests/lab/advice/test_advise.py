@@ -93,12 +93,12 @@ def test_the_cost_stays_within_the_budget_and_near_it(tmp_path: Path, tiny: Tiny
 @pytest.mark.slow
 def test_what_is_named_trains_longer_than_a_round_within_the_budget(tmp_path: Path, tiny: Tiny) -> None:
     """Unless it is said how long each run is; a plan with a budget of its own keeps it."""
-    asked = {**tiny, "each": None, "budget": "200k cost", "plans": {"stuck": STUCK}}
+    asked = {**tiny, "each": None, "budget": "200k cost"}
     found = advise(out=tmp_path / "free", **asked)
     record, run = found.record, json.loads((tmp_path / "free" / "model" / "result.json").read_text())
     per_round = float(record.plans["plain"]["content"]["budget"].split()[0])
     times = record.final["stretch"]
-    assert times > 1.3
+    assert times > 1.5
     assert run["cost"] == pytest.approx(times * per_round * 120 / 96, rel=0.05)  # 120 labelled, 96 in a round
     assert times * per_round * 120 / 96 <= 0.15 * 200_000 * 1.01
     spent = run["cost"] + sum(outcome["cost"] for outcome in trials(tmp_path / "free").values())
