@@ -28,7 +28,7 @@ class TensorSource:
         data: ``(N, C, H, W)`` uint8 or ``(N, F)`` float32, on the CPU.
         labels: ``(N,)`` int64.
         class_names: one name per class.
-        boxes: ``(N, 4)`` float32, where the object is: left, top, right, bottom in pixels. None: unknown.
+        boxes: where the objects are, see ``lessonplan.data.boxes``. None: unknown.
         files: what the files are called that the samples come from. None: they come from none.
         sizes: ``(N, 2)`` int64, height and width of the images before they were resized. None: unknown.
 

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from lessonplan.data.arrays import TensorSource
 from lessonplan.data.base import Options, Parts, Source, digest, fingerprint_of
+from lessonplan.data.boxes import placed
 from lessonplan.data.join import with_parts
 from lessonplan.data.labels import Unlabelled
 from lessonplan.data.pixels import (
@@ -31,7 +32,6 @@ from lessonplan.data.pixels import (
     is_grey,
     is_transparent,
     open_image,
-    place_box,
     range_of,
     size_of,
     visible,
@@ -134,7 +134,8 @@ class Buffer:
 class Labelled:
     """Encoded images of one part with their classes.
 
-    ``boxes`` is None or ``(N, 4)`` float32: left, top, right, bottom of the object in the image's own pixels.
+    ``boxes`` is None or ``(N, 4)`` or ``(N, B, 4)`` float32: left, top, right, bottom of the object (of each of
+    them, see ``lessonplan.data.boxes``) in the image's own pixels.
     """
 
     images: Encoded
@@ -172,7 +173,7 @@ class ImageSource:
         labels: ``(N,)`` int64 of those.
         class_names: one name per class.
         shape: ``(C, H, W)`` they are brought to.
-        boxes: ``(N, 4)`` float32, where the object is: left, top, right, bottom in pixels. None: unknown.
+        boxes: where the objects are, see ``lessonplan.data.boxes``. None: unknown.
         decoding: of deep and transparent pixels.
         sizes: ``(N, 2)`` int64, height and width of the images as they are. None: unknown.
     """
@@ -486,6 +487,5 @@ def _placed(
     """Boxes in the pixels of the resized and cropped images."""
     if part.boxes is None:
         return None
-    kept = [(box, headers[i]) for box, i in zip(part.boxes[keep].tolist(), keep.tolist(), strict=True)]
-    placed = [place_box(box, h.size, size, crop) for box, h in kept if isinstance(h, Header)]
-    return torch.tensor(placed).view(-1, 4)
+    kept = [headers[i] for i in keep.tolist()]
+    return placed(part.boxes[keep], [h.size for h in kept if isinstance(h, Header)], size, crop)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import torch
 
 from lessonplan.data.base import Options, Parts
 from lessonplan.data.encoded import Files, Labelled, build
-from lessonplan.data.imagenet import flat_part
+from lessonplan.data.imagenet import flat_part, listed_boxes
 from lessonplan.data.join import VALIDATION
 from lessonplan.data.kinds import IMAGE_ENDINGS
 from lessonplan.data.walk import any_below, files_below, in_words, left_out, printable, subfolders
@@ -85,6 +85,9 @@ class _Layout:
     def take(self, part: Path, classes: list[Path]) -> Labelled:
         """Read class folders."""
         found, others = _class_folders(part, classes, self.root)
+        if isinstance(found.images, Files):
+            boxes = listed_boxes(part, self.root, found.images.paths, found.class_names)
+            found = replace(found, boxes=boxes)
         self.others += others
         self.read["classes" if part == self.root else part.name.lower()] = found
         return found

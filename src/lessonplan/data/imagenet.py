@@ -5,11 +5,13 @@ from __future__ import annotations
 import csv
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
+from lessonplan.data.boxes import stacked
 from lessonplan.data.encoded import Files, Labelled
 from lessonplan.data.kinds import IMAGE_ENDINGS
 from lessonplan.data.limits import check_ratio
@@ -20,6 +22,8 @@ from lessonplan.matlab import Announced, read_matlab
 _ANNOTATIONS = "val_annotations.txt"
 _NUMBERS = "ILSVRC2012_validation_ground_truth.txt"
 _SYNSETS = "*validation_synset_labels.txt"
+_KAGGLE = "LOC_val_solution.csv"
+_BOXES = (_KAGGLE, "LOC_train_solution.csv")
 _SYNSET = re.compile(r"n\d{8}")
 _NUMBER = re.compile(r"[0-9]{1,9}")
 
@@ -50,7 +54,47 @@ def flat_part(part: Path, root: Path, class_names: tuple[str, ...]) -> Labelled 
     if not kept:
         raise DataError(f"the list of {part} names no picture of a class that training has")
     labels = torch.tensor([label for _, label in kept], dtype=torch.int64)
-    return Labelled(Files(root, [path for path, _ in kept]), labels, class_names)
+    paths = [path for path, _ in kept]
+    return Labelled(Files(root, paths), labels, class_names, listed_boxes(part, root, paths, class_names))
+
+
+def listed_boxes(part: Path, root: Path, paths: Sequence[Path], class_names: Sequence[str]) -> Tensor | None:
+    """The boxes of what ImageNet's pictures show, ``(N, B, 4)``, see ``lessonplan.data.boxes``.
+
+    They are in Kaggle's ``LOC_train_solution.csv`` and ``LOC_val_solution.csv``, beside the pictures or above:
+    behind each picture's name its synset, left, top, right and bottom of each box, of the first and last pixel
+    inside it. None without such a list, or where it knows none of the pictures.
+
+    Raises:
+        DataError: a list that is damaged.
+    """
+    if not any(map(_SYNSET.fullmatch, class_names)):
+        return None
+    for name in _BOXES:
+        where = next((place / name for place in _places(part, root) if (place / name).is_file()), None)
+        if where is None:
+            continue
+        wanted = {path.stem for path in paths}
+        found = {row[0]: _boxes(where, row) for row in _kaggle(where) if row[0] in wanted}
+        if found:
+            return stacked([found.get(path.stem, []) for path in paths])
+    return None
+
+
+def _boxes(where: Path, row: list[str]) -> list[list[float]]:
+    """The boxes of a line: five words each, a synset and four numbers."""
+    words = row[1].split()
+    boxes = []
+    for at in range(0, len(words), 5):
+        sides = words[at + 1 : at + 5]
+        if len(sides) < 4 or not all(map(_NUMBER.fullmatch, sides)):
+            raise DataError(
+                f"{where} gives {row[0]} {' '.join(words[at : at + 5])!r}, not a synset and the four sides of a"
+                " box: fetch it again"
+            )
+        left, top, right, bottom = map(int, sides)
+        boxes.append([left, top, right + 1.0, bottom + 1.0])
+    return boxes
 
 
 def _annotated(root: Path, class_names: tuple[str, ...]) -> Labelled:
@@ -86,10 +130,8 @@ def _annotated(root: Path, class_names: tuple[str, ...]) -> Labelled:
 def _listed(part: Path, root: Path, names: list[str], class_names: tuple[str, ...]) -> Mapping[str, str] | None:
     """The synset of each picture, by its name without the ending; None where there is no list."""
     for place in _places(part, root):
-        if (place / "LOC_val_solution.csv").is_file():
-            with (place / "LOC_val_solution.csv").open(newline="", encoding="utf-8", errors="replace") as file:
-                rows = _rows(file)
-            return {row[0]: row[1].split()[0] for row in rows if len(row) > 1 and _SYNSET.match(row[1])}
+        if (place / _KAGGLE).is_file():
+            return {row[0]: row[1].split()[0] for row in _kaggle(place / _KAGGLE)}
         for where in sorted(place.glob(_SYNSETS)):
             return _by_line(where, _text(where).split(), names)
         if (place / "val.txt").is_file():
@@ -156,8 +198,10 @@ def _text(where: Path) -> str:
     return where.read_text(encoding="utf-8", errors="replace")
 
 
-def _rows(file: Iterable[str]) -> list[list[str]]:
-    try:
-        return list(csv.reader(file))
-    except csv.Error as error:
-        raise DataError(f"LOC_val_solution.csv is damaged ({error}): fetch it again") from None
+def _kaggle(where: Path) -> list[list[str]]:
+    """The lines of one of Kaggle's lists that say something of a picture: its name, then synsets and boxes."""
+    with where.open(newline="", encoding="utf-8", errors="replace") as file:
+        try:
+            return [row for row in csv.reader(file) if len(row) > 1 and _SYNSET.match(row[1])]
+        except csv.Error as error:
+            raise DataError(f"{where} is damaged ({error}): fetch it again") from None

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from lessonplan.data.arrays import TensorSource
 from lessonplan.data.base import Parts, Source, content_keys, digest, file_names, original_sizes
+from lessonplan.data.boxes import both, boxes_of
 from lessonplan.errors import DataError
 
 VALIDATION = ("validation", "val", "valid", "dev")
@@ -22,7 +23,7 @@ class _Relabelled:
     def __init__(self, source: Source, labels: Tensor, class_names: tuple[str, ...]) -> None:
         self.source, self.labels, self.class_names = source, labels, class_names
         self.shape, self.in_memory, self.fingerprint = source.shape, source.in_memory, source.fingerprint
-        self.boxes: Tensor | None = getattr(source, "boxes", None)
+        self.boxes = boxes_of(source)
         self.sizes = original_sizes(source)
 
     def __len__(self) -> int:
@@ -47,8 +48,7 @@ class _Joined:
         self.class_names, self.shape = first.class_names, first.shape
         self.in_memory = first.in_memory and second.in_memory
         self.fingerprint = digest([first.fingerprint.encode(), second.fingerprint.encode()], size=8).hex()
-        one, other = getattr(first, "boxes", None), getattr(second, "boxes", None)
-        self.boxes: Tensor | None = None if one is None or other is None else torch.cat([one, other])
+        self.boxes = both(first, second)
         self.sizes = _both_sizes(first, second)
 
     def __len__(self) -> int:
@@ -78,11 +78,11 @@ class _Joined:
 def joined(first: Source, second: Source) -> Source:
     """The samples of two sources of the same classes and shape, one after the other."""
     if isinstance(first, TensorSource) and isinstance(second, TensorSource):
-        boxes = None if first.boxes is None or second.boxes is None else torch.cat([first.boxes, second.boxes])
         labels = torch.cat([first.labels, second.labels])
         files = None if first.files is None or second.files is None else [*first.files, *second.files]
         sizes = _both_sizes(first, second)
-        return TensorSource(torch.cat([first.data, second.data]), labels, first.class_names, boxes, files, sizes)
+        data, boxes = torch.cat([first.data, second.data]), both(first, second)
+        return TensorSource(data, labels, first.class_names, boxes, files, sizes)
     return _Joined(first, second)
 
 

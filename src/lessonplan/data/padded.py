@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lessonplan.data.base import Parts, Source, content_keys, file_names, original_sizes, row_keys
+from lessonplan.data.boxes import boxes_of
 from lessonplan.data.pixels import Pixels
 from lessonplan.errors import ConfigError
 
@@ -52,7 +53,7 @@ class Padded:
         self._keys = content_keys(source)
         self.sizes = original_sizes(source)
         above, _, left, _ = self._margins
-        boxes: Tensor | None = getattr(source, "boxes", None)
+        boxes = boxes_of(source)
         self.boxes = None if boxes is None else boxes + torch.tensor([left, above, left, above])
         self.in_memory = source.in_memory and len(source) * int(np.prod(self.shape)) <= memory_limit
         self._held = self._padded(torch.arange(len(source))) if self.in_memory else None

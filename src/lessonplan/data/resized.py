@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from lessonplan.data.base import Options, Parts, Source, content_keys, file_names, original_sizes, row_keys
-from lessonplan.data.pixels import Decoding, fit, place_box
+from lessonplan.data.boxes import boxes_of, placed
+from lessonplan.data.pixels import Decoding, fit
 from lessonplan.errors import ConfigError
 
 
@@ -32,13 +33,9 @@ class Resized:
         self._keys = content_keys(source)
         sizes, own = original_sizes(source), torch.tensor([source.shape[1:]])
         self.sizes = own.expand(len(source), 2) if sizes is None else sizes
-        boxes = getattr(source, "boxes", None)
+        boxes = boxes_of(source)
         side, size = (source.shape[1], source.shape[2]), (shape[1], shape[2])
-        self.boxes = (
-            None
-            if boxes is None
-            else torch.tensor([place_box(box.tolist(), side, size, decoding.crop or 1.0) for box in boxes])
-        )
+        self.boxes = None if boxes is None else placed(boxes, [side] * len(source), size, decoding.crop or 1.0)
         self.in_memory = source.in_memory and len(source) * int(np.prod(shape)) <= memory_limit
         self._held = self._resized(torch.arange(len(source))) if self.in_memory else None
 

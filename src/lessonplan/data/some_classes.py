@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from lessonplan.data.base import Parts, Source, content_keys, digest, file_names, original_sizes
+from lessonplan.data.boxes import boxes_of
 from lessonplan.errors import ConfigError, unknown
 
 
@@ -30,7 +31,7 @@ class _SomeClasses:
         self.class_names = tuple(source.class_names[place] for place in chosen)
         self.shape, self.in_memory = source.shape, source.in_memory
         self.fingerprint = digest([source.fingerprint.encode(), *(b"%d" % n for n in chosen)], size=8).hex()
-        boxes: Tensor | None = getattr(source, "boxes", None)
+        boxes = boxes_of(source)
         sizes = original_sizes(source)
         self.boxes = None if boxes is None else boxes[self.rows]
         self.sizes = None if sizes is None else sizes[self.rows]

@@ -12,6 +12,7 @@ from torch.utils.data import get_worker_info
 
 from lessonplan.data.augment import Augment
 from lessonplan.data.base import Source, file_names
+from lessonplan.data.boxes import boxes_of
 from lessonplan.data.corrupt import NoisyLabels
 from lessonplan.data.normalise import Normalise
 from lessonplan.data.stream import Job, Stream, read
@@ -44,8 +45,8 @@ class View:
         labels: ``(n,)`` int64 on the CPU, as :meth:`fetch` hands them out.
         clean_labels: ``(n,)`` int64 on the CPU, as the source has them.
         corrupted: ``(n,)`` bool on the CPU, whose label is noise (:func:`lessonplan.data.corrupt.corrupt`).
-        boxes: ``(n, 4)`` float32, left, top, right, bottom of the object in pixels of the untouched samples;
-            None where the source does not know.
+        boxes: ``(n, 4)`` or ``(n, B, 4)`` float32, left, top, right, bottom of the object (of each, see
+            ``lessonplan.data.boxes``) in pixels of the untouched samples; None where the source does not know.
         num_classes: number of classes of the source.
     """
 
@@ -97,7 +98,7 @@ class View:
         self.noise, self.clean_labels = noise, self.source.labels[self.rows]
         self.labels = self.clean_labels if noise is None else noise.labels
         self.corrupted = torch.zeros(len(self.rows), dtype=torch.bool) if noise is None else noise.corrupted
-        boxes = getattr(self.source, "boxes", None)
+        boxes = boxes_of(self.source)
         self.boxes: Tensor | None = None if boxes is None else boxes[self.rows]
 
     def __len__(self) -> int:

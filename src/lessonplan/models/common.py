@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from torch import Tensor, nn
 
-from lessonplan.errors import unknown
+from lessonplan.errors import ConfigError, unknown
 
 Norm = Callable[[int], nn.Module]
 """Makes the normalisation layer for a number of channels."""
@@ -42,6 +42,12 @@ def norm_layer(name: str) -> Norm:
     if name not in makers:
         raise unknown("norm", name, makers)
     return makers[name]
+
+
+def check_dropout(dropout: float) -> None:
+    """Raise a ``ConfigError`` unless 0 <= dropout < 1."""
+    if not 0.0 <= dropout < 1.0:
+        raise ConfigError(f"dropout must be at least 0 and below 1, got {dropout}")
 
 
 def global_mean(x: Tensor) -> Tensor:

@@ -71,6 +71,8 @@ FAMILIES: dict[str, Family] = {
     "simple-dla": Family(r"simple-dla", 8, "dla:SimpleDLA", ("simple-dla",)),
     # the last of five halvings (rounded up) still has two pixels to choose from
     "vgg-11": Family(r"vgg-11", 17, "vgg:VGG11", ("vgg-11",)),
+    # four halvings
+    "vgg-gap": Family(r"vgg-gap", 16, "vgg:VGGGAP", ("vgg-gap",)),
     "densenet-bc": Family(
         r"densenet-bc-(\d+)-(\d+)",
         4,

@@ -1,4 +1,4 @@
-"""VGG-11 with batch norm for small images."""
+"""VGG networks: the smallest with batch norm for small images, and VGG-GAP, whose maps show where it looks."""
 
 from __future__ import annotations
 
@@ -40,4 +40,43 @@ class VGG11(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = self.stage5(self.stage4(self.stage3(self.stage2(self.stage1(x)))))
         logits: Tensor = self.classifier(global_mean(x))
+        return logits
+
+
+class VGGGAP(nn.Module):
+    """VGG-16's convolutions, one of 1,024 channels, their global average and a linear layer (VGG-GAP).
+
+    Zhou et al. 2016, "Learning Deep Features for Discriminative Localization", section 3: of VGG-16 (Simonyan and
+    Zisserman 2015, configuration D) all behind the last convolution is removed, its pooling too, so that the maps
+    are a sixteenth of the image's side. There is no batch norm.
+
+    Args:
+        in_channels: channels of the images.
+        num_classes: number of outputs.
+
+    Takes ``(N, in_channels, H, W)``, H and W at least 16, gives logits ``(N, num_classes)``; 19.4 M parameters
+    below the classifier.
+    """
+
+    stage_names: tuple[str, ...] = ("stage1", "stage2", "stage3", "stage4", "stage5")
+
+    def __init__(self, *, in_channels: int = 3, num_classes: int = 10) -> None:
+        super().__init__()
+        before = in_channels
+        for name, width, convs in zip(self.stage_names, (64, 128, 256, 512, 512), (2, 2, 3, 3, 3), strict=True):
+            layers: list[nn.Module] = []
+            for _ in range(convs):
+                layers += [nn.Conv2d(before, width, 3, padding=1), nn.ReLU()]
+                before = width
+            if name != "stage5":
+                layers.append(nn.MaxPool2d(2))
+            self.add_module(name, nn.Sequential(*layers))
+        self.top = nn.Sequential(nn.Conv2d(before, 1024, 3, padding=1), nn.ReLU())
+        self.classifier = nn.Linear(1024, num_classes)
+        init_convs(self)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for name in self.stage_names:
+            x = self.get_submodule(name)(x)
+        logits: Tensor = self.classifier(global_mean(self.top(x)))
         return logits

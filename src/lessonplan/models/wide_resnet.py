@@ -7,9 +7,8 @@ from functools import partial
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lessonplan.errors import ConfigError
 from lessonplan.models.blocks import PreActBlock, make_stage
-from lessonplan.models.common import conv3x3, global_mean, init_convs, norm_layer
+from lessonplan.models.common import check_dropout, conv3x3, global_mean, init_convs, norm_layer
 from lessonplan.models.sizes import at_least_one, blocks_per_stage
 
 
@@ -47,8 +46,7 @@ class WideResNet(nn.Module):
         super().__init__()
         blocks = blocks_per_stage("wrn", depth, period=6, offset=4)
         at_least_one("widening factor of wrn", widen)
-        if not 0.0 <= dropout < 1.0:
-            raise ConfigError(f"dropout must be at least 0 and below 1, got {dropout}")
+        check_dropout(dropout)
         make_norm = norm_layer(norm)
         block = partial(PreActBlock, norm=make_norm, dropout=dropout)
         self.stem = conv3x3(in_channels, 16)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -26,6 +27,9 @@ from lessonplan.train.run_folder import describe_differences, in_words
 from lessonplan.version import __version__
 
 _PATIENCE = timedelta(days=7)  # lost ranks are noticed by the watch; whoever only takes long is waited for
+_SETTLED = 0.05
+"""Seconds in which gloo's threads let go of the last tensors, which aborts a process that is ending
+(``launched.leave_as_rank``); programs of a user's own may end right behind ``fit``."""
 _SHORTLY = 1.5  # seconds in which a rank that is gone is noticed on the same machine
 
 
@@ -53,6 +57,7 @@ def present_ranks() -> Iterator[Ranks]:
     try:
         yield ranks
         ranks.wait()  # nobody is missed before all are done
+        time.sleep(_SETTLED)
     except BaseException as error:
         try:
             lost = watch.lost(_until_noticed(error))

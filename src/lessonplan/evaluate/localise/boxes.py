@@ -80,7 +80,8 @@ def max_box_accuracy(
 
     Args:
         maps: ``(N, H, W)`` in [0, 1], of the true classes.
-        boxes: true boxes ``(N, 4)``: top, bottom, left, right, the last two of each pair exclusive.
+        boxes: true boxes ``(N, 4)``: top, bottom, left, right, the last two of each pair exclusive; or
+            ``(N, B, 4)``, of which any will do.
         thresholds: in [0, 1); None: 0, .05, ..., .95.
         at_least: the IoU that counts.
     """
@@ -89,7 +90,7 @@ def max_box_accuracy(
         raise ConfigError("there are no thresholds: give at least one")
     curve = {}
     for threshold in steps:
-        hit = iou(boxes_from_maps(maps, threshold), boxes.cpu()) >= at_least
+        hit = _meets(boxes_from_maps(maps, threshold), boxes.cpu(), at_least)
         curve[threshold] = hit.double().mean().item()
     best = max(steps, key=lambda t: curve[t])
     return BoxAccuracy(curve[best], best, curve)
@@ -102,13 +103,19 @@ def localisation_accuracy(
 
     Args:
         maps: ``(N, H, W)`` in [0, 1].
-        boxes: true boxes ``(N, 4)``.
+        boxes: true boxes ``(N, 4)``, or ``(N, B, 4)``, of which any will do.
         correct: ``(N,)`` bool, whether the class was right; all true gives localisation with known class.
         threshold: see ``boxes_from_maps``.
         at_least: the IoU that counts.
     """
-    hit = iou(boxes_from_maps(maps, threshold), boxes.cpu()) >= at_least
+    hit = _meets(boxes_from_maps(maps, threshold), boxes.cpu(), at_least)
     return (hit & correct.cpu()).double().mean().item()
+
+
+def _meets(found: Tensor, boxes: Tensor, at_least: float) -> Tensor:
+    """Whether each box that was found overlaps a true one enough, ``(N,)`` bool."""
+    several = boxes if boxes.ndim == 3 else boxes[:, None]
+    return torch.stack([iou(found, one) >= at_least for one in several.unbind(1)]).any(0)
 
 
 def _area(boxes: Tensor) -> Tensor:

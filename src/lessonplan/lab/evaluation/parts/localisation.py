@@ -58,7 +58,7 @@ def run(work: Work) -> dict[str, Any]:
         [names[label] for label in labels.tolist()],
         "Where the network looks",
         f"Each image, and the map of its true class ({_WORDS[method]}); true box red, found one green.",
-        [(boxes, TRUE_COLOUR), (boxes_from_maps(maps, threshold), FOUND_COLOUR)],
+        [*((one, TRUE_COLOUR) for one in boxes.unbind(1)), (boxes_from_maps(maps, threshold), FOUND_COLOUR)],
     )
     return {
         "method": method,
@@ -99,15 +99,20 @@ def _maps(work: Work, method: str, images: Tensor, labels: Tensor) -> Tensor:
 
 
 def _boxed(work: Work, on: str, limit: int) -> tuple[Tensor, Tensor, Tensor, str]:
-    """Images, boxes (top, bottom, left, right), true labels, and where the boxes come from."""
+    """Images, their boxes ``(N, B, 4)`` (top, bottom, left, right), true labels, where the boxes come from."""
     subject = work.subject
     view = subject.view(on)
     rows = subject.rows(view, limit, work.options.seed)
-    images, labels = subject.samples(view, rows), view.clean_labels[rows]
     if view.boxes is not None:
-        left, top, right, bottom = view.boxes[rows].round().long().unbind(1)
-        boxes = torch.stack([top, torch.maximum(bottom, top + 1), left, torch.maximum(right, left + 1)], 1)
-        return images, boxes, labels, _KNOWN
+        every = view.boxes[rows].view(len(rows), -1, 4)
+        known = ~every[:, 0, 0].isnan()
+        left, top, right, bottom = every[known].round().long().unbind(2)
+        boxes = torch.stack([top, torch.maximum(bottom, top + 1), left, torch.maximum(right, left + 1)], 2)
+        rows = rows[known]
+        if len(rows):
+            return subject.samples(view, rows), boxes, view.clean_labels[rows], _KNOWN
+        rows = subject.rows(view, limit, work.options.seed)
+    images, labels = subject.samples(view, rows), view.clean_labels[rows]
     height, width = images.shape[2:]
     if _takes(subject.model, torch.zeros(1, images.shape[1], 2 * height, 2 * width, device=subject.device)):
         size, scale, about = (
@@ -120,7 +125,7 @@ def _boxed(work: Work, on: str, limit: int) -> tuple[Tensor, Tensor, Tensor, str
     piece = max(1, min(height, width) // 5)
     generator = work.generator("canvas", on)
     canvases, boxes = paste_on_clutter(images, size, scales=(scale,), piece=piece, generator=generator)
-    return canvases, boxes, labels, about
+    return canvases, boxes[:, None], labels, about
 
 
 @torch.no_grad()
