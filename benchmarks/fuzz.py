@@ -56,6 +56,7 @@ from lessonplan.data.folder import from_images
 from lessonplan.data.idx import from_idx
 from lessonplan.data.parquet import from_parquet
 from lessonplan.data.recordings import from_wav
+from lessonplan.data.shards.lmdb import from_lmdb
 from lessonplan.data.shards.tar import from_tar
 from lessonplan.data.svhn import from_svhn
 from lessonplan.errors import LessonplanError
@@ -69,6 +70,7 @@ from lessonplan.lab.plan_file import read_plan_file
 from lessonplan.lab.recipe import Recipe
 from lessonplan.lab.tuning.record import read_record as read_tune
 from lessonplan.lease import highest_lease
+from lessonplan.lmdb_entries import CODE as READ_LMDB
 from lessonplan.matlab import CODE as READ_MATLAB
 from lessonplan.pretrained import read_weights
 from lessonplan.pretrained.kept_rows import KeptRows
@@ -175,6 +177,16 @@ def _cifar() -> dict[str, bytes]:
     content = {"data": np.zeros((10, 3072), np.uint8), "labels": list(range(10)), "batch_label": "one"}
     files = {f"data_batch_{i}": pickle.dumps(content, protocol=2) for i in range(1, 6)}
     return {**files, "batches.meta": pickle.dumps({"label_names": [str(i) for i in range(10)]}, protocol=2)}
+
+
+def _lmdb() -> bytes:
+    import lmdb
+
+    with tempfile.TemporaryDirectory() as folder:
+        with lmdb.open(folder, map_size=2**20) as environment, environment.begin(write=True) as entries:
+            for number, picture in enumerate([*_images("PNG"), *_images("JPEG")]):
+                entries.put(b"%d" % number, picture)
+        return Path(folder, "data.mdb").read_bytes()
 
 
 def _parquet(**options: Any) -> bytes:
@@ -433,6 +445,8 @@ def readers() -> dict[str, Reader]:
                   (_tiny_imagenet() if "annotations" in name else {**synsets, "val/meta.mat": _meta()}).items()},
                  every=20 if "ground_truth" in name else 1)  # that one's table is read in a process of its own
           for name, content in LISTS.items()),
+        Reader("lmdb", "s_lmdb/data.mdb", (_lmdb(),),
+               lambda folder: _all_read(from_lmdb(folder / "s_lmdb", STREAMED)), every=20),
         Reader("imagenet meta.mat", "i/val/meta.mat", (_meta(),),
                lambda folder: from_images(folder / "i", OPTIONS),
                {"i/val/ILSVRC2012_validation_ground_truth.txt": b"2\n1\n",
@@ -497,7 +511,7 @@ def _audit(event: str, arguments: tuple[Any, ...]) -> None:
     if (
         _watching
         and event in FORBIDDEN
-        and not (_in_the_cache(event, arguments) or _reads_matlab(event, arguments))
+        and not (_in_the_cache(event, arguments) or _reads_apart(event, arguments))
     ):
         _seen.append(f"{event} {arguments!r:.200}")
 
@@ -509,9 +523,9 @@ def _in_the_cache(event: str, arguments: tuple[Any, ...]) -> bool:
     return changes_files and _cache != "" and all(path.startswith(_cache) for path in paths)
 
 
-def _reads_matlab(event: str, arguments: tuple[Any, ...]) -> bool:
-    """MATLAB files are read in a process of their own, which runs our code and may crash."""
-    return event == "subprocess.Popen" and list(arguments[1][:3]) == python(READ_MATLAB)
+def _reads_apart(event: str, arguments: tuple[Any, ...]) -> bool:
+    """MATLAB and LMDB files are read in a process of their own, which runs our code and may crash."""
+    return event == "subprocess.Popen" and list(arguments[1][:3]) in (python(READ_MATLAB), python(READ_LMDB))
 
 
 sys.addaudithook(_audit)

@@ -44,7 +44,7 @@ from timing import interleaved, ratio, show, spread
 HEIGHT, WIDTH, CLASSES, BATCH = 57, 58, 10, 128
 HEAD = b"P6\n%d %d\n255\n" % (WIDTH, HEIGHT)
 SIZE = len(HEAD) + 3 * HEIGHT * WIDTH
-FEW, FEW_SHARDS, SHARDS = 2048, 8, 100
+FEW, FEW_SHARDS, SHARDS = 8192, 8, 100
 COLD = 12  # batches
 PARTS = ("speed", "cold", "million")
 

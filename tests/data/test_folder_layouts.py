@@ -234,6 +234,34 @@ def test_a_table_of_kaggle(imagenet) -> None:
     assert judged(imagenet) == ORDER
 
 
+def test_boxes_of_kaggle(imagenet) -> None:
+    """Those of the pictures that it has any of; first and last pixel are inside."""
+    line = "ILSVRC2012_val_{:08d},{}".format
+    lines = [line(i, f"{s} {i} 2 3 4" + f" {s} 5 0 7 {i}" * (i == 2)) for i, s in enumerate(ORDER, 1) if i != 4]
+    (imagenet / "LOC_val_solution.csv").write_text("\n".join([*lines, line(4, ORDER[3])]))
+    data = load(imagenet)
+    names = data.test.source.file_names(data.test.rows)
+    shown = dict(zip(names, data.test.boxes.tolist(), strict=True))
+    assert data.test.boxes.shape == (6, 2, 4)
+    assert shown["val/ILSVRC2012_val_00000002.png"] == [[2, 2, 4, 5], [5, 0, 8, 3]]
+    assert shown["val/ILSVRC2012_val_00000003.png"] == [[3, 2, 4, 5], [3, 2, 4, 5]]
+    assert torch.tensor(shown["val/ILSVRC2012_val_00000004.png"]).isnan().all()
+    assert data.train.boxes is None
+    half = load(imagenet, image_size=tuple(side // 2 for side in data.shape[1:])).test.boxes
+    torch.testing.assert_close(half, data.test.boxes / 2, equal_nan=True)
+
+    names = [path.stem for path in sorted((imagenet / "train" / SYNSETS[1]).iterdir())]
+    (imagenet / "LOC_train_solution.csv").write_text(
+        f"{names[0]},{SYNSETS[1]} 1 1 2 2\nelsewhere,{SYNSETS[0]} 1 1 2 2"
+    )
+    known = load(imagenet).train.boxes
+    assert known.shape[1:] == (1, 4)
+    assert (~known.isnan()).sum() == 4
+    (imagenet / "LOC_val_solution.csv").write_text(line(1, f"{ORDER[0]} 1 2 three 4"))
+    with pytest.raises(DataError, match=r"LOC_val_solution\.csv gives ILSVRC2012_val_00000001 .* not a synset"):
+        load(imagenet)
+
+
 def test_a_list_of_caffe(imagenet) -> None:
     lines = [f"ILSVRC2012_val_{i:08d}.JPEG {SYNSETS.index(s)}" for i, s in enumerate(ORDER, 1)]
     (imagenet / "val" / "val.txt").write_text("\n".join(lines))

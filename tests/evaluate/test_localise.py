@@ -145,6 +145,10 @@ def test_max_box_accuracy_and_localisation() -> None:
     assert (found.best, found.threshold) == (1.0, 0.5)
     assert loc.max_box_accuracy(heat, boxes, [0.5], at_least=0.6).best == 0.5
     assert len(loc.max_box_accuracy(heat, boxes).curve) == 20
+    several = torch.stack([torch.tensor([[0, 1, 0, 1], [0, 5, 0, 9]]), boxes], 1)  # any of an image's will do
+    assert loc.max_box_accuracy(heat, several, [0.0, 0.2, 0.5]) == found
+    assert loc.max_box_accuracy(heat, several[:, :1], [0.5]).best == 0.5
+    assert loc.localisation_accuracy(heat, several, torch.tensor([True, True]), threshold=0.5) == 1.0
     assert loc.localisation_accuracy(heat, boxes, torch.tensor([True, True])) == 0.5
     assert loc.localisation_accuracy(heat, boxes, torch.tensor([True, False])) == 0.0
     assert loc.localisation_accuracy(heat, boxes, torch.tensor([True, False]), threshold=0.5) == 0.5

@@ -297,6 +297,20 @@ def test_boxes_are_found_where_they_are(tmp_path) -> None:
     assert len(list((tmp_path / "pictures" / "localisation").glob("*.png"))) == 1
 
 
+def test_any_of_several_boxes_will_do_and_images_without_one_are_left_out(tmp_path) -> None:
+    source = Boxed()
+    far = torch.tensor([0.0, 0.0, 1.0, 1.0]).expand(60, 1, 4)
+    source.boxes = torch.cat([far, source.boxes[:, None]], 1)
+    source.boxes[::3] = torch.nan
+    data = load(source, test_fraction=0.5)
+    subject = subject_of(Looks(), data, data.preprocessing, name="looks")
+    found = evaluate(subject, Evaluation(localise=True, limit=40, curve_limit=40), out=tmp_path)
+    known = ~data.test.boxes[:, 0, 0].isnan()
+    assert found["parts"]["localisation"]["samples"] == int(known.sum())
+    bright = (data.test.labels[known] == 0).double().mean().item()
+    assert found["measures"]["localisation_known_accuracy"] == pytest.approx(bright)
+
+
 def test_canvases_stand_in_for_boxes(run, tmp_path) -> None:
     data = load("digits", per_class=10)
     torch.manual_seed(0)

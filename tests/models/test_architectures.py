@@ -15,10 +15,10 @@ from lessonplan.models.blocks import BasicBlock, PadShortcut, PreActBlock
 from lessonplan.models.common import init_convs
 from lessonplan.models.dla import Tree
 
-CHEAP = ["tiny", "lenet", "fcnet-20", "wrn-16-1", "preact-resnet-20", "vgg-11", "densenet-bc-22-4"]
+CHEAP = ["tiny", "lenet", "fcnet-20", "wrn-16-1", "preact-resnet-20", "vgg-11", "vgg-gap", "densenet-bc-22-4"]
 HEAVY = ["preact-resnet-18", "resnet-18", "dla", "simple-dla"]
 ALL = CHEAP + HEAVY
-SMALL_SIDE = {"lenet": 16, "vgg-11": 17}
+SMALL_SIDE = {"lenet": 16, "vgg-11": 17, "vgg-gap": 16}
 
 
 def small_shape(name: str, channels: int) -> tuple[int, int, int]:
@@ -183,14 +183,34 @@ def test_group_norm_keeps_samples_apart_and_batch_norm_does_not() -> None:
     assert not any(isinstance(m, nn.BatchNorm2d) for m in group.modules())
 
 
-def test_dropout_acts_in_training_only() -> None:
+@pytest.mark.parametrize(("spec", "blocks"), [("wrn-10-1", 3), ("preact-resnet-20", 9), ("preact-resnet-18", 8)])
+def test_dropout_acts_in_training_only(spec: str, blocks: int) -> None:
     x = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
-    model = WideResNet(10, 1, dropout=0.5, norm="group")
+    model = build_model(f"{spec}:dropout=0.5", shape=(3, 8, 8), num_classes=4, seed=0)
+    kept, plain = model.state_dict(), build_model(spec, shape=(3, 8, 8), num_classes=4, seed=0)
+    dropped = [m for m in model.modules() if isinstance(m, nn.Dropout)]
+    assert [m.p for m in dropped] == [0.5] * blocks  # one between the two convolutions of every block
+    assert all(torch.equal(kept[name], value) for name, value in plain.state_dict().items())
+    model.eval()
+    assert torch.equal(model(x), plain.eval()(x))
+    for module in dropped:
+        module.train()
     with torch.random.fork_rng(devices=[]):
         assert not torch.equal(model(x), model(x))
-    model.eval()
-    assert torch.equal(model(x), model(x))
-    assert not any(isinstance(m, nn.Dropout) for m in WideResNet(10, 1).modules())
+    assert not any(isinstance(m, nn.Dropout) for m in plain.modules())
+
+
+def test_vgg_gap_has_a_map_a_sixteenth_of_the_side_and_averages_it() -> None:
+    model = build_model("vgg-gap", shape=(3, 48, 32), num_classes=5, seed=0).eval()
+    x = torch.randn(2, 3, 48, 32, generator=torch.Generator().manual_seed(0))
+    maps = x
+    for name in (*model.stage_names, "top"):
+        maps = model.get_submodule(name)(maps)
+    assert maps.shape == (2, 1024, 3, 2)
+    assert (maps >= 0).all()
+    with torch.no_grad():  # a map of a class, averaged, is its logit: what a class activation map needs
+        of_class = torch.einsum("kc,nchw->nkhw", model.classifier.weight, maps)
+        torch.testing.assert_close(model(x), of_class.mean((2, 3)) + model.classifier.bias)
 
 
 def test_tiny_halves_large_images_only() -> None:
@@ -216,6 +236,7 @@ def test_fcnet_is_two_affine_maps() -> None:
         (lambda: WideResNet(16, 0), "1 or more"),
         (lambda: WideResNet(16, 1, dropout=1.0), "below 1"),
         (lambda: WideResNet(16, 1, norm="grup"), "did you mean 'group'"),
+        (lambda: PreActResNet(18, dropout=-0.1), "at least 0"),
         (lambda: PreActResNet(19), "18 or 6n \\+ 2"),
         (lambda: LeNet(image_size=15), "16 x 16"),
         (lambda: TinyResNet(image_size=(32, 7)), "8 x 8"),

@@ -22,6 +22,8 @@ PUBLISHED = [
     ("dla", (3, 32, 32), 10, 16.3e6, 5e4),
     ("simple-dla", (3, 32, 32), 10, 15.1e6, 5e4),
     ("vgg-11", (3, 32, 32), 10, 9.23e6, 5e3),
+    # the convolutions of VGG-16 (torchvision's vgg16().features), one from 512 to 1024 channels, a linear layer
+    ("vgg-gap", (3, 224, 224), 1000, 14_714_688 + (512 * 9 + 1) * 1024 + 1025 * 1000, 0),
     ("densenet-bc-100-12", (3, 32, 32), 10, 0.77e6, 5e3),
     ("densenet-bc-250-24", (3, 32, 32), 10, 15.3e6, 5e4),  # Huang et al. 2017, table 2
     ("densenet-bc-190-40", (3, 32, 32), 10, 25.6e6, 5e4),

@@ -82,9 +82,11 @@ def listed_boxes(part: Path, root: Path, paths: Sequence[Path], class_names: Seq
 
 
 def _boxes(where: Path, row: list[str]) -> list[list[float]]:
-    """The boxes of a line: five words each, a synset and four numbers."""
+    """The boxes of a line: five words each, a synset and four numbers; none where there is the synset alone."""
     words = row[1].split()
-    boxes = []
+    boxes: list[list[float]] = []
+    if len(words) == 1:
+        return boxes
     for at in range(0, len(words), 5):
         sides = words[at + 1 : at + 5]
         if len(sides) < 4 or not all(map(_NUMBER.fullmatch, sides)):

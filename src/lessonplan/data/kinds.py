@@ -76,6 +76,10 @@ def _tar(path: Path, names: Sequence[str]) -> bool:
     return any(_TAR.search(name) is not None for name in (names or [path.name]))
 
 
+def _lmdb(path: Path, names: Sequence[str]) -> bool:
+    return "data.mdb" in names or any((path / name / "data.mdb").is_file() for name in names)
+
+
 def _svhn(path: Path, names: Sequence[str]) -> bool:
     return any(name.endswith("_32x32.mat") for name in (names or [path.name]))
 
@@ -117,6 +121,7 @@ KINDS: dict[str, Kind] = {
         Kind("idx:PATH", "idx:from_idx", _idx),
         Kind("parquet:PATTERN", "parquet:from_parquet", _parquet),
         Kind("tar:PATTERN", "shards.tar:from_tar", _tar),
+        Kind("lmdb:PATH", "shards.lmdb:from_lmdb", _lmdb),
         Kind("svhn:PATH", "svhn:from_svhn", _svhn),
         Kind("csv:PATH", "delimited:from_csv", _csv),
         Kind("wav:PATH", "recordings:from_wav", _wav),

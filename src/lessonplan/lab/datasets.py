@@ -48,6 +48,14 @@ KNOWN = {
         200,
         100_000,
     ),
+    "imagenet": KnownDataset(
+        "ImageNet (ILSVRC 2012)",
+        "155 GB",
+        "https://www.image-net.org/challenges/LSVRC/2012/",
+        "folder:ILSVRC/Data/CLS-LOC",
+        1_000,
+        1_281_167,
+    ),
     "cub-200-2011": KnownDataset(
         "CUB-200-2011",
         "1.2 GB",

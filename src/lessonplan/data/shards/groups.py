@@ -16,10 +16,9 @@ from lessonplan.data.encoded import Labelled, StorageChanged, file_key
 from lessonplan.data.limits import check_ratio
 from lessonplan.data.parquet import TOGETHER, as_the_first, class_names, columns, image_bytes, reading, renumbered
 from lessonplan.data.shards.files import File
-from lessonplan.data.shards.index import COPIED, IN_PLACE, Rows, Stamp, indexed
+from lessonplan.data.shards.index import COPIED, IN_PLACE, Rows, Stamp, appended, indexed
 from lessonplan.data.shards.pictures import Shards
 from lessonplan.errors import DataError, LessonplanWarning
-from lessonplan.files import disk_error
 
 HELD = 256 * 2**20
 """Bytes of row groups that a process holds; pictures of larger ones that lie packed are copied once."""
@@ -91,7 +90,7 @@ def _rows(files: Sequence[Path], folder: Path) -> Rows:
                         if start is None and found.size <= HELD:
                             start, place, lies_packed = row, group, True
                         elif start is None:
-                            start, place = _append(copy, picture), COPIED
+                            start, place = appended(copy, picture), COPIED
                         at = rows.add(number, start, picture, key, group=place)
                         rows.label(at, _plain(as_the_first(numbers, value), f"{path.name} row {at}"))
                         row += 1
@@ -106,21 +105,6 @@ def _plain(value: Any, what: str) -> int | str | None:
     if value is not None and not isinstance(value, (int, str)):
         raise DataError(f"{what} has the label {str(value)[:100]!r}, not a class number or name")
     return value
-
-
-def _append(copy: Path, picture: bytes) -> int:
-    """Put a picture behind the others; where it begins.
-
-    Raises:
-        DataError: the disk is full, or refuses the file.
-    """
-    try:
-        with copy.open("ab") as file:
-            start = file.tell()
-            file.write(picture)
-    except OSError as error:
-        raise disk_error(copy, error) from error
-    return start
 
 
 class _Chunk:

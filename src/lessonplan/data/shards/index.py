@@ -19,7 +19,7 @@ from lessonplan.cache import cache_folder
 from lessonplan.data.encoded import Header
 from lessonplan.data.pixels import BROKEN, open_image
 from lessonplan.errors import DataError, LessonplanWarning
-from lessonplan.files import write_atomically
+from lessonplan.files import disk_error, write_atomically
 from lessonplan.lock import in_turn
 
 Array = npt.NDArray[Any]
@@ -123,6 +123,21 @@ def _header(picture: bytes) -> tuple[int, int, int]:
     except BROKEN:
         return 0, 0, _BAD
     return *found.size, sum(getattr(found, flag) << place for place, flag in enumerate(_FLAGS))
+
+
+def appended(copy: Path, picture: bytes) -> int:
+    """Put a picture behind those that were copied before; where it begins.
+
+    Raises:
+        DataError: the disk is full, or refuses the file.
+    """
+    try:
+        with copy.open("ab") as file:
+            start = file.tell()
+            file.write(picture)
+    except OSError as error:
+        raise disk_error(copy, error) from error
+    return start
 
 
 class Index:

@@ -35,7 +35,7 @@ class Shards:
         self._group = columns["group"]
         copied = self._group == COPIED
         self._lies = np.where(copied, len(index.files) - 1, self._file) if copied.any() else self._file
-        self._names = _short(index.files)
+        self._names = _short(index.files[: len(index.told["shards"])])  # not what was copied beside the index
 
     def __len__(self) -> int:
         return len(self.index)
