@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Mapping
 
 import torch
@@ -11,6 +10,7 @@ from torch import Tensor
 from lessonplan.data.arrays import TensorSource
 from lessonplan.data.base import Parts, Source, content_keys, digest, file_names, original_sizes
 from lessonplan.data.boxes import both, boxes_of
+from lessonplan.data.labels import one_spelling
 from lessonplan.errors import DataError
 
 VALIDATION = ("validation", "val", "valid", "dev")
@@ -131,8 +131,8 @@ def aligned(source: Source, train: Source, what: str = "test") -> Source:
         )
     if source.class_names == train.class_names:
         return source
-    number = {unicodedata.normalize("NFC", name): i for i, name in enumerate(train.class_names)}
-    known = [number.get(unicodedata.normalize("NFC", name)) for name in source.class_names]
+    number = {one_spelling(name): i for i, name in enumerate(train.class_names)}
+    known = [number.get(one_spelling(name)) for name in source.class_names]
     strange = [name for name, found in zip(source.class_names, known, strict=True) if found is None]
     if strange:
         raise DataError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -190,3 +191,8 @@ def _unlabelled(count: int, total: int) -> str:
     if count == total:
         return f"unlabelled: all {total} labels are -1"
     return f"{count} of {total} labels are -1, which says unlabelled: leave these samples out, or give names"
+
+
+def one_spelling(name: str) -> str:
+    """A class name as names are compared: accents in one piece (NFC), which file systems spell in two ways."""
+    return unicodedata.normalize("NFC", name)

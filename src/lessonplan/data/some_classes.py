@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -11,6 +10,7 @@ from torch import Tensor
 
 from lessonplan.data.base import Parts, Source, content_keys, digest, file_names, original_sizes
 from lessonplan.data.boxes import boxes_of
+from lessonplan.data.labels import one_spelling
 from lessonplan.errors import ConfigError, unknown
 
 
@@ -89,8 +89,8 @@ def class_numbers(classes: int | str | Sequence[str], names: Sequence[str]) -> l
         if not 2 <= classes <= len(names):
             raise ConfigError(f"classes={classes}: give 2 to {len(names)}, or names separated by commas")
         return list(range(classes))
-    there = {unicodedata.normalize("NFC", name): place for place, name in enumerate(names)}
-    wanted = [unicodedata.normalize("NFC", str(name)) for name in classes]
+    there = {one_spelling(name): place for place, name in enumerate(names)}
+    wanted = [one_spelling(str(name)) for name in classes]
     for name in wanted:
         if name not in there:
             raise unknown("class", name, there)
