@@ -22,6 +22,7 @@ from pathlib import Path
 import psutil
 
 from lessonplan import fit
+from lessonplan.data import load
 from timing import show, spread
 
 ADDRESS = "127.0.0.1:6398"
@@ -39,9 +40,9 @@ class Took:
 
 def calibrated(seconds: float) -> int:
     """How many samples a run of so many seconds trains on."""
-    few = 4000
-    for samples in (few // 4, few):  # the first warms up
-        run = fit("wrn-10-1", "digits", budget=f"{samples} samples", batch_size=32, threads=1)
+    few, data = 8000, load("digits", per_class=20)
+    for samples in (few // 8, few):  # the first warms up
+        run = fit("wrn-10-1", data, budget=f"{samples} samples", batch_size=32, threads=1)
     rate = few / run.result["seconds"]
     return 1000 * round(seconds * rate / 1000)
 
@@ -68,7 +69,7 @@ def compared(side: str, runs: int, samples: int) -> Took:
         results = [run / "result.json" for run in folders]
         if len([path for path in results if path.exists()]) != runs:
             sys.exit(f"{side}: {len(folders)} runs are there, and not each of {runs} was finished")
-        first = min((run / "config.json").stat().st_mtime for run in folders)
+        first = min((run / "config.yaml").stat().st_mtime for run in folders)
         return Took(whole, max(path.stat().st_mtime for path in results) - first)
 
 

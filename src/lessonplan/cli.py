@@ -22,7 +22,8 @@ from lessonplan.errors import (
     unknown,
     visible,
 )
-from lessonplan.launched import first_of_all, leave_as_rank, leave_with_torchrun, started_together
+from lessonplan.launched import first_of_all, leave_with_torchrun, started_together
+from lessonplan.leaving import leave
 from lessonplan.signals import sigterm_interrupts
 
 __all__ = ["COMMANDS", "main"]
@@ -41,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             code = _dispatch(arguments)
         sys.stdout.flush()
         if argv is None and started_together() > 1:
-            leave_as_rank(code)
+            leave(code)
         sys.exit(code)
     except BrokenPipeError:  # whoever read the output, head for example, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

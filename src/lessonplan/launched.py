@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import atexit
 import os
-import sys
-from typing import NoReturn
 
 from lessonplan.watch import leave_with
 
@@ -25,19 +22,6 @@ def leave_with_torchrun() -> None:
     """
     if "TORCHELASTIC_RUN_ID" in os.environ:
         leave_with(os.getppid())
-
-
-def leave_as_rank(code: int) -> NoReturn:
-    """End a rank whose work is done, without taking Python apart.
-
-    Threads of gloo outlive their process group (``DistributedDataParallel`` keeps it), and one that lets go of its
-    last tensor while Python ends aborts the process (PyTorch's pull request 179291): torchrun would take what was
-    trained for failed.
-    """
-    atexit._run_exitfuncs()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)
 
 
 def place_on_machine() -> tuple[int, int]:

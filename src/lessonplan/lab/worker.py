@@ -13,6 +13,8 @@ import pickle
 import sys
 from typing import BinaryIO
 
+from lessonplan.leaving import leave
+
 LENGTH_BYTES = 8
 
 
@@ -49,4 +51,5 @@ def main(soon: bool = False) -> None:
     try:
         serve(sys.stdin.buffer, answers, soon)
     except KeyboardInterrupt:
-        os._exit(130)  # the runs are saved, and somebody waits: no time to take PyTorch apart
+        os._exit(130)  # the runs are saved, and somebody waits
+    leave(0)

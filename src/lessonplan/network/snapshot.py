@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections import deque
 from collections.abc import Callable, MutableMapping
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -15,8 +16,13 @@ from torch.optim import Optimizer
 from lessonplan.errors import ConfigError
 from lessonplan.network.accelerator import accelerators_of, random_state, set_random_state
 
-_OWN_ATTRIBUTES = frozenset(vars(torch.optim.SGD([torch.zeros(1)])))
 _PRIMITIVE = (type(None), bool, int, float, complex, str, bytes, torch.dtype, torch.device, torch.layout)
+
+
+@cache
+def _own_attributes() -> frozenset[str]:
+    """What every optimizer of PyTorch has; the first to be made imports its compiler, which takes a second."""
+    return frozenset(vars(torch.optim.SGD([torch.zeros(1)])))
 
 
 class _Kept:
@@ -150,7 +156,7 @@ class Snapshot:
         own = {
             name: keep(value, "attribute", name)
             for name, value in vars(self.optimizer).items()
-            if name not in _OWN_ATTRIBUTES and not callable(value)
+            if name not in _own_attributes() and not callable(value)
         }
         return state, groups, own
 
@@ -160,7 +166,7 @@ class Snapshot:
         _refill(self.optimizer.state, _back(state))
         for group, values in zip(self.optimizer.param_groups, groups, strict=True):
             _refill(group, {"params": group["params"], **_back(values)})
-        known = {*_OWN_ATTRIBUTES, *own}
+        known = {*_own_attributes(), *own}
         for name in [n for n, v in vars(self.optimizer).items() if n not in known and not callable(v)]:
             delattr(self.optimizer, name)
         vars(self.optimizer).update(_back(own))

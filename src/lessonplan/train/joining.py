@@ -29,7 +29,7 @@ from lessonplan.version import __version__
 _PATIENCE = timedelta(days=7)  # lost ranks are noticed by the watch; whoever only takes long is waited for
 _SETTLED = 0.05
 """Seconds in which gloo's threads let go of the last tensors, which aborts a process that is ending
-(``launched.leave_as_rank``); programs of a user's own may end right behind ``fit``."""
+(``leaving.leave``); programs of a user's own may end right behind ``fit``."""
 _SHORTLY = 1.5  # seconds in which a rank that is gone is noticed on the same machine
 
 
