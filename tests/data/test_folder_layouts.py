@@ -199,15 +199,19 @@ SYNSETS = ("n00000002", "n00000007", "n00000009")
 
 @pytest.fixture
 def imagenet(tmp_path) -> Path:
+    """As it is distributed: the lists lie above all parts, and nobody knows what the test pictures show."""
     fill(tmp_path / "train", *SYNSETS)
     for i in range(1, 7):
         picture(tmp_path / "val" / f"ILSVRC2012_val_{i:08d}.png")
+    for i in range(1, 4):
+        picture(tmp_path / "test" / f"ILSVRC2012_test_{i:08d}.png")
     return tmp_path
 
 
 def judged(root: Path) -> list[str]:
     data = load(root)
     assert data.description["test_folder"] == "val"
+    assert "test" in data.description["unused_folders"]
     names = [data.class_names[i] for i in data.test.labels.tolist()]
     stored = [np.asarray(Image.open(p)) for p in sorted((root / "val").glob("*.png"))]
     for row in range(len(names)):
@@ -250,12 +254,15 @@ def test_boxes_of_kaggle(imagenet) -> None:
     half = load(imagenet, image_size=tuple(side // 2 for side in data.shape[1:])).test.boxes
     torch.testing.assert_close(half, data.test.boxes / 2, equal_nan=True)
 
-    names = [path.stem for path in sorted((imagenet / "train" / SYNSETS[1]).iterdir())]
-    (imagenet / "LOC_train_solution.csv").write_text(
-        f"{names[0]},{SYNSETS[1]} 1 1 2 2\nelsewhere,{SYNSETS[0]} 1 1 2 2"
-    )
+    name = f"{SYNSETS[1]}_10"
+    picture(imagenet / "train" / SYNSETS[1] / f"{name}.png")
+    lines = [f"{name},{SYNSETS[1]} 1 1 2 2", f"elsewhere,{SYNSETS[0]} 1 1 2 2"]
+    (imagenet / "LOC_train_solution.csv").write_text("\n".join(lines))
     known = load(imagenet).train.boxes
     assert known.shape[1:] == (1, 4)
+    many = " ".join(f"{SYNSETS[1]} {i} 1 9 9" for i in range(6))
+    (imagenet / "LOC_train_solution.csv").write_text(f"{name},{many}")
+    assert load(imagenet).train.boxes.shape[1:] == (4, 4)  # enough to choose a threshold by
     assert (~known.isnan()).sum() == 4
     (imagenet / "LOC_val_solution.csv").write_text(line(1, f"{ORDER[0]} 1 2 three 4"))
     with pytest.raises(DataError, match=r"LOC_val_solution\.csv gives ILSVRC2012_val_00000001 .* not a synset"):

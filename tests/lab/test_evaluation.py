@@ -19,6 +19,7 @@ from lessonplan.commands.evaluate import Evaluate
 from lessonplan.data import load
 from lessonplan.errors import ConfigError, DataError
 from lessonplan.evaluation import PARTS
+from lessonplan.lab.comparison import compare
 from lessonplan.lab.evaluation import (
     Evaluation,
     TestTime,
@@ -309,6 +310,19 @@ def test_any_of_several_boxes_will_do_and_images_without_one_are_left_out(tmp_pa
     assert found["parts"]["localisation"]["samples"] == int(known.sum())
     bright = (data.test.labels[known] == 0).double().mean().item()
     assert found["measures"]["localisation_known_accuracy"] == pytest.approx(bright)
+
+
+def test_where_only_true_boxes_will_do_canvases_are_refused(run, tmp_path) -> None:
+    options = Evaluation(localise=True, true_boxes=True)
+    with pytest.raises(DataError, match="true_boxes: the train part has no boxes"):
+        evaluate(run_subject(run), options, out=tmp_path / "out")
+    with pytest.raises(DataError, match="true_boxes: the train part has no boxes"):  # before anything is trained
+        compare("erm", "digits", model="tiny", budget="100 steps", seeds=1, out=tmp_path / "c", evaluation=options)
+    assert not list((tmp_path / "c").glob("runs/*/metrics.jsonl"))
+    data = load(Boxed(), test_fraction=0.5)
+    subject = subject_of(Looks(), data, data.preprocessing, name="looks")
+    options = Evaluation(localise=True, true_boxes=True, curve_limit=40)
+    assert evaluate(subject, options, out=tmp_path)["parts"]["localisation"]["samples"] == 30
 
 
 def test_canvases_stand_in_for_boxes(run, tmp_path) -> None:

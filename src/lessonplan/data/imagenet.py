@@ -13,6 +13,7 @@ from torch import Tensor
 
 from lessonplan.data.boxes import stacked
 from lessonplan.data.encoded import Files, Labelled
+from lessonplan.data.join import VALIDATION
 from lessonplan.data.kinds import IMAGE_ENDINGS
 from lessonplan.data.limits import check_ratio
 from lessonplan.data.walk import files_below, lies_in
@@ -23,7 +24,8 @@ _ANNOTATIONS = "val_annotations.txt"
 _NUMBERS = "ILSVRC2012_validation_ground_truth.txt"
 _SYNSETS = "*validation_synset_labels.txt"
 _KAGGLE = "LOC_val_solution.csv"
-_BOXES = (_KAGGLE, "LOC_train_solution.csv")
+_BOXES = {_KAGGLE: None, "LOC_train_solution.csv": 4}
+"""The lists of boxes, and how many of a picture are taken; None: all. Those of training choose a threshold."""
 _SYNSET = re.compile(r"n\d{8}")
 _NUMBER = re.compile(r"[0-9]{1,9}")
 
@@ -41,8 +43,8 @@ def flat_part(part: Path, root: Path, class_names: tuple[str, ...]) -> Labelled 
     """
     if (part / _ANNOTATIONS).is_file():
         return _annotated(part, class_names)
-    if not any(map(_SYNSET.fullmatch, class_names)):
-        return None
+    if part.name.lower() not in VALIDATION or not any(map(_SYNSET.fullmatch, class_names)):
+        return None  # the lists are of validation pictures, and lie where those of test/ are found, too
     files = {path.name: path for path in files_below(part, IMAGE_ENDINGS).files}
     if not files:
         return None
@@ -63,19 +65,20 @@ def listed_boxes(part: Path, root: Path, paths: Sequence[Path], class_names: Seq
 
     They are in Kaggle's ``LOC_train_solution.csv`` and ``LOC_val_solution.csv``, beside the pictures or above:
     behind each picture's name its synset, left, top, right and bottom of each box, of the first and last pixel
-    inside it. None without such a list, or where it knows none of the pictures.
+    inside it; of training pictures the first four. None without such a list, or where it knows none of the
+    pictures.
 
     Raises:
         DataError: a list that is damaged.
     """
     if not any(map(_SYNSET.fullmatch, class_names)):
         return None
-    for name in _BOXES:
+    for name, most in _BOXES.items():
         where = next((place / name for place in _places(part, root) if (place / name).is_file()), None)
         if where is None:
             continue
         wanted = {path.stem for path in paths}
-        found = {row[0]: _boxes(where, row) for row in _kaggle(where) if row[0] in wanted}
+        found = {row[0]: _boxes(where, row)[:most] for row in _kaggle(where) if row[0] in wanted}
         if found:
             return stacked([found.get(path.stem, []) for path in paths])
     return None

@@ -74,6 +74,8 @@ class Evaluation(Strict):
     idx:PATH"""
     localise: bool = False
     """class activation maps, and boxes from them"""
+    true_boxes: bool = False
+    """the data's own boxes alone: data without any are refused, and no images are pasted on cluttered canvases"""
     between: bool = False
     """errors and gradients between training samples"""
     limit: Annotated[int, Field(ge=2)] = 2000

@@ -18,6 +18,7 @@ from lessonplan.kept_metrics import keep_metrics
 from lessonplan.lab.config import Comparison
 from lessonplan.lab.evaluation import Evaluation
 from lessonplan.lab.evaluation.other_data import check_sets
+from lessonplan.lab.evaluation.parts.localisation import check_boxes
 from lessonplan.lab.examples import write_examples
 from lessonplan.lab.executor import Executor, LocalProcesses
 from lessonplan.lab.job import Job, check_job, load_job_data
@@ -136,6 +137,8 @@ def compare(
         check_model(model, sample.shape)
     if evaluation is not None:
         check_sets(evaluation.ood, sample, sample.preprocessing)
+        if evaluation.localise and evaluation.true_boxes:
+            check_boxes(sample, ("train", evaluation.on))
     runs = Runs(comparison, sample, root, data, model, evaluation, threads, told, log)
     work = [job for seed in comparison.seeds for job in runs.of_seed(chosen, seed)]
     waiting = [job for job in work if not job.finished]

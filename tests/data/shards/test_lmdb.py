@@ -124,6 +124,15 @@ def test_what_cannot_be_used_is_named(lsun: Path, change, message: str | None) -
         opened(lsun)
 
 
+def test_a_class_that_is_called_train(tmp_path: Path, pictures) -> None:
+    """LSUN's objects come without parts, and one of them is the train."""
+    for name, (_, number, content) in zip(("airplane", "boat", "train"), pictures[::20], strict=True):
+        environment(tmp_path / "objects" / name, {number: content})
+    data = opened(tmp_path / "objects", test_fraction=0)
+    assert data.class_names == ("airplane", "boat", "train")
+    assert data.train.labels.tolist() == [0, 1, 2]
+
+
 def test_a_value_that_is_no_picture_can_be_left_out(lsun: Path) -> None:
     environment(lsun / "bee_house_train_lmdb", {"x": b"no picture"})
     with pytest.warns(LessonplanWarning, match="1 of 61 images cannot be read"):

@@ -41,7 +41,7 @@ def from_lmdb(where: Path, options: Options) -> Parts:
     if (where / DATA).is_file():
         return build_parts({"train": [where]}, lambda folders: _read(folders, [_label(where)]), options)
     folders = _below(where)
-    named = {folder: _NAME.fullmatch(folder.name) for folder in folders}
+    named = {folder: _part_of(folder.name) for folder in folders}
     if not any(named.values()):
         return build_parts({"train": folders}, lambda some: _read(some, [_label(f) for f in some]), options)
     silent = next((folder for folder, found in named.items() if found is None), None)
@@ -64,6 +64,12 @@ def from_lmdb(where: Path, options: Options) -> Parts:
         return _read(some, [printable(label) for label in labels])
 
     return build_parts(parts, read, options)
+
+
+def _part_of(name: str) -> re.Match[str] | None:
+    """The class and the part that a folder's name says; LSUN has objects that are called train, too."""
+    found = _NAME.fullmatch(name)
+    return None if found is None or (found["label"] is None and _ENDING.search(name) is None) else found
 
 
 def _below(where: Path) -> list[Path]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from lessonplan.errors import ConfigError
+from lessonplan.data import Data
+from lessonplan.errors import ConfigError, DataError
 from lessonplan.evaluate.localise import (
     boxes_from_maps,
     cam,
@@ -18,6 +20,7 @@ from lessonplan.evaluate.localise import (
     resize_maps,
 )
 from lessonplan.evaluate.network import predict_logits
+from lessonplan.evaluation import Evaluation
 from lessonplan.lab.evaluation.pictures import FOUND_COLOUR, TRUE_COLOUR, map_pictures
 from lessonplan.lab.evaluation.subject import Subject
 from lessonplan.lab.evaluation.work import BATCH, Work
@@ -71,6 +74,31 @@ def run(work: Work) -> dict[str, Any]:
         "measures": measures,
         "pictures": pictures,
     }
+
+
+def check(subject: Subject, options: Evaluation) -> None:
+    """Boxes must be there where only the data's own will do.
+
+    Raises:
+        DataError: they are not.
+    """
+    if options.true_boxes:
+        check_boxes(subject.data, ("train", options.on))
+
+
+def check_boxes(data: Data, parts: Iterable[str]) -> None:
+    """See that parts of the data have boxes of their own.
+
+    Raises:
+        DataError: one has none.
+    """
+    for name in parts:
+        view = getattr(data, name)
+        if view is None or view.boxes is None or bool(view.boxes.isnan().all()):
+            raise DataError(
+                f"true_boxes: the {name} part has no boxes (Kaggle has those of ImageNet, LOC_train_solution.csv"
+                " and LOC_val_solution.csv): put the lists beside the pictures, or leave true_boxes out"
+            )
 
 
 def _method(subject: Subject) -> str:
