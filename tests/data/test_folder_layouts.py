@@ -241,13 +241,13 @@ def test_a_table_of_kaggle(imagenet) -> None:
 def test_boxes_of_kaggle(imagenet) -> None:
     """Those of the pictures that it has any of; first and last pixel are inside."""
     line = "ILSVRC2012_val_{:08d},{}".format
-    lines = [line(i, f"{s} {i} 2 3 4" + f" {s} 5 0 7 {i}" * (i == 2)) for i, s in enumerate(ORDER, 1) if i != 4]
+    lines = [line(i, f"{s} {i} 2 3 4" + f" {s} 3 0 5 {i}" * (i == 2)) for i, s in enumerate(ORDER, 1) if i != 4]
     (imagenet / "LOC_val_solution.csv").write_text("\n".join([*lines, line(4, ORDER[3])]))
     data = load(imagenet)
     names = data.test.source.file_names(data.test.rows)
     shown = dict(zip(names, data.test.boxes.tolist(), strict=True))
     assert data.test.boxes.shape == (6, 2, 4)
-    assert shown["val/ILSVRC2012_val_00000002.png"] == [[2, 2, 4, 5], [5, 0, 8, 3]]
+    assert shown["val/ILSVRC2012_val_00000002.png"] == [[2, 2, 4, 5], [3, 0, 6, 3]]
     assert shown["val/ILSVRC2012_val_00000003.png"] == [[3, 2, 4, 5], [3, 2, 4, 5]]
     assert torch.tensor(shown["val/ILSVRC2012_val_00000004.png"]).isnan().all()
     assert data.train.boxes is None

@@ -95,6 +95,17 @@ def wav(folder: Path) -> Path:
     return folder / "words"
 
 
+def lmdb(folder: Path) -> Path:
+    opening = pytest.importorskip("lmdb", reason="lmdb is not installed")
+    for name in ("cat", "dog"):
+        (folder / "lsun" / name).mkdir(parents=True)
+    for file in sorted(images(folder).rglob("*.png")):
+        where = str(folder / "lsun" / file.parent.name)
+        with opening.open(where, map_size=2**22) as environment, environment.begin(write=True) as entries:
+            entries.put(file.stem.encode(), file.read_bytes())
+    return folder / "lsun"
+
+
 def svhn(folder: Path) -> Path:
     (folder / "svhn").mkdir()
     for part in ("train", "test"):
@@ -116,6 +127,7 @@ MADE = {
     "idx": idx,
     "cifar": cifar,
     "wav": wav,
+    "lmdb": lmdb,
     "svhn": svhn,
     "csv": table,
 }
@@ -126,6 +138,7 @@ def test_the_cases_are_all_kinds() -> None:
     assert {*MADE, *PLAIN} == set(KINDS)
 
 
+@pytest.mark.filterwarnings("ignore:.*were copied to:lessonplan.errors.LessonplanWarning")
 @pytest.mark.parametrize("kind", MADE)
 def test_by_spelling_and_by_path_alike(kind, tmp_path, monkeypatch) -> None:
     monkeypatch.setenv("LESSONPLAN_CACHE", str(tmp_path / "cache"))

@@ -116,6 +116,7 @@ READERS = {
     "read_bytes", "loads", "fromfile", "memmap", "loadtxt", "genfromtxt", "ParquetFile", "loadmat", "ZipFile",
     "decompress", "load_file", "safe_open", "DictReader", "reader", "np.load", "torch.load", "Image.open",
     "gzip.open", "wave.open", "tarfile.open", "read_csv", "read_table", "load_from_disk", "onnx.load",
+    "entries", "lmdb.open",
 }  # fmt: skip
 
 

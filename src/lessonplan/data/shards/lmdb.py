@@ -87,13 +87,6 @@ def _label(folder: Path) -> str:
 def _read(folders: Sequence[Path], labels: Sequence[str]) -> Labelled:
     files = [folder / DATA for folder in folders]
     index = indexed("lmdb", files, lambda place: _rows(files, place))
-    if len(index):
-        warnings.warn(
-            f"{len(index)} pictures of {folders[0]}{' and others' if len(folders) > 1 else ''} lie in"
-            f" {index.files[-1].path} too, where they are read from",
-            LessonplanWarning,
-            stacklevel=2,
-        )
     return Shards(index).labelled([labels[number] for number in index.labels], None)
 
 
@@ -112,4 +105,10 @@ def _rows(files: Sequence[Path], place: Path) -> Rows:
     if not len(rows):
         raise DataError(f"{files[0]} and the {len(files) - 1} environments behind it hold no pictures")
     rows.more.append(copy)
+    warnings.warn(
+        f"{len(rows)} pictures of {files[0].parent}{' and others' if len(files) > 1 else ''} were copied to"
+        f" {copy}, once, and are read from there",
+        LessonplanWarning,
+        stacklevel=2,
+    )
     return rows
