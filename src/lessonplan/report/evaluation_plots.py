@@ -10,7 +10,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from lessonplan.report.formatting import compact, listing, number
 from lessonplan.report.palette import ACCENT, INK, MUTED, Style
-from lessonplan.report.svg import drawing, new_figure, to_svg
+from lessonplan.report.svg import MARGINS, drawing, new_figure, to_svg
 
 Points = Sequence[Sequence[float]]
 """Pairs of x and y."""
@@ -91,7 +91,7 @@ def reliability_diagram(
     if not known:
         return None
     with drawing():
-        figure, axes = new_figure(250)
+        figure, axes = new_figure(250, margins=MARGINS)
         width = 100.0 / len(counts)
         largest = max(n for _, _, n in known)
         for confidence, accuracy, n in known:

@@ -14,7 +14,7 @@ from lessonplan.report.axes import COST, EPOCHS, Axis
 from lessonplan.report.formatting import compact, listing, number, shorten
 from lessonplan.report.palette import ACCENT, INK, MUTED, Style
 from lessonplan.report.reading import Floats
-from lessonplan.report.svg import MARGINS, compact_axis, drawing, new_figure, to_svg
+from lessonplan.report.svg import MARGINS, compact_axis, drawing, new_figure, text_width, to_svg
 
 MOST_BARS, WEAKEST = 30, 15  # classes up to which all are drawn as bars; of more the weakest are
 MOST_NUMBERS = 12  # classes up to which a confusion matrix has its counts written in
@@ -95,7 +95,9 @@ def class_accuracy(
     if len(known) > MOST_BARS:
         known = sorted(known, key=lambda pair: pair[1])[:WEAKEST]
     with drawing():
-        figure, axes = new_figure(60 + (31 if len(known) <= MOST_NUMBERS else 22) * len(known))
+        short = [shorten(name, 18) for name, _ in known]
+        height = 60 + (31 if len(known) <= MOST_NUMBERS else 22) * len(known)
+        figure, axes = new_figure(height, margins=(14 + text_width(short, 10), *MARGINS[1:]))
         rows = range(len(known))
         axes.barh(rows, [value for _, value in known], height=0.6, color=ACCENT, alpha=0.85)
         for row, (_, value) in enumerate(known):
@@ -108,7 +110,7 @@ def class_accuracy(
                 color=INK,
                 fontsize=9.5,
             )
-        axes.set_yticks(rows, [shorten(name, 18) for name, _ in known])
+        axes.set_yticks(rows, short)
         axes.tick_params(axis="y", labelcolor=INK)
         axes.set_ylim(len(known) - 0.4, -0.6)
         axes.set_xlim(0, 112)
@@ -143,17 +145,19 @@ def confusion_matrix(
     shades[..., :3] = to_rgba(_CELL_HUE)[:3]
     shades[..., 3] = 0.72 * np.sqrt(share)  # the root lets rare mistakes be seen
     with drawing():
-        figure, axes = new_figure(370)
+        short = [shorten(name, 18) for name in names] if classes <= MOST_BARS else []
+        size, longest = (10 if classes <= MOST_NUMBERS else 7.5), max(map(len, short), default=0)
+        room = text_width(short, size) if short else 24.0
+        below = room if longest > 2 else size
+        figure, axes = new_figure(370, margins=(32 + room, *MARGINS[1:2], 32 + below, MARGINS[3]))
         axes.imshow(shades, interpolation="none", aspect="equal")
         if classes <= MOST_NUMBERS:
             for (row, column), value in np.ndenumerate(counts):
                 if value:
                     axes.text(column, row, f"{value:g}", ha="center", va="center", color=INK, fontsize=9)
         axes.grid(False)
-        if classes <= MOST_BARS:
-            short = [shorten(name, 18) for name in names]
-            size = 10 if classes <= MOST_NUMBERS else 7.5
-            axes.set_xticks(range(classes), short, rotation=90 if max(map(len, short)) > 2 else 0, fontsize=size)
+        if short:
+            axes.set_xticks(range(classes), short, rotation=90 if longest > 2 else 0, fontsize=size)
             axes.set_yticks(range(classes), short, fontsize=size)
         axes.set_xlabel("predicted class", color=MUTED)
         axes.set_ylabel("true class", color=MUTED)

@@ -13,6 +13,8 @@ import matplotlib
 from markupsafe import Markup, escape
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
+from matplotlib.textpath import text_to_path
 from matplotlib.ticker import Formatter
 
 from lessonplan.report.formatting import compact
@@ -88,6 +90,12 @@ def new_figure(
     return figure, figure.add_axes(
         (left / width, bottom / height, 1 - (left + right) / width, 1 - (bottom + top) / height)
     )
+
+
+def text_width(texts: Sequence[str], size: float) -> float:
+    """Room that the widest of some words takes, in SVG units; 0 where there are none."""
+    font = FontProperties(size=size)
+    return max((text_to_path.get_text_width_height_descent(text, font, False)[0] for text in texts), default=0.0)
 
 
 class Compact(Formatter):
