@@ -20,7 +20,8 @@ class EagerRay(ModuleType):
     def is_initialized(self) -> bool:
         return bool(self.joined)
 
-    def init(self, address: str | None, log_to_driver: bool) -> None:
+    def init(self, address: str | None, log_to_driver: bool, logging_level: int) -> None:
+        del logging_level
         if not self.answers:
             time.sleep(60)
         self.joined.append(address)

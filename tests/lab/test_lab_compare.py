@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,10 @@ from scipy import stats
 from torch import nn
 
 from lessonplan.cli import main
-from lessonplan.errors import ConfigError
+from lessonplan.errors import ConfigError, LessonplanWarning
 from lessonplan.lab import compare, comparison, executor
 from lessonplan.lab.job import Job
+from lessonplan.train import fit
 from lessonplan.train.checkpoint import Checkpoints
 
 Small = dict[str, Any]
@@ -221,6 +223,23 @@ def test_another_configuration_in_the_same_folder_is_refused(
         assert words in str(caught.value)
     assert len(done) == 2
     assert (tmp_path / "results.json").read_bytes() == before
+    shutil.rmtree(tmp_path / "runs")  # as a first try that was refused leaves it
+    assert compare(out=tmp_path, **{**small, "budget": "300 samples"})["config"]["budget"] == "300 samples"
+
+
+def test_the_folder_of_a_run_is_no_comparisons(tmp_path: Path, small: Small, no_pages: None) -> None:
+    fit("fcnet-16", "digits", budget="100 samples", out=tmp_path)
+    before = (tmp_path / "config.yaml").read_bytes()
+    with pytest.raises(ConfigError, match="another configuration"):
+        compare(out=tmp_path, **small)
+    assert (tmp_path / "config.yaml").read_bytes() == before
+
+
+def test_runs_that_are_not_in_the_table_are_told_of(tmp_path: Path, small: Small, no_pages: None) -> None:
+    compare(out=tmp_path, **{**small, "methods": "erm,mixup", "seeds": 1})
+    with pytest.warns(LessonplanWarning, match=r"1 finished runs in .* are not in this table \(mixup-seed0-"):
+        found = compare(out=tmp_path, **{**small, "methods": "erm", "seeds": 1})
+    assert [method["name"] for method in found["methods"]] == ["erm"]
 
 
 @pytest.mark.parametrize(

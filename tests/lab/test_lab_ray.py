@@ -13,6 +13,7 @@ from fake_slurm import Note
 from lessonplan.errors import ConfigError, LessonplanWarning
 from lessonplan.lab import on_ray
 from lessonplan.lab.clusters import cluster_executor
+from lessonplan.lab.comparison import compare
 
 
 @pytest.fixture
@@ -38,7 +39,7 @@ def test_what_a_run_needs_is_asked_for_and_every_outcome_is_told(tmp_path, ray):
         ("works", None),
         ("fails", "the data are broken: mend them"),
         ("breaks", "RuntimeError: out of luck"),
-        ("dies", "The node died."),
+        ("dies", "The node died: the same command goes on from the last checkpoint"),
     ]
     assert ray.joined == [None]
     assert ray.most == 4
@@ -72,7 +73,7 @@ def test_room_is_what_the_living_machines_hold(text, room, tmp_path, ray):
 
 
 def test_needs_that_no_machine_has_are_told(tmp_path, ray):
-    with pytest.warns(LessonplanWarning, match=r"no machine .* has 1 CPUs and 2 GPUs \(at most 4 CPUs, 0 GPUs\)"):
+    with pytest.warns(LessonplanWarning, match=r"no machine .* has 1 CPU and 2 GPUs \(at most 4 CPUs, 0 GPUs\)"):
         run("ray:gpus=2", tmp_path, "works")
 
 
@@ -104,8 +105,19 @@ def test_what_listens_and_is_no_ray_is_given_up(tmp_path, ray, silent_port, monk
     assert on_ray.CONNECT_SECONDS < on_ray.ANSWER_SECONDS < 20
     monkeypatch.setattr(on_ray, "ANSWER_SECONDS", on_ray.CONNECT_SECONDS + 0.5)
     ray.answers = False
-    with pytest.raises(ConfigError, match=r"something listens, but Ray did not answer.*ray start --head"):
+    words = rf"something listens at 127.0.0.1:{silent_port}, but Ray did not answer .*RAY_AUTH_MODE=token"
+    with pytest.raises(ConfigError, match=words):
         run(f"ray:address=127.0.0.1:{silent_port}", tmp_path, "works")
+    with pytest.raises(ConfigError, match=r"no Ray cluster of this machine answered .*start one with 'ray start"):
+        run("ray:address=auto", tmp_path, "works")
+    with pytest.raises(ConfigError, match="Ray did not answer"):  # and the folder is as it was
+        compare("erm", "digits", out=tmp_path / "c", executor=f"ray:address=127.0.0.1:{silent_port}")
+    assert not (tmp_path / "c").exists()
+
+
+def test_local_takes_no_options(tmp_path):
+    with pytest.raises(ConfigError, match="local takes no options, and got 'cpus=2': --jobs says"):
+        cluster_executor("local:cpus=2", tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -40,6 +40,11 @@ def cluster_executor(text: str, folder: Path, threads: int = 1, at_once: int | N
             there is no such cluster to be reached.
     """
     name, _, options = text.partition(":")
+    if name == "local":
+        raise ConfigError(
+            f"local takes no options, and got {options!r}: --jobs says how many runs at a time, --threads the"
+            " cores of each"
+        )
     if name not in CLUSTERS:
         raise unknown("cluster", name, ["local", *CLUSTERS])
     pairs = read_pairs(name, options)

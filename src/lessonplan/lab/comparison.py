@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -12,7 +13,7 @@ from typing import Any
 import yaml
 from torch import nn
 
-from lessonplan.errors import ConfigError, unknown
+from lessonplan.errors import ConfigError, LessonplanWarning, unknown
 from lessonplan.files import write_atomically
 from lessonplan.kept_metrics import keep_metrics
 from lessonplan.lab.config import Comparison
@@ -24,6 +25,7 @@ from lessonplan.lab.executor import Executor, LocalProcesses
 from lessonplan.lab.job import Job, check_job, load_job_data
 from lessonplan.lab.kept_rows import KeptRows
 from lessonplan.lab.methods import Method, read_methods
+from lessonplan.lab.on_ray import RayExecutor
 from lessonplan.lab.progress import RunCounter
 from lessonplan.lab.recording import record_comparison
 from lessonplan.lab.results import Results, summarise, write_results
@@ -152,8 +154,11 @@ def compare(
     by = None
     if waiting:
         by = runner(executor, jobs, threads or 1, sample, root, most=len(waiting), named=named)
+        if isinstance(by, RayExecutor):
+            by.reach()
     with sole_user(root):
         _claim_folder(root, comparison)
+        _tell_of_others(root, work)
         title = title or f"{', '.join(m.name for m in chosen)} on {comparison.data}"
         table = _Table(title, comparison, reference, work, root)
         try:
@@ -239,6 +244,19 @@ def _decisive(config: dict[str, Any]) -> dict[str, Any]:
     return {**kept, "settings": without_conduct(kept.get("settings", {}))}
 
 
+def _tell_of_others(root: Path, work: Sequence[Job]) -> None:
+    """Say which runs lie in the folder and not in the table: those of methods or seeds that are not given now."""
+    ours = {job.folder.name for job in work}
+    others = sorted({file.parent.name for file in (root / "runs").glob("*/result.json")} - ours)
+    if others:
+        warnings.warn(
+            f"{len(others)} finished runs in {root} are not in this table ({', '.join(others[:3])}"
+            f"{', ...' if len(others) > 3 else ''}): give their methods and seeds too to have them in it",
+            LessonplanWarning,
+            stacklevel=3,
+        )
+
+
 def _claim_folder(root: Path, comparison: Comparison) -> None:
     """Say what the folder compares; only seeds and methods may be added to it later."""
     file = root / "config.yaml"
@@ -246,10 +264,14 @@ def _claim_folder(root: Path, comparison: Comparison) -> None:
     if file.exists():
         theirs = read_yaml(file)
         as_before = {**ours, "model": plain_name(comparison.model)}
-        if not isinstance(theirs, dict) or _decisive(theirs) not in (ours, as_before):
+        same = isinstance(theirs, dict) and _decisive(theirs) in (ours, as_before)
+        # A refused first try may have left a configuration with which no run was begun.
+        idle = isinstance(theirs, dict) and set(theirs) == set(ours) and not any((root / "runs").glob("*"))
+        if not same and not idle:
             differences = in_words(describe_differences(theirs, ours)) or "another kind of folder"
             raise ConfigError(
                 f"{root} holds a comparison of another configuration ({differences}): give another folder"
             )
-        return
+        if same:
+            return
     write_atomically(file, yaml.safe_dump(ours, sort_keys=False).encode())

@@ -97,4 +97,5 @@ def outcome(get: Callable[[], str | None]) -> str | None:
     try:
         return get()
     except Exception as error:
-        return Mishap(first_line(error), suspect=True)
+        what = first_line(error).rstrip(".")
+        return Mishap(f"{what}: the same command goes on from the last checkpoint", suspect=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 import threading
@@ -97,6 +98,14 @@ class RayExecutor:
                 ray.wait(list(running), num_returns=len(running), timeout=_GRACE_SECONDS)
             raise
 
+    def reach(self) -> None:
+        """Join the cluster, before anything is written.
+
+        Raises:
+            ConfigError: nothing answers at the address.
+        """
+        connect(self._ray, self._address)
+
     def room(self) -> int:
         """Runs at a time: as many as were asked for, or as the cluster's machines can hold together, at least 1.
 
@@ -119,13 +128,18 @@ class RayExecutor:
         wanted = self._kinds()
         there = [node["Resources"] for node in self._ray.nodes() if node.get("Alive")]
         if there and not any(all(node.get(kind, 0) >= least for kind, least in wanted.items()) for node in there):
-            most = ", ".join(f"{max(node.get(kind, 0) for node in there):g} {kind}s" for kind in wanted)
+            most = ", ".join(_counted(max(node.get(kind, 0) for node in there), kind) for kind in wanted)
+            asked = " and ".join(_counted(least, kind) for kind, least in wanted.items())
             warnings.warn(
-                f"no machine of the Ray cluster has {wanted['CPU']:g} CPUs and {wanted['GPU']:g} GPUs (at most"
-                f" {most}): runs wait until one joins that has; give smaller cpus= and gpus= in --run-on ray:...",
+                f"no machine of the Ray cluster has {asked} (at most {most}): runs wait until one joins that has;"
+                " give smaller cpus= and gpus= in --run-on ray:...",
                 LessonplanWarning,
                 stacklevel=3,
             )
+
+
+def _counted(number: float, kind: str) -> str:
+    return f"{number:g} {kind}{'' if number == 1 else 's'}"
 
 
 def check_address(address: str) -> None:
@@ -161,7 +175,7 @@ def connect(ray: Any, address: str | None) -> None:
 
     def join() -> None:
         try:
-            ray.init(address=address, log_to_driver=False)
+            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
         except BaseException as error:
             failed.append(error)
 
@@ -173,10 +187,23 @@ def connect(ray: Any, address: str | None) -> None:
         joining.start()
         joining.join(ANSWER_SECONDS - CONNECT_SECONDS)
         if joining.is_alive():
-            seconds = time.monotonic() - began
-            raise _unreachable(address, f"something listens, but Ray did not answer in {seconds:.0f} seconds")
+            raise _silent(address, time.monotonic() - began)
     if failed:
         raise _unreachable(address or "this machine", first_line(str(failed[0])))
+
+
+def _silent(address: str, seconds: float) -> ConfigError:
+    """Something listens there, which may be what was left of a cluster, be busy, or want a token."""
+    if address == "auto":
+        return ConfigError(
+            f"no Ray cluster of this machine answered in {seconds:.0f} seconds: start one with 'ray start --head"
+            f" --port={_PORT}' (after 'ray stop' if one was killed), or leave the address out"
+        )
+    return ConfigError(
+        f"something listens at {address}, but Ray did not answer there in {seconds:.0f} seconds: try again if its"
+        " machine is busy, and set RAY_AUTH_MODE=token if the cluster wants a token (its log is"
+        " /tmp/ray/session_latest/logs there)"
+    )
 
 
 def _unreachable(address: str, why: str) -> ConfigError:

@@ -144,7 +144,12 @@ class SlurmExecutor:
             with self._executor.batch():
                 submitted = [self._executor.submit(Preemptible(self._submitit), absolute(job)) for job in jobs]
         except self._submitit.core.utils.FailedJobError as error:
-            raise ConfigError(f"SLURM did not take the runs ({first_line(error)}): see its options") from None
+            said = [line for line in str(error).splitlines() if "error:" in line or "fatal:" in line]
+            why = " ".join((said[-1] if said else first_line(error)).split())
+            raise ConfigError(
+                f"SLURM did not take the runs ({why}): mend the options of --run-on slurm, run on a login node of"
+                " the cluster, or try --run-on slurm:on=local"
+            ) from None
         return list(zip(jobs, submitted, strict=True))
 
 
