@@ -14,6 +14,7 @@ RESULTS = DOCS.parent / "results"
 # what a set is called in the results, and what kind of data that is; a new set is named here
 KINDS = {
     "parquet:cifar10": ("photographs of 32 x 32 pixels", "CIFAR-10"),
+    "npz:cifar10-2000.npz": ("photographs of 32 x 32 pixels", "CIFAR-10"),
     "folder:clothing": ("photographs", "clothes"),
     "idx:mnist-t10k": ("handwritten digits", "MNIST"),
     "digits": ("handwritten digits of 8 x 8 pixels", "scikit-learn's digits"),
