@@ -250,8 +250,9 @@ def _tell_of_others(root: Path, work: Sequence[Job]) -> None:
     others = sorted({file.parent.name for file in (root / "runs").glob("*/result.json")} - ours)
     if others:
         warnings.warn(
-            f"{len(others)} finished runs in {root} are not in this table ({', '.join(others[:3])}"
-            f"{', ...' if len(others) > 3 else ''}): give their methods and seeds too to have them in it",
+            f"{root} also has finished runs that are not in this table, {len(others)} of them"
+            f" ({', '.join(others[:3])}{', ...' if len(others) > 3 else ''}): give their methods and seeds too to"
+            " have them in it",
             LessonplanWarning,
             stacklevel=3,
         )
