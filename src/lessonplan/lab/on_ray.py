@@ -189,7 +189,8 @@ def connect(ray: Any, address: str | None) -> None:
         if joining.is_alive():
             raise _silent(address, time.monotonic() - began)
     if failed:
-        raise _unreachable(address or "this machine", first_line(str(failed[0])))
+        where = "this machine" if address in (None, "auto") else str(address)
+        raise _unreachable(where, first_line(str(failed[0])))
 
 
 def _silent(address: str, seconds: float) -> ConfigError:
