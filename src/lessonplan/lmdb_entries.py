@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import os
 import struct
-import subprocess
 import sys
-import threading
 from collections.abc import Iterator
-from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import IO
 
-from lessonplan.child import python
+from lessonplan.child import reader
 from lessonplan.errors import ConfigError, DataError, first_line
 
 CODE = "from lessonplan.lmdb_entries import main; main()"
@@ -39,18 +36,9 @@ def entries(folder: Path) -> Iterator[tuple[bytes, bytes]]:
         raise ConfigError("LMDB files need lmdb: pip install 'lessonplan[lmdb]'")
     where = folder / DATA
     size = where.stat().st_size
-    child = subprocess.Popen(python(CODE, str(folder)), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
-    timer = threading.Timer(_SECONDS + size / _PER_SECOND, child.kill)
-    timer.start()
-    assert child.stdout is not None
-    try:
+    with reader(CODE, str(folder), seconds=_SECONDS + size / _PER_SECOND) as child:
+        assert child.stdout is not None
         yield from _received(child.stdout, where, size)
-    finally:
-        timer.cancel()
-        child.kill()
-        with suppress(BrokenPipeError):
-            child.stdout.close()
-        child.wait()
 
 
 def _received(pipe: IO[bytes], where: Path, size: int) -> Iterator[tuple[bytes, bytes]]:

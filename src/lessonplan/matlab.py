@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import json
 import math
-import subprocess
 import sys
-import threading
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from lessonplan.child import python
+from lessonplan.child import reader
 from lessonplan.errors import DataError, first_line
 
 if TYPE_CHECKING:
@@ -47,27 +44,17 @@ def read_matlab(
         DataError: the file is damaged or no such file; and what ``check`` raises.
     """
     wanted = json.dumps({"path": str(path), "arrays": list(arrays), "columns": list(columns)})
-    child = subprocess.Popen(
-        python(CODE, wanted), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
-    )
-    timer = threading.Timer(_SECONDS + path.stat().st_size / _PER_SECOND, child.kill)
-    timer.start()
-    assert child.stdin is not None
-    assert child.stdout is not None
-    try:
-        check({name: tuple(shape) for name, shape in _said(child.stdout, path)["announced"].items()})
-        child.stdin.write(_GO)
-        child.stdin.flush()
-        return {name: _array(child.stdout, path) for name in _said(child.stdout, path)["sent"]}
-    except BrokenPipeError:
-        raise _damaged(path, "its reader crashed") from None
-    finally:
-        timer.cancel()
-        child.kill()
-        for pipe in (child.stdin, child.stdout):
-            with suppress(BrokenPipeError):  # what was not read any more
-                pipe.close()
-        child.wait()
+    seconds = _SECONDS + path.stat().st_size / _PER_SECOND
+    with reader(CODE, wanted, seconds=seconds) as child:
+        assert child.stdin is not None
+        assert child.stdout is not None
+        try:
+            check({name: tuple(shape) for name, shape in _said(child.stdout, path)["announced"].items()})
+            child.stdin.write(_GO)
+            child.stdin.flush()
+            return {name: _array(child.stdout, path) for name in _said(child.stdout, path)["sent"]}
+        except BrokenPipeError:
+            raise _damaged(path, "its reader crashed") from None
 
 
 class _Pipe:

@@ -241,14 +241,16 @@ def test_a_table_of_kaggle(imagenet) -> None:
 def test_boxes_of_kaggle(imagenet) -> None:
     """Those of the pictures that it has any of; first and last pixel are inside."""
     line = "ILSVRC2012_val_{:08d},{}".format
-    lines = [line(i, f"{s} {i} 2 3 4" + f" {s} 3 0 5 {i}" * (i == 2)) for i, s in enumerate(ORDER, 1) if i != 4]
+    lines = [
+        line(i, f"{s} {i % 3} 2 3 4" + f" {s} 3 0 5 {i}" * (i == 2)) for i, s in enumerate(ORDER, 1) if i != 4
+    ]
     (imagenet / "LOC_val_solution.csv").write_text("\n".join([*lines, line(4, ORDER[3])]))
     data = load(imagenet)
     names = data.test.source.file_names(data.test.rows)
     shown = dict(zip(names, data.test.boxes.tolist(), strict=True))
     assert data.test.boxes.shape == (6, 2, 4)
     assert shown["val/ILSVRC2012_val_00000002.png"] == [[2, 2, 4, 5], [3, 0, 6, 3]]
-    assert shown["val/ILSVRC2012_val_00000003.png"] == [[3, 2, 4, 5], [3, 2, 4, 5]]
+    assert shown["val/ILSVRC2012_val_00000003.png"] == [[0, 2, 4, 5], [0, 2, 4, 5]]
     assert torch.tensor(shown["val/ILSVRC2012_val_00000004.png"]).isnan().all()
     assert data.train.boxes is None
     half = load(imagenet, image_size=tuple(side // 2 for side in data.shape[1:])).test.boxes
@@ -264,9 +266,23 @@ def test_boxes_of_kaggle(imagenet) -> None:
     (imagenet / "LOC_train_solution.csv").write_text(f"{name},{many}")
     assert load(imagenet).train.boxes.shape[1:] == (4, 4)  # enough to choose a threshold by
     assert (~known.isnan()).sum() == 4
-    (imagenet / "LOC_val_solution.csv").write_text(line(1, f"{ORDER[0]} 1 2 three 4"))
-    with pytest.raises(DataError, match=r"LOC_val_solution\.csv gives ILSVRC2012_val_00000001 .* not a synset"):
-        load(imagenet)
+    for wrong in ("1 2 three 4", "1 2 3", "3 2 1 4", "1 4 3 2", "-1 2 3 4"):
+        (imagenet / "LOC_val_solution.csv").write_text(line(1, f"{ORDER[0]} {wrong}"))
+        with pytest.raises(
+            DataError, match=r"LOC_val_solution\.csv gives ILSVRC2012_val_00000001 .* not a synset"
+        ):
+            load(imagenet)
+
+
+def test_pictures_in_test_with_a_list_of_their_own(imagenet) -> None:
+    """Beside those of val/, which a list above all of them is of."""
+    (imagenet / "imagenet_2012_validation_synset_labels.txt").write_text("\n".join(ORDER))
+    lines = [f"ILSVRC2012_test_{i:08d}.JPEG {SYNSETS.index(s)}" for i, s in enumerate(ORDER[:3], 1)]
+    (imagenet / "test" / "val.txt").write_text("\n".join(lines))
+    data = load(imagenet)
+    assert data.description["test_folder"] == "test"
+    assert [data.class_names[i] for i in data.test.labels.tolist()] == ORDER[:3]
+    assert data.description["validation_folder"] == "val"
 
 
 def test_a_list_of_caffe(imagenet) -> None:

@@ -313,6 +313,8 @@ def test_any_of_several_boxes_will_do_and_images_without_one_are_left_out(tmp_pa
 
 
 def test_where_only_true_boxes_will_do_canvases_are_refused(run, tmp_path) -> None:
+    with pytest.raises(ConfigError, match="true_boxes says what localise is judged by"):
+        Evaluation.make(true_boxes=True)
     options = Evaluation(localise=True, true_boxes=True)
     with pytest.raises(DataError, match="true_boxes: the train part has no boxes"):
         evaluate(run_subject(run), options, out=tmp_path / "out")

@@ -39,7 +39,7 @@ def test_what_a_run_needs_is_asked_for_and_every_outcome_is_told(tmp_path, ray):
         ("works", None),
         ("fails", "the data are broken: mend them"),
         ("breaks", "RuntimeError: out of luck"),
-        ("dies", "The node died: the same command goes on from the last checkpoint"),
+        ("dies", "The node died. The same command goes on from the last checkpoint"),
     ]
     assert ray.joined == [None]
     assert ray.most == 4

@@ -33,6 +33,13 @@ def test_the_import_brings_nothing_heavy() -> None:
     assert done.stdout == "[]\n"
 
 
+def test_comparing_brings_no_compiler_before_there_is_an_optimizer() -> None:
+    """PyTorch's takes a second to import, and whoever hands runs out makes no optimizer."""
+    code = "import sys, lessonplan.lab.comparison, lessonplan.train; print('torch._dynamo' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert done.stdout == "False\n"
+
+
 @pytest.mark.slow
 def test_help_and_a_short_training_warn_of_nothing(tmp_path: Path) -> None:
     for line in (

@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from lessonplan.report import write_comparison, write_run
 from lessonplan.report.formatting import MISSING
+from lessonplan.report.svg import text_width
 
 NASTY = "<script>alert(1)</script>"
 
@@ -153,3 +155,10 @@ def test_a_comparison_has_the_columns_where_a_method_has_the_numbers(tmp_path, s
     assert '<th scope="col">Macro F1 %</th>' in page
     assert "Balanced accuracy %" not in page
     assert ">61.23</td>" in page
+
+
+def test_room_for_names_is_that_of_the_widest_in_any_script() -> None:
+    assert text_width([], 10) == 0
+    assert text_width(["\u9023\u8863\u88d9", "i"], 10) == 30  # as wide as they are high
+    assert text_width(["WWW"], 10) > text_width(["iii"], 10) > 0
+    assert text_width(["W\u9023"], 7.5) == pytest.approx(text_width(["W"], 7.5) + 7.5)

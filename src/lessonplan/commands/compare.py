@@ -54,8 +54,8 @@ class Compare:
     """runs at a time; one a core on the CPU, one a GPU, on a cluster as many as it takes, if not given"""
     run_on: str = "local"
     """local (processes of this machine), ray (ray:address=HOST:PORT,cpus=2,gpus=1,memory=8GB,retries=3), or slurm
-    (slurm:hours=2,partition=gpu,gpus=1,memory=16GB; slurm:on=local tries it
-    without SLURM); their packages are extras"""
+    (slurm:hours=2,partition=gpu,gpus=1,memory=16GB; slurm:on=local tries it without SLURM); their packages are
+    extras"""
     level: float = 0.95
     """confidence level of the intervals"""
     log: str = ""

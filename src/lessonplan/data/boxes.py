@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -29,11 +30,14 @@ def stacked(boxes: Sequence[Sequence[Sequence[float]]]) -> Tensor | None:
     most = max(map(len, boxes), default=0)
     if most == 0:
         return None
-    known = [own or [[float("nan")] * 4] for own in boxes]
-    return torch.tensor([[*own, *[own[0]] * (most - len(own))] for own in known], dtype=torch.float32)
+    found = np.full((len(boxes), most, 4), np.nan, dtype=np.float32)
+    for place, own in enumerate(boxes):
+        if own:
+            found[place, : len(own)], found[place, len(own) :] = own, own[0]
+    return torch.from_numpy(found)
 
 
-def both(first: object, second: object) -> Tensor | None:
+def boxes_of_both(first: object, second: object) -> Tensor | None:
     """The boxes of two sources, one after the other; None unless both have some."""
     one, other = boxes_of(first), boxes_of(second)
     if one is None or other is None:

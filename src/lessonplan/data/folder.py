@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -85,9 +85,6 @@ class _Layout:
     def take(self, part: Path, classes: list[Path]) -> Labelled:
         """Read class folders."""
         found, others = _class_folders(part, classes, self.root)
-        if isinstance(found.images, Files):
-            boxes = listed_boxes(part, self.root, found.images.paths, found.class_names)
-            found = replace(found, boxes=boxes)
         self.others += others
         self.read["classes" if part == self.root else part.name.lower()] = found
         return found
@@ -171,4 +168,5 @@ def _class_folders(root: Path, classes: list[Path], above: Path) -> tuple[Labell
         number = numbers.setdefault(printable(folder.name), len(numbers))
         paths += found.files
         labels += [number] * len(found.files)
-    return Labelled(Files(above, paths), torch.tensor(labels, dtype=torch.int64), tuple(numbers)), others
+    names, numbered = tuple(numbers), torch.tensor(labels, dtype=torch.int64)
+    return Labelled(Files(above, paths), numbered, names, listed_boxes(root, above, paths, names)), others

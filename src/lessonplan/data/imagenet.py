@@ -43,8 +43,8 @@ def flat_part(part: Path, root: Path, class_names: tuple[str, ...]) -> Labelled 
     """
     if (part / _ANNOTATIONS).is_file():
         return _annotated(part, class_names)
-    if part.name.lower() not in VALIDATION or not any(map(_SYNSET.fullmatch, class_names)):
-        return None  # the lists are of validation pictures, and lie where those of test/ are found, too
+    if not any(map(_SYNSET.fullmatch, class_names)):
+        return None
     files = {path.name: path for path in files_below(part, IMAGE_ENDINGS).files}
     if not files:
         return None
@@ -92,12 +92,13 @@ def _boxes(where: Path, row: list[str]) -> list[list[float]]:
         return boxes
     for at in range(0, len(words), 5):
         sides = words[at + 1 : at + 5]
-        if len(sides) < 4 or not all(map(_NUMBER.fullmatch, sides)):
+        numbers = [int(side) for side in sides if _NUMBER.fullmatch(side)]
+        if len(numbers) < 4 or numbers[0] > numbers[2] or numbers[1] > numbers[3]:
             raise DataError(
-                f"{where} gives {row[0]} {' '.join(words[at : at + 5])!r}, not a synset and the four sides of a"
-                " box: fetch it again"
+                f"{where} gives {row[0]} {' '.join(words[at : at + 5])!r}, not a synset and left, top, right and"
+                " bottom of a box: fetch it again"
             )
-        left, top, right, bottom = map(int, sides)
+        left, top, right, bottom = numbers
         boxes.append([left, top, right + 1.0, bottom + 1.0])
     return boxes
 
@@ -134,7 +135,8 @@ def _annotated(root: Path, class_names: tuple[str, ...]) -> Labelled:
 
 def _listed(part: Path, root: Path, names: list[str], class_names: tuple[str, ...]) -> Mapping[str, str] | None:
     """The synset of each picture, by its name without the ending; None where there is no list."""
-    for place in _places(part, root):
+    # Lists above all parts are of the validation pictures.
+    for place in _places(part, root) if part.name.lower() in VALIDATION else (part,):
         if (place / _KAGGLE).is_file():
             return {row[0]: row[1].split()[0] for row in _kaggle(place / _KAGGLE)}
         for where in sorted(place.glob(_SYNSETS)):

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from lessonplan.data.arrays import TensorSource
 from lessonplan.data.base import Parts, Source, content_keys, digest, file_names, original_sizes
-from lessonplan.data.boxes import both, boxes_of
+from lessonplan.data.boxes import boxes_of, boxes_of_both
 from lessonplan.data.labels import one_spelling
 from lessonplan.errors import DataError
 
@@ -48,7 +48,7 @@ class _Joined:
         self.class_names, self.shape = first.class_names, first.shape
         self.in_memory = first.in_memory and second.in_memory
         self.fingerprint = digest([first.fingerprint.encode(), second.fingerprint.encode()], size=8).hex()
-        self.boxes = both(first, second)
+        self.boxes = boxes_of_both(first, second)
         self.sizes = _both_sizes(first, second)
 
     def __len__(self) -> int:
@@ -81,7 +81,7 @@ def joined(first: Source, second: Source) -> Source:
         labels = torch.cat([first.labels, second.labels])
         files = None if first.files is None or second.files is None else [*first.files, *second.files]
         sizes = _both_sizes(first, second)
-        data, boxes = torch.cat([first.data, second.data]), both(first, second)
+        data, boxes = torch.cat([first.data, second.data]), boxes_of_both(first, second)
         return TensorSource(data, labels, first.class_names, boxes, files, sizes)
     return _Joined(first, second)
 

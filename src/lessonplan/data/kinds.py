@@ -77,7 +77,7 @@ def _tar(path: Path, names: Sequence[str]) -> bool:
 
 
 def _lmdb(path: Path, names: Sequence[str]) -> bool:
-    return "data.mdb" in names or any((path / name / "data.mdb").is_file() for name in names)
+    return "data.mdb" in (names or [path.name]) or any((path / name / "data.mdb").is_file() for name in names)
 
 
 def _svhn(path: Path, names: Sequence[str]) -> bool:

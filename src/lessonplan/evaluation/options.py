@@ -128,6 +128,8 @@ class Evaluation(Strict):
 
     @model_validator(mode="after")
     def _together(self) -> Evaluation:
+        if self.true_boxes and not self.localise:
+            raise ConfigError("true_boxes says what localise is judged by: give localise too, or leave it out")
         if self.mixup_inference and self.ttsa is None:
             raise ConfigError(
                 "mixup_inference stands beside test-time sums: give ttsa too, for example k=2,copies=16"

@@ -53,7 +53,9 @@ def cluster_executor(text: str, folder: Path, threads: int = 1, at_once: int | N
         given["memory"] = read_gigabytes(f"{name}:memory", given["memory"])
     given.setdefault("cpus", threads)
     if name == "ray":
-        return RayExecutor(at_once=at_once, **given)
+        executor = RayExecutor(at_once=at_once, **given)
+        executor.reach()
+        return executor
     return SlurmExecutor(folder / "slurm", at_once=at_once, **given)
 
 

@@ -25,7 +25,6 @@ from lessonplan.lab.executor import Executor, LocalProcesses
 from lessonplan.lab.job import Job, check_job, load_job_data
 from lessonplan.lab.kept_rows import KeptRows
 from lessonplan.lab.methods import Method, read_methods
-from lessonplan.lab.on_ray import RayExecutor
 from lessonplan.lab.progress import RunCounter
 from lessonplan.lab.recording import record_comparison
 from lessonplan.lab.results import Results, summarise, write_results
@@ -139,7 +138,7 @@ def compare(
         check_model(model, sample.shape)
     if evaluation is not None:
         check_sets(evaluation.ood, sample, sample.preprocessing)
-        if evaluation.localise and evaluation.true_boxes:
+        if evaluation.true_boxes:
             check_boxes(sample, ("train", evaluation.on))
     runs = Runs(comparison, sample, root, data, model, evaluation, threads, told, log)
     work = [job for seed in comparison.seeds for job in runs.of_seed(chosen, seed)]
@@ -154,8 +153,6 @@ def compare(
     by = None
     if waiting:
         by = runner(executor, jobs, threads or 1, sample, root, most=len(waiting), named=named)
-        if isinstance(by, RayExecutor):
-            by.reach()
     with sole_user(root):
         _claim_folder(root, comparison)
         _tell_of_others(root, work)

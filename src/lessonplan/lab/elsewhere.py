@@ -98,4 +98,4 @@ def outcome(get: Callable[[], str | None]) -> str | None:
         return get()
     except Exception as error:
         what = first_line(error).rstrip(".")
-        return Mishap(f"{what}: the same command goes on from the last checkpoint", suspect=True)
+        return Mishap(f"{what}. The same command goes on from the last checkpoint", suspect=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import unicodedata
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -93,9 +94,18 @@ def new_figure(
 
 
 def text_width(texts: Sequence[str], size: float) -> float:
-    """Room that the widest of some words takes, in SVG units; 0 where there are none."""
+    """Room that the widest of some words takes, in SVG units; 0 where there are none.
+
+    Signs that are as wide as they are high (Chinese, Japanese, Korean), which matplotlib's font lacks, count so.
+    """
     font = FontProperties(size=size)
-    return max((text_to_path.get_text_width_height_descent(text, font, False)[0] for text in texts), default=0.0)
+
+    def width(text: str) -> float:
+        narrow = "".join(sign for sign in text if unicodedata.east_asian_width(sign) not in "WF")
+        measured: float = text_to_path.get_text_width_height_descent(narrow, font, False)[0] if narrow else 0.0
+        return measured + size * (len(text) - len(narrow))
+
+    return max(map(width, texts), default=0.0)
 
 
 class Compact(Formatter):

@@ -16,6 +16,7 @@ import lessonplan as lp
 from data.shards.conftest import encoded
 from lessonplan import lmdb_entries as reading
 from lessonplan.data import Data, load
+from lessonplan.data.sources import guess
 from lessonplan.errors import ConfigError, DataError, LessonplanWarning
 from lessonplan.evaluation import Evaluation
 from lessonplan.lab.evaluation import evaluate, run_subject
@@ -99,8 +100,10 @@ def test_one_environment_is_other_data_to_be_told_apart(lsun: Path, tmp_path: Pa
 
 
 def test_named_after_its_folder(lsun: Path) -> None:
-    with pytest.raises(DataError, match="of one class, 'test'"):
-        opened(lsun / "test_lmdb")
+    for spec in (lsun / "test_lmdb", lsun / "test_lmdb" / "data.mdb"):
+        assert guess(spec) == "lmdb"
+        with pytest.raises(DataError, match="of one class, 'test'"):
+            opened(spec)
 
 
 @pytest.mark.parametrize(

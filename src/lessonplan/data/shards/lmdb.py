@@ -26,10 +26,10 @@ def from_lmdb(where: Path, options: Options) -> Parts:
     """Sources from LMDB environments, as LSUN (arXiv:1506.03365) is distributed.
 
     Args:
-        where: an environment (a folder with ``data.mdb``), which is one class named after its folder; or a folder
-            of some, ``CLASS_train_lmdb``, ``CLASS_val_lmdb`` and ``test_lmdb``, whose pictures are unlabelled and
-            left out. Without a test part the validation part is for testing; where no name says a part, all are
-            for training.
+        where: an environment (a folder with ``data.mdb``, or that file), which is one class named after its
+            folder; or a folder of some, ``CLASS_train_lmdb``, ``CLASS_val_lmdb`` and ``test_lmdb``, whose pictures
+            are unlabelled and left out. Without a test part the validation part is for testing; where no name says
+            a part, all are for training.
         options: see ``Options``.
 
     The pictures are copied once to where indices are kept, and read from there.
@@ -38,6 +38,7 @@ def from_lmdb(where: Path, options: Options) -> Parts:
         ConfigError: lmdb is not installed. DataError: no environments, damaged ones, or values that are no
             pictures.
     """
+    where = where.parent if where.name == DATA and where.is_file() else where
     if (where / DATA).is_file():
         return build_parts({"train": [where]}, lambda folders: _read(folders, [_label(where)]), options)
     folders = _below(where)
