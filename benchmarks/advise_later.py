@@ -9,6 +9,9 @@ training does, with ten seeds from 1000 on, and is judged on the test part. Noth
 ``--out`` has a file a tournament with every answer. What is paired are seeds and test samples; intervals (95%)
 allow for both, as those of the tournament. Every class counts alike (balanced accuracy), as in the rounds, which
 are judged on as many samples of each class.
+
+The best of ten plans by ten seeds owes some of its lead to luck: ``--further 20`` trains it and the named one with
+as many seeds more, which had no say in which is best.
 """
 
 from __future__ import annotations
@@ -84,16 +87,13 @@ def stored(file: Path) -> Answers:
     return json.loads(gzip.decompress(file.read_bytes())) if file.exists() else {}
 
 
-def train(folder: Path, file: Path, seeds: int, jobs: int) -> None:
+def train(folder: Path, file: Path, plans: list[str], seeds: range, jobs: int) -> None:
     """Whatever is missing."""
     answers = stored(file)
     if not _record(folder).sizes["test"]:
         raise SystemExit(f"{folder} has no test part to judge plans by: give advise --test-fraction 0.5")
     waiting = [
-        Again(folder, name, FIRST + number)
-        for number in range(seeds)
-        for name in field(_record(folder))
-        if str(FIRST + number) not in answers.get(name, {})
+        Again(folder, name, seed) for seed in seeds for name in plans if str(seed) not in answers.get(name, {})
     ]
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
         running = {pool.submit(again.right): again for again in waiting}
@@ -112,41 +112,85 @@ def train(folder: Path, file: Path, seeds: int, jobs: int) -> None:
             written.replace(file)
 
 
+@dataclass
+class Judged:
+    """The plans of a tournament on all samples of the test part.
+
+    Attributes:
+        seeds: that all plans have.
+        accuracy: of each plan in percent, every sample counting alike.
+        right: ``(seeds, samples)`` of each plan, so that the mean is its balanced accuracy.
+        further: the same of the plans that have further seeds, with those alone.
+    """
+
+    record: Record
+    seeds: list[str]
+    accuracy: dict[str, float]
+    right: dict[str, np.ndarray]
+    further: dict[str, np.ndarray]
+
+    @classmethod
+    def of(cls, folder: Path, out: Path) -> Judged:
+        """From the stored answers."""
+        record, answers = _record(folder), stored(out / f"{folder.name}.json.gz")
+        seeds = sorted(set.intersection(*(set(found) for found in answers.values())), key=int)
+        weights = _weights(record)
+        more = {name: sorted(set(found) - set(seeds), key=int) for name, found in answers.items()}
+        return cls(
+            record,
+            seeds,
+            {name: 100 * float(np.mean([found[seed] for seed in seeds])) for name, found in answers.items()},
+            {name: np.array([found[seed] for seed in seeds]) * weights for name, found in answers.items()},
+            {name: np.array([answers[name][seed] for seed in own]) * weights for name, own in more.items() if own},
+        )
+
+    @property
+    def worth(self) -> dict[str, float]:
+        """Balanced accuracy of each plan in percent, the best one first."""
+        worth = {name: 100 * float(found.mean()) for name, found in self.right.items()}
+        return {name: worth[name] for name in sorted(worth, key=lambda name: -worth[name])}
+
+    @property
+    def named(self) -> str:
+        """The plan that the tournament named."""
+        return str(self.record.verdict["plan"])
+
+
 def table(folders: list[Path], out: Path) -> str:
     """What each plan is worth, and how far the named one is from the best, from plain training and from mixup."""
     told, gaps = [], []
     for folder in folders:
-        record, answers = _record(folder), stored(out / f"{folder.name}.json.gz")
-        seeds = sorted(set.intersection(*(set(found) for found in answers.values())), key=int)
-        weights = _weights(record)
-        right = {n: np.array([found[seed] for seed in seeds]) * weights for n, found in answers.items()}
-        plain_mean = {n: 100 * np.mean([found[seed] for seed in seeds]) for n, found in answers.items()}
-        worth = {name: 100 * found.mean() for name, found in right.items()}
-        order = sorted(worth, key=lambda name: -worth[name])
-        named, verdict = record.verdict["plan"], record.verdict["kind"]
+        judged = Judged.of(folder, out)
+        record, right, worth, named = judged.record, judged.right, judged.worth, judged.named
+        best = next(iter(worth))
+        length = record.plans[PLAIN]["content"]["budget"]
         told += [
-            f"{folder.name}: {record.sizes['labelled']} labelled samples, {len(weights)} test samples,"
-            f" {len(seeds)} seeds from {seeds[0]} on, {record.plans[PLAIN]['content']['budget']} in a round",
+            f"{folder.name}: {record.sizes['labelled']} labelled samples, {record.sizes['test']} test samples,"
+            f" {len(judged.seeds)} seeds from {judged.seeds[0]} on, {length} in a round",
             f"{'plan':>14}  accuracy %  balanced %  deviation over seeds  balanced, against plain, points",
         ]
-        for name in order:
+        for name, balanced in worth.items():
             against = "" if name == PLAIN else _difference(right[name], right[PLAIN])
             spread = 100 * right[name].mean(1).std(ddof=1)
-            mark = f"  <- named by advise ({verdict})" if name == named else ""
+            mark = f"  <- named by advise ({record.verdict['kind']})" if name == named else ""
             told.append(
-                f"{name:>14}  {plain_mean[name]:>10.2f}  {worth[name]:>10.2f}  {spread:>20.2f}  {against}{mark}"
+                f"{name:>14}  {judged.accuracy[name]:>10.2f}  {balanced:>10.2f}  {spread:>20.2f}  {against}{mark}"
             )
         gaps.append(
             {
-                "the best of the field": worth[named] - worth[order[0]],
+                "the best of the field": worth[named] - worth[best],
                 "the one that other seeds and samples call best": _by_halves(right, named),
                 "always plain training": worth[named] - worth[PLAIN],
                 "always mixup": worth[named] - worth["mixup"],
                 "a plan drawn at random": worth[named] - float(np.mean(list(worth.values()))),
             }
         )
-        behind = _difference(right[named], right[order[0]]) if named != order[0] else "it is the best one"
-        told += [f"the named plan against the best of the field ({order[0]}): {behind}", ""]
+        behind = _difference(right[named], right[best]) if named != best else "it is the best one"
+        told.append(f"the named plan against the best of the field ({best}): {behind}")
+        if named != best and {named, best} <= set(judged.further):
+            mine, other = judged.further[named], judged.further[best]
+            told.append(f"the same two with {len(mine)} further seeds: {_difference(mine, other)}")
+        told.append("")
     told.append("what advise names, in points of balanced accuracy:")
     for what in gaps[0]:
         each = ", ".join(f"{folder.name} {gap[what]:+.2f}" for folder, gap in zip(folders, gaps, strict=True))
@@ -193,11 +237,19 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder for the answers")
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument(
+        "--further", type=int, default=0, help="seeds for the named plan and the best of the field"
+    )
     parser.add_argument("--table", action="store_true", help="train nothing, print the table")
     given = parser.parse_args()
     if not given.table:
         for folder in given.folders:
-            train(folder, given.out / f"{folder.name}.json.gz", given.seeds, given.jobs)
+            file, seeds = given.out / f"{folder.name}.json.gz", range(FIRST, FIRST + given.seeds)
+            train(folder, file, field(_record(folder)), seeds, given.jobs)
+            judged = Judged.of(folder, given.out)
+            both = list(dict.fromkeys([judged.named, *list(judged.worth)[:1]]))
+            if len(both) > 1:
+                train(folder, file, both, range(seeds.stop, seeds.stop + given.further), given.jobs)
     print(table(given.folders, given.out))
 
 

@@ -1,8 +1,9 @@
-"""Claim: heads on frozen features train in little more than the matrix products; features come as fast as by hand.
+"""Claim: heads on frozen features train nearly as fast as the shortest loop; features come as fast as by hand.
 
 An epoch over 2,000 kept features (1,280 numbers each, ten classes) by ``fit`` with ``tune="head"``, against the
 matrix products of the same updates alone: logits, gradient of the weights, for the same batches; of the automatic
-size (166), of 32, and of all samples. Then the first pass over pictures,
+size (166), of 32, and of all samples. Beside both the shortest loop that trains such a head in PyTorch: a linear
+layer, cross-entropy, fused AdamW, no records, no seeds. Then the first pass over pictures,
 as ``fit`` makes features, against a loop with timm's own transform and a DataLoader with as many workers, over
 the same files with the same network. ``--photos FOLDER`` of classes, ``--weights FILE`` for tf_efficientnet_lite0.
 """
@@ -31,15 +32,29 @@ BATCHES = {"auto": SAMPLES // 12, 32: 32, "all": SAMPLES}
 EPOCHS, SIZE, MODEL = 20, 128, "timm:tf_efficientnet_lite0"
 
 
-def products(x: torch.Tensor, y: torch.Tensor, batch: int) -> float:
+def products(x: torch.Tensor, batch: int) -> float:
     """Seconds an epoch of logits and gradients, by two matrix products a batch."""
     weight = torch.zeros(CLASSES, LENGTH)
     started = time.perf_counter()
     for _ in range(EPOCHS):
         for at in torch.randperm(SAMPLES).split(batch):
-            some = x[at]
+            some = x.index_select(0, at)
             logits = some @ weight.T
             (logits.T @ some).mul_(1e-6)
+    return (time.perf_counter() - started) / EPOCHS
+
+
+def by_hand(x: torch.Tensor, y: torch.Tensor, batch: int) -> float:
+    """Seconds an epoch of the shortest loop."""
+    head = nn.Linear(LENGTH, CLASSES)
+    optimizer = torch.optim.AdamW(head.parameters(), lr=1e-3, fused=True)
+    started = time.perf_counter()
+    for _ in range(EPOCHS):
+        for at in torch.randperm(SAMPLES).split(batch):
+            loss = nn.functional.cross_entropy(head(x.index_select(0, at)), y[at])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
     return (time.perf_counter() - started) / EPOCHS
 
 
@@ -99,10 +114,12 @@ def main() -> None:
         torch.save(network().state_dict(), weights)
         fitted(data, weights, "all")  # features are made here
         for batch, size in BATCHES.items():
-            found = [(products(x, y[:-10], size), fitted(data, weights, batch)) for _ in range(options.rounds)]
-            bare, ours = (np.median([pair[i] for pair in found]) * 1000 for i in (0, 1))
+            found = [(products(x, size), by_hand(x, y[:-10], size), fitted(data, weights, batch))
+                     for _ in range(options.rounds)]  # fmt: skip
+            bare, hand, ours = (np.median([one[i] for one in found]) * 1000 for i in range(3))
             words = f"batches of {size} ({batch})" if batch != size else f"batches of {size}"
-            print(f"{words}: products {bare:.1f} ms an epoch, fit {ours:.1f} ms, {ours / bare:.2f} x")
+            print(f"{words}: products {bare:.1f} ms an epoch, the shortest loop {hand:.1f} ms"
+                  f" ({hand / bare:.2f} x), fit {ours:.1f} ms ({ours / bare:.2f} x)")  # fmt: skip
     if options.photos is None or options.weights is None:
         print("no --photos and --weights: the pass over photographs was not timed")
         return

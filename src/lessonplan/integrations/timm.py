@@ -196,7 +196,7 @@ class Mixup(Mix):
         if bool(cut.all()):
             return one_pass.paste_boxes(x, partner, boxes, self._room), mixed_target
         mixed = one_pass.interpolate(x, partner, torch.where(cut, 1.0, lam), self._room)
-        return F.paste_boxes(mixed, x[partner], boxes)[0] if cut.any() else mixed, mixed_target
+        return F.paste_boxes(mixed, x.index_select(0, partner), boxes)[0] if cut.any() else mixed, mixed_target
 
     def _smooth(self, y: Tensor) -> Tensor:
         target, share = self._targets(y), self.label_smoothing

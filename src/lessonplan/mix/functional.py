@@ -174,7 +174,7 @@ def permuted_sum(x: Tensor, permutations: Tensor, weights: Tensor) -> Tensor:
     weights = _trailing(weights if weights.ndim == 2 else weights.unsqueeze(1), x.ndim + 1)
     total = x * weights[0]
     for permutation, weight in zip(permutations, weights[1:], strict=True):
-        total.addcmul_(x[permutation], weight.expand_as(x))
+        total.addcmul_(x.index_select(0, permutation), weight.expand_as(x))
     return total
 
 

@@ -37,7 +37,7 @@ def interpolate(x: Tensor, permutation: Tensor, lam: Tensor, room: Room) -> Tens
     tensor([2.5000, 1.5000])
     """
     if not direct(x):
-        return F.interpolate(x, x[permutation], lam)
+        return F.interpolate(x, x.index_select(0, permutation), lam)
     out = room(x)
     rows, into, lam = as_rows(x), as_rows(out), lam.to(x.dtype)
     if _one_by_one(rows):
@@ -86,7 +86,7 @@ def paste_boxes(x: Tensor, permutation: Tensor, boxes: Tensor, room: Room) -> Te
         room: see ``interpolate``.
     """
     if not direct(x):
-        return F.paste_boxes(x, x[permutation], boxes)[0]
+        return F.paste_boxes(x, x.index_select(0, permutation), boxes)[0]
     out = room(x)
     if _one_by_one(x):
         out.copy_(x)

@@ -50,7 +50,7 @@ class TensorSamples:
         """Samples ``(B, ...)`` and labels ``(B,)``, the same in every epoch."""
         del epoch
         here = indices.to(self.x.device)
-        return self.x[here], self.y[here]
+        return self.x.index_select(0, here), self.y.index_select(0, here)
 
     def batches(self, index_batches: Iterable[Tensor], epoch: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         """The same for many batches."""

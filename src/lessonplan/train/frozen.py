@@ -54,7 +54,7 @@ class FeatureSource:
 
     def read(self, rows: Tensor) -> Tensor:
         """Features ``(B, F)`` float32."""
-        return self.table[rows].float()
+        return self.table.index_select(0, rows).float()
 
 
 class FeatureView(View):
@@ -82,15 +82,15 @@ class FeatureView(View):
     def _place(self, device: torch.device) -> None:
         super()._place(device)
         self._store = None
-        self._table = self._features.to(device)
+        self._table = self._features.flatten(0, 1).to(device)
         self._turn = self._sample_rows.to(device)
 
     def fetch(self, indices: Tensor, epoch: int = 0) -> tuple[Tensor, Tensor]:
         """Features ``(B, F)`` float32 and labels by position; see ``View``."""
         at = indices.to(self.device, non_blocking=True)
-        views = len(self._table)
-        x = self._table[(epoch + self._turn[at]) % views, at] if self._changes else self._table[0, at]
-        return x.float(), self._places[1][at]
+        views = len(self._features)
+        rows = (epoch + self._turn[at]) % views * len(self) + at if self._changes else at
+        return self._table.index_select(0, rows).float(), self._places[1][at]
 
     def batches(self, index_batches: Iterable[Tensor], epoch: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         """The same as :meth:`fetch` for each batch of indices."""

@@ -275,16 +275,18 @@ class Trainer:
         state.lr = float(state.optimizer.param_groups[0]["lr"])
         if batch.step is not None:  # the look-ahead has made this update already
             part, step = self._part_of_made(batch), batch.step
+            target = soft(part.mixed.target, self.data.num_classes)
             self._check_finite(step.losses)
         else:
             part = supply.part(batch)
             mixed = part.mixed
+            target = soft(mixed.target, self.data.num_classes)
             if batch.logits is not None:  # the scoring pass is the training pass
-                step = Step(batch.logits, self.loss(batch.logits, soft(mixed.target, self.data.num_classes)))
+                step = Step(batch.logits, self.loss(batch.logits, target))
             else:
                 if self._replica is not None:
                     self._replica.prepare()
-                step = self._together.losses(mixed.x, mixed.target, supply.mix.forward_context())
+                step = self._together.losses(mixed.x, target, supply.mix.forward_context())
             self._check_finite(step.losses)
             if step.losses.ndim == 0 and not self.ranks.alone:
                 raise ConfigError(
@@ -302,7 +304,7 @@ class Trainer:
             state.average.update_parameters(self.model)
         if state.schedule.listens:
             state.schedule.observe(self._mean_loss(step.losses, part), supply.mix.current_k())
-        self._note(batch, part, step)
+        self._note(batch, part, step, target)
         own = state.tuning.passes(part.total) if batch.passes is None else state.tuning.priced(batch.passes)
         state.counters.trained(self._priced(own))
         supply.observe(batch, step)
@@ -312,9 +314,8 @@ class Trainer:
         mixed = Mixed(*batch.read(self.data.train), batch.weights)
         return Part(mixed, 1.0, len(batch), len(batch))
 
-    def _note(self, batch: Batch, part: Part, step: Step) -> None:
+    def _note(self, batch: Batch, part: Part, step: Step, target: Tensor) -> None:
         """Take note of losses and hits, of this rank's own samples where there are others."""
-        target = soft(part.mixed.target, self.data.num_classes)
         if batch.weights is not None:
             target = target / target.sum(1, keepdim=True).clamp(min=1e-12)
         losses, logits, own = step.losses, step.logits, slice(part.rows)

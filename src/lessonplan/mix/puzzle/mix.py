@@ -120,7 +120,7 @@ class PuzzleMix(ModelAwareMix):
         )
         first, second, saliency = self._look(x, target, span)
         found = puzzle(
-            (first, second[permutation]),
+            (first, second.index_select(0, permutation)),
             (saliency, saliency[permutation]),
             lam.to(x.device, torch.float32, non_blocking=True),
             n,

@@ -123,7 +123,7 @@ class StackedLookAhead(LookAhead):
             own = torch.ones(len(batch), device=x.device)
             if batch.weights is not None:
                 own = batch.weights.to(x.device, non_blocking=True)
-            xs.append(x[rows])
+            xs.append(x.index_select(0, rows))
             ys.append(y[rows])
             weights.append(torch.cat([own / len(batch), own.new_zeros(size - len(batch))]))
         return torch.stack(xs), torch.stack(ys), torch.stack(weights)

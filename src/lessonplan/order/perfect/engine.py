@@ -117,7 +117,9 @@ class Engine:
         table = sorted_orders(orders)
         if table != orders.tolist():
             raise ConfigError("orders must be sorted: lessonplan.order.perfect.permutations gives them so")
-        parts = [(self.x[batch], self.y[batch]) for batch in (b.to(self.x.device) for b in batches)]
+        parts = [
+            (self.x.index_select(0, batch), self.y[batch]) for batch in (b.to(self.x.device) for b in batches)
+        ]
         self.network.train()
         if self.method == "auto":
             self.method = self._found_method(start, parts)
