@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Generator, Iterable, Iterator
-from typing import Any
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -18,31 +22,77 @@ from lessonplan.errors import LessonplanError
 Job = tuple[int, npt.NDArray[np.int64]]  # epoch and source rows; an array, for a tensor would travel as a file
 
 
+class _Slots:
+    """Memory that this process shares with its workers: a batch is written there, and its number alone travels.
+
+    A tensor of its own for each batch costs some milliseconds of this process: it asks the worker for a file, and
+    every page of it is new.
+
+    Args:
+        count: batches that are on their way or in use at once.
+        size: bytes of the largest.
+
+    Raises:
+        RuntimeError: the system has not so much memory to share (in containers often 64 MiB).
+    """
+
+    def __init__(self, count: int, size: int) -> None:
+        size = -(-size // 64) * 64  # numbers of any type begin at its multiples
+        storage = torch.UntypedStorage._new_shared(count * size)
+        self.table: Tensor = torch.empty(0, dtype=torch.uint8).set_(storage).view(count, size)
+        self.free = list(range(count))
+
+    def at(self, slot: int, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+        """The batch in a slot."""
+        there: Tensor = self.table[slot, : math.prod(shape) * dtype.itemsize]
+        return there.view(dtype).view(shape)
+
+    def hold(self, batch: Tensor) -> bool:
+        """Whether a batch fits into one."""
+        return batch.numel() * batch.element_size() <= self.table.shape[1]
+
+
+class _Placed(NamedTuple):
+    """Where a worker has left a batch."""
+
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+
+
 class _Jobs:
-    """The batch sampler of a loader that is used again and again: its batches can be exchanged."""
+    """The batch sampler of a loader that is used again and again: its batches can be exchanged.
 
-    def __init__(self) -> None:
+    Each job goes out with a free slot for its batch, as long as there is one.
+    """
+
+    def __init__(self, slots: _Slots | None) -> None:
         self.current: Iterable[Job] = ()
+        self.slots = slots
 
-    def __iter__(self) -> Iterator[Job]:
-        return iter(self.current)
+    def __iter__(self) -> Iterator[tuple[Job, int | None]]:
+        for job in self.current:
+            yield job, self.slots.free.pop() if self.slots is not None and self.slots.free else None
 
 
 class _Reader(Dataset[Any]):
     """What runs in a worker: a whole batch by its rows, as one tensor."""
 
-    def __init__(self, source: Source, transform: Transform | None, seed: int) -> None:
-        self.source, self.transform, self.seed = source, transform, seed
+    def __init__(self, source: Source, transform: Transform | None, seed: int, slots: _Slots | None) -> None:
+        self.source, self.transform, self.seed, self.slots = source, transform, seed, slots
 
-    def __getitem__(self, job: Job) -> Tensor | LessonplanError:
-        epoch, rows = job
+    def __getitem__(self, asked: tuple[Job, int | None]) -> tuple[int | None, Tensor | _Placed | LessonplanError]:
+        (epoch, rows), slot = asked
         try:
-            return read(self.source, torch.from_numpy(rows), self.transform, self.seed, epoch)
+            batch = read(self.source, torch.from_numpy(rows), self.transform, self.seed, epoch)
         except LessonplanError as error:  # comes back as a value: raised here it would carry a worker's traceback
-            return error
+            return slot, error
+        if slot is None or self.slots is None or not self.slots.hold(batch):
+            return slot, batch
+        self.slots.at(slot, tuple(batch.shape), batch.dtype).copy_(batch)
+        return slot, _Placed(tuple(batch.shape), batch.dtype)
 
-    def __getitems__(self, job: Job) -> Tensor | LessonplanError:
-        return self[job]
+    def __getitems__(self, asked: tuple[Job, int | None]) -> tuple[int | None, Tensor | _Placed | LessonplanError]:
+        return self[asked]
 
 
 def read(source: Source, rows: Tensor, transform: Transform | None, seed: int, epoch: int) -> Tensor:
@@ -53,6 +103,33 @@ def read(source: Source, rows: Tensor, transform: Transform | None, seed: int, e
 
 def _as_is(batch: Any) -> Any:
     return batch
+
+
+@dataclass
+class _Loader:
+    """Worker processes with the jobs that they are given, and the memory where they leave batches."""
+
+    jobs: _Jobs
+    loader: DataLoader[Any]
+
+    def batches(self, jobs: Iterable[Job]) -> Generator[Tensor, None, None]:
+        """The samples of each job, in order, each until the next one is asked for."""
+        slots, self.jobs.current = self.jobs.slots, jobs
+        if slots is not None:  # a loop before may have been left; the loader waits for what was on its way
+            slots.free = list(range(len(slots.table)))
+        try:
+            for slot, batch in self.loader:
+                if isinstance(batch, LessonplanError):
+                    raise batch
+                if isinstance(batch, _Placed):
+                    assert slots is not None
+                    yield slots.at(slot, *batch)
+                else:
+                    yield batch
+                if slot is not None and slots is not None:
+                    slots.free.append(slot)
+        finally:
+            self.jobs.current = ()
 
 
 class Stream:
@@ -68,33 +145,51 @@ class Stream:
         workers: number of processes, at least 1.
         prefetch: batches each of them prepares ahead.
         pin: whether batches are put in page-locked memory, for copies to a CUDA device.
+        share: whether workers write batches into memory that is used again: whoever takes a batch is done with it
+            when the next one is asked for, which a copy that is made in the background may not be.
     """
 
     def __init__(
-        self, source: Source, transform: Transform | None, seed: int, workers: int, prefetch: int, pin: bool
+        self,
+        source: Source,
+        transform: Transform | None,
+        seed: int,
+        workers: int,
+        prefetch: int,
+        pin: bool,
+        share: bool,
     ) -> None:
-        self.reader = _Reader(source, transform, seed)
-        self.workers, self.prefetch, self.pin = workers, prefetch, pin
-        self.idle: list[tuple[_Jobs, DataLoader[Any]]] = []
+        self.source, self.transform, self.seed = source, transform, seed
+        self.workers, self.prefetch, self.pin, self.share = workers, prefetch, pin, share
+        self.idle: list[_Loader] = []
 
     def batches(self, jobs: Iterable[Job]) -> Generator[Tensor, None, None]:
-        """The samples of each job, in order; jobs are asked for only as far ahead as the prefetch goes."""
-        sampler, loader = self.idle.pop() if self.idle else self._start()
-        sampler.current = jobs
-        try:
-            for batch in loader:
-                if isinstance(batch, LessonplanError):
-                    raise batch
-                yield batch
-        finally:
-            sampler.current = ()
-            self.idle.append((sampler, loader))
+        """The samples of each job, in order; jobs are asked for only as far ahead as the prefetch goes.
 
-    def _start(self) -> tuple[_Jobs, DataLoader[Any]]:
-        jobs = _Jobs()
+        A batch may be overwritten when the next one is asked for (``share``).
+        """
+        jobs = iter(jobs)
+        first = next(jobs, None)
+        if first is None:
+            return
+        loader = self.idle.pop() if self.idle else self._start(len(first[1]))
+        try:
+            yield from loader.batches(chain([first], jobs))
+        finally:
+            self.idle.append(loader)
+
+    def _start(self, samples: int) -> _Loader:
+        """Workers for batches of so many samples; larger ones travel as tensors, all where there is no room."""
+        shape = self.source.shape
+        kind = torch.uint8 if len(shape) == 3 else torch.float32
+        slots = None
+        if self.share:
+            with suppress(RuntimeError):
+                slots = _Slots(self.workers * self.prefetch + 1, samples * math.prod(shape) * kind.itemsize)
+        jobs = _Jobs(slots)
         sampler: Any = jobs  # yields jobs, where the loader's types speak of lists of indices
         loader: DataLoader[Any] = DataLoader(
-            self.reader,
+            _Reader(self.source, self.transform, self.seed, slots),
             batch_sampler=sampler,
             collate_fn=_as_is,
             num_workers=self.workers,
@@ -103,12 +198,12 @@ class Stream:
             pin_memory=self.pin,
             generator=torch.Generator(),  # a loader without one draws from the global generator
         )
-        return jobs, loader
+        return _Loader(jobs, loader)
 
     def close(self) -> None:
         """End the workers that are not in use; those in use end with their loop."""
         while self.idle:
-            _, loader = self.idle.pop()
-            stop = getattr(getattr(loader, "_iterator", None), "_shutdown_workers", None)
+            iterator = getattr(self.idle.pop().loader, "_iterator", None)
+            stop = getattr(iterator, "_shutdown_workers", None)
             if stop is not None:
                 stop()

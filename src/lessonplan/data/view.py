@@ -92,7 +92,8 @@ class View:
     def _new_stream(self) -> Stream:
         transform = self.augment.transform if self.augment is not None else None
         pin = is_accelerator(self.device) and self.device.type != "mps"
-        return Stream(self.source, transform, self.seed, self.workers, self.prefetch, pin)
+        share = not self._elsewhere
+        return Stream(self.source, transform, self.seed, self.workers, self.prefetch, pin, share)
 
     def _take_labels(self, noise: NoisyLabels | None) -> None:
         self.noise, self.clean_labels = noise, self.source.labels[self.rows]
