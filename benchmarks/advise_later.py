@@ -117,31 +117,34 @@ class Judged:
     """The plans of a tournament on all samples of the test part.
 
     Attributes:
-        seeds: that all plans have.
+        seeds: that all plans have, of the first ones.
         accuracy: of each plan in percent, every sample counting alike.
         right: ``(seeds, samples)`` of each plan, so that the mean is its balanced accuracy.
-        further: the same of the plans that have further seeds, with those alone.
+        further: ``(samples,)`` of each plan by further seed.
     """
 
     record: Record
     seeds: list[str]
     accuracy: dict[str, float]
     right: dict[str, np.ndarray]
-    further: dict[str, np.ndarray]
+    further: dict[str, dict[str, np.ndarray]]
 
     @classmethod
-    def of(cls, folder: Path, out: Path) -> Judged:
-        """From the stored answers."""
+    def of(cls, folder: Path, out: Path, seeds: int) -> Judged:
+        """From the stored answers; ``seeds`` first ones judge all plans."""
         record, answers = _record(folder), stored(out / f"{folder.name}.json.gz")
-        seeds = sorted(set.intersection(*(set(found) for found in answers.values())), key=int)
+        first = {str(FIRST + number) for number in range(seeds)}
+        shared = sorted(first.intersection(*(set(found) for found in answers.values())), key=int)
         weights = _weights(record)
-        more = {name: sorted(set(found) - set(seeds), key=int) for name, found in answers.items()}
         return cls(
             record,
-            seeds,
-            {name: 100 * float(np.mean([found[seed] for seed in seeds])) for name, found in answers.items()},
-            {name: np.array([found[seed] for seed in seeds]) * weights for name, found in answers.items()},
-            {name: np.array([answers[name][seed] for seed in own]) * weights for name, own in more.items() if own},
+            shared,
+            {name: 100 * float(np.mean([found[seed] for seed in shared])) for name, found in answers.items()},
+            {name: np.array([found[seed] for seed in shared]) * weights for name, found in answers.items()},
+            {
+                name: {seed: np.array(found[seed]) * weights for seed in found if seed not in first}
+                for name, found in answers.items()
+            },
         )
 
     @property
@@ -156,11 +159,11 @@ class Judged:
         return str(self.record.verdict["plan"])
 
 
-def table(folders: list[Path], out: Path) -> str:
+def table(folders: list[Path], out: Path, seeds: int) -> str:
     """What each plan is worth, and how far the named one is from the best, from plain training and from mixup."""
     told, gaps = [], []
     for folder in folders:
-        judged = Judged.of(folder, out)
+        judged = Judged.of(folder, out, seeds)
         record, right, worth, named = judged.record, judged.right, judged.worth, judged.named
         best = next(iter(worth))
         length = record.plans[PLAIN]["content"]["budget"]
@@ -187,9 +190,10 @@ def table(folders: list[Path], out: Path) -> str:
         )
         behind = _difference(right[named], right[best]) if named != best else "it is the best one"
         told.append(f"the named plan against the best of the field ({best}): {behind}")
-        if named != best and {named, best} <= set(judged.further):
-            mine, other = judged.further[named], judged.further[best]
-            told.append(f"the same two with {len(mine)} further seeds: {_difference(mine, other)}")
+        both = [seed for seed in judged.further[named] if seed in judged.further[best]]
+        if named != best and len(both) > 1:
+            mine, other = (np.array([judged.further[name][seed] for seed in both]) for name in (named, best))
+            told.append(f"the same two with {len(both)} further seeds: {_difference(mine, other)}")
         told.append("")
     told.append("what advise names, in points of balanced accuracy:")
     for what in gaps[0]:
@@ -246,11 +250,11 @@ def main() -> None:
         for folder in given.folders:
             file, seeds = given.out / f"{folder.name}.json.gz", range(FIRST, FIRST + given.seeds)
             train(folder, file, field(_record(folder)), seeds, given.jobs)
-            judged = Judged.of(folder, given.out)
+            judged = Judged.of(folder, given.out, given.seeds)
             both = list(dict.fromkeys([judged.named, *list(judged.worth)[:1]]))
             if len(both) > 1:
                 train(folder, file, both, range(seeds.stop, seeds.stop + given.further), given.jobs)
-    print(table(given.folders, given.out))
+    print(table(given.folders, given.out, given.seeds))
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from torch import Tensor
 from lessonplan.network.learner import Step
 from lessonplan.network.passes import Passes
 from lessonplan.network.ranks import ALONE, Ranks
+from lessonplan.rows import rows_of
 
 
 class Samples(Protocol):
@@ -79,7 +80,7 @@ class Batch:
             self.indices[positions],
             self.epochs[positions],
             self.weights[positions] if self.weights is not None else None,
-            self.x.index_select(0, there) if self.x is not None else None,
+            rows_of(self.x, there) if self.x is not None else None,
             self.y[there] if self.y is not None else None,
         )
 
@@ -139,7 +140,7 @@ def fetch_epochs(data: Samples, indices: Tensor, epochs: Tensor) -> tuple[Tensor
     parts = [(epochs == epoch).nonzero().squeeze(1) for epoch in different]
     fetched = [data.fetch(indices[rows], epoch) for rows, epoch in zip(parts, different, strict=True)]
     back = torch.cat(parts).argsort().to(data.device, non_blocking=True)
-    return torch.cat([x for x, _ in fetched]).index_select(0, back), torch.cat([y for _, y in fetched])[back]
+    return rows_of(torch.cat([x for x, _ in fetched]), back), torch.cat([y for _, y in fetched])[back]
 
 
 class EpochReader:

@@ -11,9 +11,11 @@ from torch import nn
 
 import lessonplan as lp
 from lessonplan.lab.evaluation import Evaluation, evaluate, run_subject
+from lessonplan.mix.functional import permuted_sum
 from lessonplan.mix.text import MIXES
 from lessonplan.network.best_snapshot import BestSnapshot
 from lessonplan.network.snapshot import Snapshot
+from lessonplan.rows import rows_of
 
 
 @pytest.fixture(scope="module")
@@ -31,6 +33,14 @@ def test_predictions_are_those_of_the_cpu(run: Path, device: str) -> None:
     assert next(there.model.parameters()).device.type == device
     torch.testing.assert_close(there.predict(list(images)).cpu(), here.predict(list(images)), atol=1e-6, rtol=1e-5)
     assert there.classify(list(images)) == here.classify(list(images))
+
+
+def test_positions_on_the_cpu_reach_samples_on_the_device(device: str) -> None:
+    x, permutations = torch.randn(4, 3), torch.tensor([[1, 0, 3, 2], [3, 2, 1, 0]])
+    weights = torch.tensor([0.5, 0.25, 0.25])
+    there = permuted_sum(x.to(device), permutations, weights)
+    torch.testing.assert_close(there.cpu(), permuted_sum(x, permutations, weights))
+    assert torch.equal(rows_of(x.to(device), permutations[0]).cpu(), x[permutations[0]])
 
 
 def test_an_evaluation_with_everything(run: Path, device: str, tmp_path: Path) -> None:

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import signal
+import time
+from collections.abc import Iterator
+
 import numpy as np
+import psutil
 import pytest
 import torch
 from torch import Tensor
@@ -84,13 +89,70 @@ def test_larger_batches_than_the_first_come_whole() -> None:
 
 
 def test_without_memory_to_share_batches_come_whole(monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(size: int) -> None:
-        raise RuntimeError("unable to allocate shared memory(shm)")
+    def refused(*_: object) -> None:
+        raise OSError("Cannot allocate memory")
 
     source = Numbers((1, 4, 4))
     reading = stream(source)
-    monkeypatch.setattr(torch.UntypedStorage, "_new_shared", full)
+    monkeypatch.setattr("lessonplan.data.stream.mmap.mmap", refused)
     check(list(reading.batches(jobs(3, 3, 3))), source, 3, 3, 3)
+    reading.close()
+
+
+def test_empty_batches_and_those_in_another_memory_format() -> None:
+    source = Numbers((6,), torch.float32)
+    reading = stream(source)
+    check([batch.clone() for batch in reading.batches(jobs(0, 0, 5, 0))], source, 0, 0, 5, 0)
+    reading.close()
+    reading = stream(ChannelsLast((3, 4, 5)))
+    for batch in reading.batches(jobs(4, 4)):
+        assert batch.is_contiguous(memory_format=torch.channels_last)
+        assert not batch.is_contiguous()
+    reading.close()
+
+
+class ChannelsLast(Numbers):
+    def read(self, rows: Tensor) -> Tensor:
+        return super().read(rows).contiguous(memory_format=torch.channels_last)
+
+
+def test_memory_is_given_back_when_a_loop_ends() -> None:
+    reading = stream(Numbers((1, 1000, 1000)), workers=1, prefetch=1)
+    before = psutil.Process().memory_info().shared
+    held = 0
+    for batch in reading.batches(jobs(*[20] * 6)):
+        assert int(batch.sum()) > 0
+        held = max(held, psutil.Process().memory_info().shared - before)
+    assert held > 18e6
+    assert psutil.Process().memory_info().shared - before < held / 2
+    reading.close()
+
+
+def test_workers_that_have_died_are_replaced() -> None:
+    source = Numbers((1, 4, 4))
+    reading = stream(source)
+    before = set(psutil.Process().children())
+    check([batch.clone() for batch in reading.batches(jobs(*[5] * 6))], source, *[5] * 6)
+    for worker in set(psutil.Process().children()) - before:
+        worker.send_signal(signal.SIGINT)  # as a terminal sends it to all of a group
+        until = time.monotonic() + 30
+        while worker.status() != psutil.STATUS_ZOMBIE and time.monotonic() < until:
+            time.sleep(0.01)  # psutil's wait would take the end of a child from those who look for it
+    check([batch.clone() for batch in reading.batches(jobs(*[5] * 6))], source, *[5] * 6)
+    reading.close()
+
+
+def test_workers_of_a_loop_that_was_interrupted_end() -> None:
+    def interrupted() -> Iterator[Job]:
+        yield from jobs(*[5] * 6)
+        raise KeyboardInterrupt
+
+    source = Numbers((1, 4, 4))
+    reading = stream(source)
+    with pytest.raises(KeyboardInterrupt):
+        list(reading.batches(interrupted()))
+    assert not reading.idle
+    check([batch.clone() for batch in reading.batches(jobs(*[5] * 6))], source, *[5] * 6)
     reading.close()
 
 

@@ -211,3 +211,12 @@ def test_wrong_batches_are_named():
         ours.FastCollateMixup(num_classes=2)([(torch.zeros(3, 4, 4), 0)] * 2)
     with pytest.raises(ConfigError, match=r"timm's CutMix cuts boxes out of \(N, ..., H, W\) images"):
         ours.Mixup(cutmix_alpha=1.0, num_classes=2)(torch.zeros(4, 7), torch.zeros(4, dtype=torch.long))
+
+
+@pytest.mark.parametrize("mode", ["batch", "pair", "elem"])
+def test_the_memory_format_is_kept(mode):
+    mix = ours.Mixup(0.8, 1.0, mode=mode, num_classes=CLASSES)
+    x = torch.randn(8, 3, 6, 6).to(memory_format=torch.channels_last)
+    for _ in range(6):
+        mixed, _ = mix(x.clone(memory_format=torch.preserve_format), torch.arange(8) % CLASSES)
+        assert mixed.is_contiguous(memory_format=torch.channels_last)

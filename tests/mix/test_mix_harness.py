@@ -141,6 +141,8 @@ def test_channels_last_images_give_the_same(case):
     mixed, target = case.make(6)(x, y)
     again, same = case.make(6)(x.contiguous(memory_format=torch.channels_last), y)
     assert again.is_contiguous(memory_format=torch.channels_last), "the memory format is lost"
+    graph, _ = case.make(6)(x.contiguous(memory_format=torch.channels_last).requires_grad_(), y)
+    assert graph.is_contiguous(memory_format=torch.channels_last), "the memory format is lost with gradients"
     torch.testing.assert_close(again, mixed)
     assert torch.equal(same, target)
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+import mmap
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain
+from multiprocessing import get_start_method
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,34 +24,45 @@ from lessonplan.errors import LessonplanError
 Job = tuple[int, npt.NDArray[np.int64]]  # epoch and source rows; an array, for a tensor would travel as a file
 
 
+_ROOM = 32 * 2**20  # bytes of a slot at least; what is not written takes no memory
+
+
 class _Slots:
     """Memory that this process shares with its workers: a batch is written there, and its number alone travels.
 
     A tensor of its own for each batch costs some milliseconds of this process: it asks the worker for a file, and
-    every page of it is new.
+    every page of it is new. Workers have the memory because they are forked; it lies nowhere in ``/dev/shm``, of
+    which containers have little.
 
     Args:
         count: batches that are on their way or in use at once.
-        size: bytes of the largest.
+        size: bytes of the largest that is expected.
 
     Raises:
-        RuntimeError: the system has not so much memory to share (in containers often 64 MiB).
+        OSError: the system does not give so much.
     """
 
     def __init__(self, count: int, size: int) -> None:
-        size = -(-size // 64) * 64  # numbers of any type begin at its multiples
-        storage = torch.UntypedStorage._new_shared(count * size)
-        self.table: Tensor = torch.empty(0, dtype=torch.uint8).set_(storage).view(count, size)
+        self._size = -(-max(size, _ROOM) // mmap.PAGESIZE) * mmap.PAGESIZE
+        self._memory = mmap.mmap(-1, count * self._size)
+        self._table = torch.frombuffer(self._memory, dtype=torch.uint8).view(count, self._size)
         self.free = list(range(count))
 
     def at(self, slot: int, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
         """The batch in a slot."""
-        there: Tensor = self.table[slot, : math.prod(shape) * dtype.itemsize]
+        there: Tensor = self._table[slot, : math.prod(shape) * dtype.itemsize]
         return there.view(dtype).view(shape)
 
     def hold(self, batch: Tensor) -> bool:
-        """Whether a batch fits into one."""
-        return batch.numel() * batch.element_size() <= self.table.shape[1]
+        """Whether a batch fits into one, and would come out as it went in."""
+        return batch.is_contiguous() and batch.numel() * batch.element_size() <= self._size
+
+    def forget(self) -> None:
+        """Give the memory back until it is written again."""
+        self.free = list(range(len(self._table)))
+        if hasattr(mmap, "MADV_REMOVE"):
+            with suppress(OSError):  # not every kernel can
+                self._memory.madvise(mmap.MADV_REMOVE)
 
 
 class _Placed(NamedTuple):
@@ -115,8 +128,6 @@ class _Loader:
     def batches(self, jobs: Iterable[Job]) -> Generator[Tensor, None, None]:
         """The samples of each job, in order, each until the next one is asked for."""
         slots, self.jobs.current = self.jobs.slots, jobs
-        if slots is not None:  # a loop before may have been left; the loader waits for what was on its way
-            slots.free = list(range(len(slots.table)))
         try:
             for slot, batch in self.loader:
                 if isinstance(batch, LessonplanError):
@@ -130,6 +141,24 @@ class _Loader:
                     slots.free.append(slot)
         finally:
             self.jobs.current = ()
+            if slots is not None:
+                # Jobs of a loop that was left are done, and forgotten, before the loader gives out others.
+                slots.forget()
+
+    @property
+    def lives(self) -> bool:
+        """Whether all of its workers do; Ctrl-C at a terminal reaches them too."""
+        return all(worker.is_alive() for worker in getattr(self._iterator, "_workers", ()))
+
+    def stop(self) -> None:
+        """End its workers."""
+        stop = getattr(self._iterator, "_shutdown_workers", None)
+        if stop is not None:
+            stop()
+
+    @property
+    def _iterator(self) -> Any:
+        return getattr(self.loader, "_iterator", None)
 
 
 class Stream:
@@ -172,19 +201,33 @@ class Stream:
         first = next(jobs, None)
         if first is None:
             return
-        loader = self.idle.pop() if self.idle else self._start(len(first[1]))
+        loader = self._idle_one() or self._start(len(first[1]))
         try:
             yield from loader.batches(chain([first], jobs))
-        finally:
+        except (GeneratorExit, LessonplanError):
             self.idle.append(loader)
+            raise
+        except BaseException:  # in the middle of what workers and loader tell one another
+            loader.stop()
+            raise
+        self.idle.append(loader)
+
+    def _idle_one(self) -> _Loader | None:
+        """Workers that have nothing to do."""
+        while self.idle:
+            loader = self.idle.pop()
+            if loader.lives:
+                return loader
+            loader.stop()
+        return None
 
     def _start(self, samples: int) -> _Loader:
-        """Workers for batches of so many samples; larger ones travel as tensors, all where there is no room."""
+        """Workers for batches of so many samples; larger ones travel as tensors, all where none is shared."""
         shape = self.source.shape
         kind = torch.uint8 if len(shape) == 3 else torch.float32
         slots = None
-        if self.share:
-            with suppress(RuntimeError):
+        if self.share and get_start_method() == "fork":
+            with suppress(OSError, ValueError):
                 slots = _Slots(self.workers * self.prefetch + 1, samples * math.prod(shape) * kind.itemsize)
         jobs = _Jobs(slots)
         sampler: Any = jobs  # yields jobs, where the loader's types speak of lists of indices
@@ -203,7 +246,4 @@ class Stream:
     def close(self) -> None:
         """End the workers that are not in use; those in use end with their loop."""
         while self.idle:
-            iterator = getattr(self.idle.pop().loader, "_iterator", None)
-            stop = getattr(iterator, "_shutdown_workers", None)
-            if stop is not None:
-                stop()
+            self.idle.pop().stop()

@@ -18,6 +18,7 @@ from lessonplan.data.normalise import Normalise
 from lessonplan.data.stream import Job, Stream, read
 from lessonplan.errors import ConfigError
 from lessonplan.network.accelerator import is_accelerator
+from lessonplan.rows import rows_of
 
 
 class View:
@@ -169,7 +170,7 @@ class View:
         transform = self.augment.transform if self.augment is not None else None
         if self._store is not None and transform is None:
             here = indices.to(self.device, non_blocking=True)
-            return self._finish(self._store.index_select(0, here), here, epoch)
+            return self._finish(rows_of(self._store, here), here, epoch)
         rows = self.rows[indices.cpu()]
         return self._finish(read(self.source, rows, transform, self.seed, epoch), indices, epoch)
 

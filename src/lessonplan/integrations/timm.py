@@ -26,6 +26,7 @@ from lessonplan.mix import functional as F
 from lessonplan.mix import one_pass
 from lessonplan.mix.base import Mix
 from lessonplan.mix.pairs import require_images
+from lessonplan.rows import rows_of
 
 
 class Draws(NamedTuple):
@@ -196,7 +197,7 @@ class Mixup(Mix):
         if bool(cut.all()):
             return one_pass.paste_boxes(x, partner, boxes, self._room), mixed_target
         mixed = one_pass.interpolate(x, partner, torch.where(cut, 1.0, lam), self._room)
-        return F.paste_boxes(mixed, x.index_select(0, partner), boxes)[0] if cut.any() else mixed, mixed_target
+        return F.paste_boxes(mixed, rows_of(x, partner), boxes)[0] if cut.any() else mixed, mixed_target
 
     def _smooth(self, y: Tensor) -> Tensor:
         target, share = self._targets(y), self.label_smoothing

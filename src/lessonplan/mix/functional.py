@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from lessonplan.errors import unknown
+from lessonplan.rows import rows_of
 
 GCCVariant = Literal["thesis", "progress", "linear"]
 
@@ -174,7 +175,7 @@ def permuted_sum(x: Tensor, permutations: Tensor, weights: Tensor) -> Tensor:
     weights = _trailing(weights if weights.ndim == 2 else weights.unsqueeze(1), x.ndim + 1)
     total = x * weights[0]
     for permutation, weight in zip(permutations, weights[1:], strict=True):
-        total.addcmul_(x.index_select(0, permutation), weight.expand_as(x))
+        total.addcmul_(rows_of(x, permutation), weight.expand_as(x))
     return total
 
 

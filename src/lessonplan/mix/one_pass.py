@@ -14,6 +14,7 @@ from torch import Tensor
 
 from lessonplan.mix import functional as F
 from lessonplan.mix.memory import as_rows, direct
+from lessonplan.rows import rows_of
 
 Room = Callable[[Tensor], Tensor]
 """Gives memory for a batch like the one it is given."""
@@ -37,7 +38,7 @@ def interpolate(x: Tensor, permutation: Tensor, lam: Tensor, room: Room) -> Tens
     tensor([2.5000, 1.5000])
     """
     if not direct(x):
-        return F.interpolate(x, x.index_select(0, permutation), lam)
+        return F.interpolate(x, rows_of(x, permutation), lam)
     out = room(x)
     rows, into, lam = as_rows(x), as_rows(out), lam.to(x.dtype)
     if _one_by_one(rows):
@@ -86,7 +87,7 @@ def paste_boxes(x: Tensor, permutation: Tensor, boxes: Tensor, room: Room) -> Te
         room: see ``interpolate``.
     """
     if not direct(x):
-        return F.paste_boxes(x, x.index_select(0, permutation), boxes)[0]
+        return F.paste_boxes(x, rows_of(x, permutation), boxes)[0]
     out = room(x)
     if _one_by_one(x):
         out.copy_(x)

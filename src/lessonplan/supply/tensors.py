@@ -22,6 +22,7 @@ from lessonplan.batch import Samples
 from lessonplan.data.adapter import labels_of
 from lessonplan.errors import ConfigError
 from lessonplan.network.accelerator import same_device
+from lessonplan.rows import rows_of
 
 
 class TensorSamples:
@@ -49,8 +50,7 @@ class TensorSamples:
     def fetch(self, indices: Tensor, epoch: int = 0) -> tuple[Tensor, Tensor]:
         """Samples ``(B, ...)`` and labels ``(B,)``, the same in every epoch."""
         del epoch
-        here = indices.to(self.x.device)
-        return self.x.index_select(0, here), self.y.index_select(0, here)
+        return rows_of(self.x, indices), rows_of(self.y, indices)
 
     def batches(self, index_batches: Iterable[Tensor], epoch: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         """The same for many batches."""

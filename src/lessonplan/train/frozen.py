@@ -28,6 +28,7 @@ from lessonplan.plan import Plan
 from lessonplan.pretrained import find_head
 from lessonplan.pretrained.closed_form import check_linear
 from lessonplan.pretrained.features import Backbone, FeatureCache, FeatureKey, NoFeatures
+from lessonplan.rows import rows_of
 from lessonplan.settings import Settings
 from lessonplan.train.preparation import check_head
 from lessonplan.train.tuning import Tune, forward_shares, stages
@@ -54,7 +55,7 @@ class FeatureSource:
 
     def read(self, rows: Tensor) -> Tensor:
         """Features ``(B, F)`` float32."""
-        return self.table.index_select(0, rows).float()
+        return rows_of(self.table, rows).float()
 
 
 class FeatureView(View):
@@ -90,7 +91,7 @@ class FeatureView(View):
         at = indices.to(self.device, non_blocking=True)
         views = len(self._features)
         rows = (epoch + self._turn[at]) % views * len(self) + at if self._changes else at
-        return self._table.index_select(0, rows).float(), self._places[1][at]
+        return rows_of(self._table, rows).float(), self._places[1][at]
 
     def batches(self, index_batches: Iterable[Tensor], epoch: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         """The same as :meth:`fetch` for each batch of indices."""

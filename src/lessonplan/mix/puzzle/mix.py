@@ -17,6 +17,7 @@ from lessonplan.mix.puzzle.assemble import Borders, Moves, Puzzle, Weights, colo
 from lessonplan.mix.puzzle.blocks import fitting_grids
 from lessonplan.mix.puzzle.saliency import input_gradient, saliency_map
 from lessonplan.network.passes import Passes
+from lessonplan.rows import rows_of
 
 
 @dataclass(eq=False)
@@ -120,7 +121,7 @@ class PuzzleMix(ModelAwareMix):
         )
         first, second, saliency = self._look(x, target, span)
         found = puzzle(
-            (first, second.index_select(0, permutation)),
+            (first, rows_of(second, permutation)),
             (saliency, saliency[permutation]),
             lam.to(x.device, torch.float32, non_blocking=True),
             n,

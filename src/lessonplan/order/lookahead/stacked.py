@@ -18,6 +18,7 @@ from lessonplan.network.passes import Passes
 from lessonplan.network.untouched import has_dropout, untouched
 from lessonplan.order.lookahead.look import ExternalBatch, Goal, Look, LookAhead, best_of
 from lessonplan.order.measure import pieces
+from lessonplan.rows import rows_of
 
 _Named = dict[str, Tensor]
 
@@ -123,7 +124,7 @@ class StackedLookAhead(LookAhead):
             own = torch.ones(len(batch), device=x.device)
             if batch.weights is not None:
                 own = batch.weights.to(x.device, non_blocking=True)
-            xs.append(x.index_select(0, rows))
+            xs.append(rows_of(x, rows))
             ys.append(y[rows])
             weights.append(torch.cat([own / len(batch), own.new_zeros(size - len(batch))]))
         return torch.stack(xs), torch.stack(ys), torch.stack(weights)

@@ -19,6 +19,7 @@ from lessonplan.order.perfect.stacked import StackedTree
 from lessonplan.order.perfect.state import State, join, stack, start_state
 from lessonplan.order.perfect.tree import sorted_orders
 from lessonplan.order.perfect.updates import functional_update
+from lessonplan.rows import rows_of
 
 Method = Literal["auto", "stacked", "plain"]
 
@@ -117,9 +118,7 @@ class Engine:
         table = sorted_orders(orders)
         if table != orders.tolist():
             raise ConfigError("orders must be sorted: lessonplan.order.perfect.permutations gives them so")
-        parts = [
-            (self.x.index_select(0, batch), self.y[batch]) for batch in (b.to(self.x.device) for b in batches)
-        ]
+        parts = [(rows_of(self.x, batch), self.y[batch]) for batch in (b.to(self.x.device) for b in batches)]
         self.network.train()
         if self.method == "auto":
             self.method = self._found_method(start, parts)
