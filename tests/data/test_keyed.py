@@ -3,10 +3,12 @@
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy import stats
 
 from lessonplan.data import keyed_uniform
-from lessonplan.data.keyed import _mix_int, keyed_bits, stream_key
+from lessonplan.data.keyed import _bits_there, _mix_int, keyed_bits, stream_key
 
 N = 20_000
 ROWS = torch.arange(N)
@@ -34,6 +36,20 @@ def test_tensor_arithmetic_equals_big_integers():
     for i, index in enumerate(indices.tolist()):
         for d in range(4):
             assert int(bits[i, d]) % 2**64 == reference_bits(key, index, d)
+
+
+@given(
+    st.integers(-(2**70), 2**70),
+    st.lists(st.integers(-(2**63), 2**63 - 1), max_size=20),
+    st.integers(1, 4),
+)
+def test_both_arithmetics_give_the_same(key: int, indices: list[int], draws: int) -> None:
+    at = torch.tensor(indices, dtype=torch.int64)
+    there = _bits_there(key, at, draws)
+    assert torch.equal(keyed_bits(key, at, draws), there)
+    assert torch.equal(keyed_bits(key, at.repeat_interleave(2)[::2], draws), there)
+    uniform = ((_bits_there(stream_key(key, 3), at, draws) >> 40) & 0xFFFFFF).float() * 2.0**-24
+    assert torch.equal(keyed_uniform(key, 3, at, draws), uniform)
 
 
 def test_a_sample_keeps_its_numbers_in_any_batch():

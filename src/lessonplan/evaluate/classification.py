@@ -154,9 +154,8 @@ def calibration_error(probabilities: Tensor, labels: Tensor, bins: int = _CALIBR
 def parameter_norm(model: nn.Module) -> float:
     """L2 norm over all parameters (thesis figures 3.5 and 3.7)."""
     values = (parameter.detach() for parameter in model.parameters())
-    reals = (torch.view_as_real(value) if value.is_complex() else value for value in values)
-    norms = [torch.linalg.vector_norm(value, dtype=torch.float64) for value in reals]
-    return float(torch.linalg.vector_norm(torch.stack(norms)))
+    reals = [torch.view_as_real(value) if value.is_complex() else value for value in values]
+    return float(torch.linalg.vector_norm(torch.stack(torch._foreach_norm(reals, 2, torch.float64))))
 
 
 def _binned(probabilities: Tensor, labels: Tensor, bins: int) -> tuple[Tensor, Tensor, Tensor]:
