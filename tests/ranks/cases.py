@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from torch import nn
 import lessonplan as lp
 from lessonplan.data import Data
 from lessonplan.train.callbacks import Callback
+from lessonplan.train.joining import present_ranks
 from lessonplan.train.trainer import Trainer
 
 STEPS = 100
@@ -169,6 +171,14 @@ def resumed(out: str, stop: int | None, **given: Any) -> tuple[str, Any] | None:
         return None
     history = [{key: value for key, value in record.items() if key != "system"} for record in run.history]
     return run.result["weights"], history
+
+
+def one_after_the_other() -> None:
+    """Each rank finds a fault, the first one when it has heard of the other's end."""
+    with present_ranks() as ranks:
+        if ranks.rank == 0:
+            time.sleep(2.5)
+        raise lp.errors.ConfigError(f"found by rank {ranks.rank}")
 
 
 def misfit(what: str, out: str) -> None:

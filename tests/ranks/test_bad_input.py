@@ -13,7 +13,7 @@ from lessonplan.network.ranks import Ranks
 from lessonplan.plan import Plan
 from lessonplan.settings import Settings
 from lessonplan.train.preparation import check_shared
-from ranks.cases import misfit
+from ranks.cases import misfit, one_after_the_other
 from ranks.together import on_ranks
 
 SENTENCES = {
@@ -43,6 +43,13 @@ def test_a_folder_of_another_run(tmp_path: Path) -> None:
     first, second = on_ranks(misfit, "folder", str(tmp_path), fails=True)
     assert "holds a run of another configuration" in str(first)
     assert str(first) == str(second)
+    assert type(first) is type(second) is lp.errors.ConfigError
+
+
+def test_each_rank_says_what_it_has_found_itself() -> None:
+    """Even if another rank has found it, and ended, a moment before."""
+    first, second = on_ranks(one_after_the_other, fails=True)
+    assert [str(first), str(second)] == ["found by rank 0", "found by rank 1"]
     assert type(first) is type(second) is lp.errors.ConfigError
 
 

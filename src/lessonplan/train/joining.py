@@ -17,7 +17,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from lessonplan.errors import ConfigError
+from lessonplan.errors import ConfigError, LessonplanError
 from lessonplan.launched import place_on_machine, started_together
 from lessonplan.network.accelerator import is_accelerator, resolve_device
 from lessonplan.network.lost_ranks import NOTICED, Place, Watch
@@ -59,10 +59,13 @@ def present_ranks() -> Iterator[Ranks]:
         ranks.wait()  # nobody is missed before all are done
         time.sleep(_SETTLED)
     except BaseException as error:
-        try:
-            lost = watch.lost(_until_noticed(error))
-        except KeyboardInterrupt:  # torchrun ends the others as soon as one is gone
-            lost = watch.lost(_SHORTLY)
+        lost = None
+        # What we say ourselves was found here, even where another rank has found it, and ended, a moment before.
+        if not isinstance(error, LessonplanError):
+            try:
+                lost = watch.lost(_until_noticed(error))
+            except KeyboardInterrupt:  # torchrun ends the others as soon as one is gone
+                lost = watch.lost(_SHORTLY)
         if lost is not None:
             raise lost from error
         if not isinstance(error, KeyboardInterrupt):
