@@ -88,9 +88,10 @@ def test_larger_batches_than_the_first_come_whole() -> None:
     reading.close()
 
 
-def test_without_memory_to_share_batches_come_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("error", [OSError("Cannot allocate memory"), OverflowError("too large")])
+def test_without_memory_to_share_batches_come_whole(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
     def refused(*_: object) -> None:
-        raise OSError("Cannot allocate memory")
+        raise error
 
     source = Numbers((1, 4, 4))
     reading = stream(source)

@@ -1,8 +1,8 @@
 """Random numbers as a pure function of (seed, epoch, index): the same in any batch, worker or device.
 
 Each (seed, epoch, index) starts a SplitMix64 stream of its own (Steele, Lea and Flood, "Fast splittable
-pseudorandom number generators", OOPSLA 2014), written in wrapping int64 tensor arithmetic, and for the
-CPU in NumPy's, which takes a fifth of the time where a batch is small.
+pseudorandom number generators", OOPSLA 2014), written in wrapping int64 tensor arithmetic, and for
+the CPU in NumPy's, which takes a fifth of the time where a batch is small.
 """
 
 from __future__ import annotations
@@ -109,9 +109,5 @@ def keyed_uniform(seed: int, epoch: int, indices: Tensor, draws: int) -> Tensor:
     >>> torch.equal(both[1:], alone)
     True
     """
-    key = stream_key(seed, epoch)
-    if indices.device.type == "cpu":
-        found = (_bits_here(key, indices, draws) >> np.uint64(40)).astype(np.float32)
-        return torch.from_numpy(found * np.float32(2.0**-24))
-    bits = _bits_there(key, indices, draws)
+    bits = keyed_bits(stream_key(seed, epoch), indices, draws)
     return ((bits >> 40) & 0xFFFFFF).to(torch.float32) * 2.0**-24

@@ -39,7 +39,7 @@ class _Slots:
         size: bytes of the largest that is expected.
 
     Raises:
-        OSError: the system does not give so much.
+        OSError, OverflowError: the system does not give so much.
     """
 
     def __init__(self, count: int, size: int) -> None:
@@ -227,7 +227,7 @@ class Stream:
         kind = torch.uint8 if len(shape) == 3 else torch.float32
         slots = None
         if self.share and get_start_method() == "fork":
-            with suppress(OSError, ValueError):
+            with suppress(OSError, OverflowError):
                 slots = _Slots(self.workers * self.prefetch + 1, samples * math.prod(shape) * kind.itemsize)
         jobs = _Jobs(slots)
         sampler: Any = jobs  # yields jobs, where the loader's types speak of lists of indices
