@@ -22,7 +22,6 @@ import lessonplan
 from lessonplan import cli
 from lessonplan.commands import COMMAND_TYPES, option_names
 from lessonplan.errors import ConfigError
-from lessonplan.lab import comparison, job
 from lessonplan.lab.ordering.recipe import search_recipes
 from lessonplan.lab.recipe import all_recipes
 
@@ -356,8 +355,7 @@ def test_recipes(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_reproduce(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(job, "write_run", lambda folder: None)  # a second each, and tested elsewhere
-    monkeypatch.setattr(comparison, "write_run", lambda folder: None)
+    monkeypatch.setattr("lessonplan.report.write_run", lambda folder: None)  # a second each, and tested elsewhere
     out = tmp_path / "out"
     line = f"reproduce thesis-3.4 --scale smoke --seeds 1 --jobs 1 --out {out} --budget"
     assert run_main([*line.split(), "80 samples"]) == 0

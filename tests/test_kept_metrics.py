@@ -13,15 +13,14 @@ import lessonplan as lp
 from lessonplan.errors import DataError
 from lessonplan.files import read_json_lines
 from lessonplan.kept_metrics import NAME, keep_metrics, read_kept
-from lessonplan.lab import comparison as lab_comparison
-from lessonplan.lab import job
 from lessonplan.report import comparison, plots, write_comparison
 from lessonplan.report.reading import read_results
 
 
 def test_curves_are_the_same_without_the_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(job, "write_run", lambda folder: None)  # pages take their time, and are tested elsewhere
-    monkeypatch.setattr(lab_comparison, "write_run", lambda folder: None)
+    monkeypatch.setattr(
+        "lessonplan.report.write_run", lambda folder: None
+    )  # pages take their time, and are tested elsewhere
     monkeypatch.setattr(plots, "to_svg", lambda *_: Markup("<svg></svg>"))
     methods = {"erm": "none", "filter": "select:accuracy"}
     options = {"data": "digits", "model": "fcnet-8", "per_class": 10, "seeds": 2, "jobs": 1}

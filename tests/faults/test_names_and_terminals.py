@@ -65,8 +65,7 @@ def test_pictures_of_methods_of_any_name(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_comparison_of_methods_of_any_name(tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr("lessonplan.lab.job.write_run", lambda folder: None)
-    monkeypatch.setattr(comparison, "write_run", lambda folder: None)
+    monkeypatch.setattr("lessonplan.report.write_run", lambda folder: None)
     names = ["日本語", "n" * 300, "\x1b[2Jclear", "[red]<b>x"]
     options: dict[str, Any] = {"model": "fcnet-8", "seeds": 1, "budget": "1 steps", "per_class": 6, "jobs": 1}
     results = comparison.compare(dict.fromkeys(names, "none"), out=tmp_path, **options)

@@ -13,7 +13,7 @@ from PIL import Image
 
 import lessonplan as lp
 from lessonplan.errors import DataError, LessonplanWarning
-from lessonplan.lab import compare, comparison, executor
+from lessonplan.lab import compare, executor
 from lessonplan.lab.ordering import search_orderings
 from lessonplan.network.threads import cpu_threads
 from lessonplan.order.perfect import Engine
@@ -94,9 +94,8 @@ def test_a_number_of_threads_that_cannot_be(data, tmp_path, threads: Any) -> Non
 
 @pytest.fixture
 def no_pages(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("write_comparison", "write_run", "write_examples"):
-        monkeypatch.setattr(comparison, name, lambda *_: None)
-    monkeypatch.setattr("lessonplan.lab.job.write_run", lambda folder: None)
+    for name in ("report.write_comparison", "report.write_run", "lab.comparison.write_examples"):
+        monkeypatch.setattr(f"lessonplan.{name}", lambda *_: None)
 
 
 SMALL = {"model": "fcnet-8", "seeds": 1, "budget": "2 steps", "per_class": 6}

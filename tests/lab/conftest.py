@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from lessonplan.lab import comparison, job
+from lessonplan.lab import comparison
 
 
 @pytest.fixture
@@ -29,10 +29,9 @@ def small() -> dict[str, Any]:
 @pytest.fixture
 def no_pages(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave out the pages and pictures, which take longer than such runs."""
-    monkeypatch.setattr(comparison, "write_comparison", lambda root: None)
-    monkeypatch.setattr(comparison, "write_run", lambda folder: None)
+    monkeypatch.setattr("lessonplan.report.write_comparison", lambda root: None)
+    monkeypatch.setattr("lessonplan.report.write_run", lambda folder: None)
     monkeypatch.setattr(comparison, "write_examples", lambda *_: None)
-    monkeypatch.setattr(job, "write_run", lambda folder: None)
 
 
 @pytest.fixture

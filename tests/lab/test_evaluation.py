@@ -26,7 +26,6 @@ from lessonplan.lab.evaluation import (
     evaluate,
     model_subject,
     run_subject,
-    running,
     subject_of,
 )
 from lessonplan.lab.evaluation.parts import classification, label_noise, ood
@@ -49,7 +48,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(autouse=True)
 def _no_page(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave out the page, which takes longer than such evaluations; its tests are elsewhere."""
-    monkeypatch.setattr(running, "write_evaluation", lambda folder: None)
+    monkeypatch.setattr("lessonplan.report.write_evaluation", lambda folder: None)
 
 
 def network_and_data(run: Path):
@@ -234,7 +233,7 @@ def test_only_what_is_missing_is_done(run, tmp_path, monkeypatch) -> None:
     with pytest.raises(AssertionError, match="done before"):  # other samples
         evaluate(run_subject(run), Evaluation(ood=("noise",), limit=21), out=tmp_path)
     monkeypatch.undo()
-    monkeypatch.setattr(running, "write_evaluation", lambda folder: None)
+    monkeypatch.setattr("lessonplan.report.write_evaluation", lambda folder: None)
     assert set(json.loads((tmp_path / "evaluation.json").read_text())["parts"]) == {
         "classification",
         "label_noise",

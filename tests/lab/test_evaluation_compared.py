@@ -10,7 +10,7 @@ import pytest
 from lessonplan.lab import compare
 from lessonplan.lab.claims import judge
 from lessonplan.lab.comparable import Ran, Setting
-from lessonplan.lab.evaluation import Evaluation, running
+from lessonplan.lab.evaluation import Evaluation
 from lessonplan.lab.measures import in_unit, measured
 from lessonplan.lab.recipe import Claim, Table
 from lessonplan.lab.source_tables import tables_of_part
@@ -18,7 +18,7 @@ from lessonplan.lab.source_tables import tables_of_part
 
 @pytest.fixture(autouse=True)
 def _quick(no_pages: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(running, "write_evaluation", lambda folder: None)
+    monkeypatch.setattr("lessonplan.report.write_evaluation", lambda folder: None)
 
 
 ATTACKED = Evaluation(attacks=("fgsm",), eps=0.05, limit=40, curve_limit=4)

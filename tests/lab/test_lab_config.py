@@ -81,7 +81,7 @@ BASE: dict[str, Any] = {
 @pytest.fixture
 def run_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Folder names of the runs that a comparison would make."""
-    monkeypatch.setattr(comparison, "write_comparison", lambda root: None)
+    monkeypatch.setattr("lessonplan.report.write_comparison", lambda root: None)
     monkeypatch.setattr(comparison, "write_examples", lambda *_: None)
     count = iter(range(100))
 

@@ -11,10 +11,9 @@ import pytest
 from markupsafe import Markup
 
 from lessonplan.errors import ConfigError, DataError
-from lessonplan.lab import comparison, job, reproduce, reproduction
+from lessonplan.lab import reproduce, reproduction
 from lessonplan.lab.claims import judge
 from lessonplan.lab.datasets import KNOWN
-from lessonplan.lab.evaluation import running
 from lessonplan.lab.figures import write_figures
 from lessonplan.lab.methods import read_methods
 from lessonplan.lab.recipe import Claim, Recipe, all_recipes, find_recipe
@@ -90,10 +89,11 @@ _LONG = (
     [pytest.param(r, id=name, marks=pytest.mark.slow if name in _LONG else ()) for name, r in RECIPES.items()],
 )
 def test_a_recipe_runs_at_smoke_scale(recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(job, "write_run", lambda folder: None)  # a second each, and tested elsewhere
-    monkeypatch.setattr(comparison, "write_run", lambda folder: None)
-    monkeypatch.setattr(running, "write_evaluation", lambda folder: None)
-    monkeypatch.setattr(comparison, "write_comparison", lambda root: None)  # it is written again with the source
+    monkeypatch.setattr("lessonplan.report.write_run", lambda folder: None)  # a second each, and tested elsewhere
+    monkeypatch.setattr("lessonplan.report.write_evaluation", lambda folder: None)
+    monkeypatch.setattr(
+        "lessonplan.report.write_comparison", lambda root: None
+    )  # it is written again with the source
     monkeypatch.setattr(plots, "to_svg", lambda *_: Markup("<svg></svg>"))
     monkeypatch.setattr(reproduction, "find_recipe", lambda name: with_small_networks(RECIPES[name]))
     selects = any("select" in str(method) for method in recipe.methods.values())  # an epoch may fill no batch

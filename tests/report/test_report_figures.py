@@ -5,15 +5,18 @@ from __future__ import annotations
 import math
 import re
 from itertools import combinations
+from typing import Any
 
 import matplotlib
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from lessonplan.report import plots
+from lessonplan.report import plots, run_plots, svg
+from lessonplan.report.axes import COST as BY_COST
+from lessonplan.report.axes import EPOCHS
 from lessonplan.report.bands import GRID_POINTS, mean_band
 from lessonplan.report.palette import HUES, style, styles
 
@@ -128,3 +131,43 @@ def test_nothing_known_draws_nothing():
     assert plots.bars([{"name": "a", "cost": math.nan}], "cost", looks, name="c", xlabel="cost") is None
     assert plots.learning_curves({}, looks, name="c", ylabel="loss") is None
     assert plots.final_scores([{"name": "a", "runs": [], "mean": None, "ci_t": None}], looks) is None
+
+
+def _series(draw_values: list[list[float]]) -> list[tuple[tuple[str, np.ndarray, np.ndarray], Any]]:
+    return [
+        ((f"line {place}", np.arange(1.0, len(values) + 1), np.array(values)), style(place))
+        for place, values in enumerate(draw_values)
+    ]
+
+
+LINES = st.lists(st.lists(st.floats(-1e4, 1e6), min_size=1, max_size=5), min_size=1, max_size=3)
+LOOKS = st.fixed_dictionaries(
+    {
+        "steps": st.booleans(),
+        "axis": st.sampled_from([BY_COST, EPOCHS]),
+        "line_at": st.sampled_from([None, 1.0]),
+        "from_zero": st.booleans(),
+        "ylabel": st.sampled_from(["loss", "accuracy (%)"]),
+    }
+)
+
+
+@settings(max_examples=12, deadline=None, phases=[Phase.explicit, Phase.generate])
+@given(st.lists(st.tuples(LINES, LOOKS), min_size=2, max_size=3))
+def test_a_figure_that_is_used_again_is_as_new(figures):
+    """Whatever was drawn before: logarithmic axes, limits, whole numbers, one point."""
+
+    def drawn() -> list[str]:
+        pictures = []
+        for lines, look in figures:
+            pictures.append(run_plots.curves(_series(lines), name="a", **look))
+            bands = {word: mean_band([(x, y), (x, y + 1.0)]) for (word, x, y), _ in _series(lines)}
+            looks = {word: style(0) for word in bands}
+            pictures.append(plots.learning_curves(bands, looks, name="b", ylabel="x", line_at=look["line_at"]))
+        return pictures
+
+    again = drawn()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(svg, "_SPARE", 0)
+        svg._spare.clear()
+        assert drawn() == again

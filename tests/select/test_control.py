@@ -11,7 +11,6 @@ import torch
 
 import lessonplan as lp
 from lessonplan.errors import ConfigError, LessonplanWarning
-from lessonplan.lab import comparison, job
 from lessonplan.select import MatchedRandom, Scored, parse_select
 from lessonplan.select.control import read_record
 
@@ -125,9 +124,10 @@ COMPARED: dict[str, Any] = {
 @pytest.mark.parametrize("jobs", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_a_comparison_matches_by_seed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, jobs: int) -> None:
     """Runs of the control wait for those they replay; the same call again trains nothing."""
-    monkeypatch.setattr(job, "write_run", lambda folder: None)  # pages take their time, and are tested elsewhere
-    monkeypatch.setattr(comparison, "write_run", lambda folder: None)
-    monkeypatch.setattr(comparison, "write_comparison", lambda folder: None)
+    monkeypatch.setattr(
+        "lessonplan.report.write_run", lambda folder: None
+    )  # pages take their time, and are tested elsewhere
+    monkeypatch.setattr("lessonplan.report.write_comparison", lambda folder: None)
     results = lp.compare(METHODS, out=tmp_path, seeds=2, jobs=jobs, **COMPARED)
     assert results["failures"] == []
     control, filtered, _ = (method["runs"] for method in results["methods"])

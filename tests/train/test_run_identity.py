@@ -15,7 +15,7 @@ import yaml
 
 import lessonplan as lp
 from lessonplan.errors import ConfigError, LessonplanWarning
-from lessonplan.lab import comparison, job, runs
+from lessonplan.lab import runs
 from lessonplan.supply.epoch import HANDLED
 from lessonplan.train import identity
 from lessonplan.train.identity import RUN_FORMAT
@@ -176,9 +176,10 @@ def test_runs_of_format_2_go_on_where_they_are_the_same(
 
 
 def test_a_comparisons_runs_of_format_2_are_taken_up(tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr(job, "write_run", lambda folder: None)  # pages take their time, and are tested elsewhere
-    monkeypatch.setattr(comparison, "write_run", lambda folder: None)
-    monkeypatch.setattr(comparison, "write_comparison", lambda folder: None)
+    monkeypatch.setattr(
+        "lessonplan.report.write_run", lambda folder: None
+    )  # pages take their time, and are tested elsewhere
+    monkeypatch.setattr("lessonplan.report.write_comparison", lambda folder: None)
     options = {"data": "digits", "model": "fcnet-8", "seeds": 1, "budget": "6 steps", "per_class": 6, "jobs": 1}
     options["settings"] = {"schedule": "stagnation"}
     methods = {"erm": "none", "gradual": "gradual:k=2"}

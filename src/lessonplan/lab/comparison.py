@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 from torch import nn
 
+from lessonplan import report
 from lessonplan.errors import ConfigError, LessonplanWarning, unknown
 from lessonplan.files import write_atomically
 from lessonplan.kept_metrics import keep_metrics
@@ -34,7 +35,6 @@ from lessonplan.lock import sole_user
 from lessonplan.models import check_model
 from lessonplan.parts.identity import describe_function
 from lessonplan.plan import Plan
-from lessonplan.report import write_comparison, write_run
 from lessonplan.report.formatting import number
 from lessonplan.settings import Settings
 from lessonplan.stored import read_yaml
@@ -168,8 +168,8 @@ def compare(
         keep_metrics(root, [job.folder for job in work])
         for job in work:
             if (job.folder / "config.yaml").exists() and not (job.folder / "index.html").exists():
-                write_run(job.folder)
-        write_comparison(root)
+                report.write_run(job.folder)
+        report.write_comparison(root)
         if waiting:
             record_comparison(recorded, root, results)
     return results
@@ -209,7 +209,7 @@ def _train(waiting: Sequence[Job], table: _Table, executor: Executor) -> None:
     table.store()
     with RunCounter(len(table.jobs), done=len(table.jobs) - len(waiting)) as counter:
 
-        def report(job: Job, error: str | None) -> None:
+        def over(job: Job, error: str | None) -> None:
             if error is not None:
                 table.errors[job.folder] = error
             counter.finished(job.label, error, _val_accuracy(job))
@@ -218,7 +218,7 @@ def _train(waiting: Sequence[Job], table: _Table, executor: Executor) -> None:
         # A control replays what another run kept: it waits until that run is over.
         for wave in ([job for job in waiting if job.follows is None], [job for job in waiting if job.follows]):
             if wave:
-                executor.run(wave, report)
+                executor.run(wave, over)
 
 
 def _val_accuracy(job: Job) -> float | None:

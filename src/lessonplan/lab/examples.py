@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
-from matplotlib.figure import Figure
 from torch import Tensor, nn
 
+from lessonplan import report
 from lessonplan.data import Data
 from lessonplan.data.normalise import Normalise, scale_of
 from lessonplan.files import write_json
 from lessonplan.lab.methods import Method
 from lessonplan.mix import Mix, Network
 from lessonplan.models import build_model
-from lessonplan.report import file_stem, image_grid, save_png
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _SHOWN = 8
 _LABEL_PARTS = 4
@@ -47,7 +50,7 @@ def mixed_images(
         target = torch.nn.functional.one_hot(y, data.num_classes).float()
     pixels = x[:count].float().round().clamp(0, 255).to(torch.uint8).cpu()
     array = pixels[:, 0].numpy() if data.shape[0] == 1 else pixels.permute(0, 2, 3, 1).numpy()
-    return image_grid(array, [label_text(row, data.class_names) for row in target[:count]], columns=4)
+    return report.image_grid(array, [label_text(row, data.class_names) for row in target[:count]], columns=4)
 
 
 def bind(mix: Mix, data: Data, seed: int, model: nn.Module | None = None) -> None:
@@ -91,7 +94,7 @@ def write_examples(root: Path, methods: Sequence[Method], data: Data, seed: int)
     mixes = {method.name: method.fresh_plan().mix for method in methods}
     plain = [name for name, mix in mixes.items() if mix is None]
     shown = [method for method in methods if method.name not in plain[1:]]
-    stems = {file_stem(method.name) for method in shown}
+    stems = {report.file_stem(method.name) for method in shown}
     for old in folder.glob("*.*"):
         if old.name.removesuffix(".png").removesuffix(".json") not in stems:
             old.unlink()
@@ -102,5 +105,5 @@ def write_examples(root: Path, methods: Sequence[Method], data: Data, seed: int)
             continue
         what = f"{method.name}: {method.describe()}" if mix is not None else f"{', '.join(plain)}: not mixed"
         caption = f"{what}; training samples as the network sees them at the start"
-        write_json(folder / f"{file_stem(method.name)}.json", {"method": method.name, "caption": caption})
-        save_png(figure, folder / f"{file_stem(method.name)}.png")
+        write_json(folder / f"{report.file_stem(method.name)}.json", {"method": method.name, "caption": caption})
+        report.save_png(figure, folder / f"{report.file_stem(method.name)}.png")

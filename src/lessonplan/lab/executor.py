@@ -104,7 +104,8 @@ class LocalProcesses:
         packed = ((job, _pack(job)) for job in jobs)
         turns: AsTheyCome[tuple[T, bytes]] | LongestFirst[tuple[T, bytes]] = AsTheyCome(packed)
         if isinstance(jobs, Sequence):  # what cannot be sent is refused before the first is begun
-            turns = LongestFirst((pair, getattr(pair[0], "kind", "")) for pair in list(packed))
+            kinds = [(pair, getattr(pair[0], "kind", "")) for pair in packed]
+            turns = LongestFirst(kinds, self.processes)
         self._stopping = False
         with sigterm_interrupts(), ThreadPoolExecutor(self.processes) as pool:
             try:

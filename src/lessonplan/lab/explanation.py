@@ -4,21 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import matplotlib
 import numpy as np
 import torch
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from lessonplan import report
 from lessonplan.data import Data
 from lessonplan.errors import ConfigError
 from lessonplan.lab.examples import bind, label_text, training_images
 from lessonplan.mix import Mix, PuzzleMix
 from lessonplan.mix.puzzle.blocks import enlarge
-from lessonplan.report import image_grid
 from lessonplan.train import load
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _STEPS = ("first", "second", "saliency of first", "saliency of second", "mask", "first moved", "second moved")
 _ROWS = 8
@@ -60,7 +62,7 @@ def puzzle_steps(
     columns = [
         _pixels(x),
         _pixels(x[permutation]),
-        *(_heat(m / peak) for m in maps),
+        *(report.heat((m / peak).cpu().numpy(), _COLOURS) for m in maps),
         _pixels(255 * found.mask.unsqueeze(1)),
         *(_pixels(m) for m in found.moved),
         _pixels(found.mixed),
@@ -69,7 +71,7 @@ def puzzle_steps(
     for row in range(min(count, len(x))):
         images += [column[row] for column in columns]
         titles += [*_STEPS, label_text(target[row], data.class_names)]
-    return image_grid(np.stack(images), titles, columns=len(columns))
+    return report.image_grid(np.stack(images), titles, columns=len(columns))
 
 
 def trained_network(folder: Path, data: Data) -> nn.Module:
@@ -100,10 +102,3 @@ def _pixels(x: Tensor) -> NDArray[np.uint8]:
     rgb = x.detach().round().clamp(0, 255).to(torch.uint8).expand(-1, 3, -1, -1)
     pixels: NDArray[np.uint8] = rgb.permute(0, 2, 3, 1).cpu().numpy()
     return pixels
-
-
-def _heat(values: Tensor) -> NDArray[np.uint8]:
-    """Values in [0, 1], ``(N, H, W)``, as colours."""
-    coloured = matplotlib.colormaps[_COLOURS](values.cpu().numpy(), bytes=True)
-    heat: NDArray[np.uint8] = coloured[..., :3]
-    return heat

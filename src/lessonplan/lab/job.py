@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import nn
 
+from lessonplan import report
 from lessonplan.data import Data
 from lessonplan.data import load as load_data
 from lessonplan.errors import ConfigError
@@ -18,7 +19,6 @@ from lessonplan.lab.methods import Method
 from lessonplan.network.accelerator import resolve_device
 from lessonplan.network.threads import cpu_threads
 from lessonplan.network.untouched import seeded
-from lessonplan.report import write_run
 from lessonplan.seeds import fold_seed
 from lessonplan.settings import Settings
 from lessonplan.train.fitting import fit
@@ -104,9 +104,9 @@ class Job:
                     self._evaluate(run.model, data)
         except Exception:
             if (self.folder / "config.yaml").exists():
-                write_run(self.folder)
+                report.write_run(self.folder)
             raise
-        write_run(self.folder)
+        report.write_run(self.folder)
 
     def _evaluate(self, network: nn.Module, data: Data) -> None:
         assert self.evaluation is not None

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -25,7 +26,12 @@ from lessonplan.report.watched import comparison_note
 
 def _stored_runs(folder: Path, methods: Sequence[Json]) -> dict[str, list[Run]]:
     """The runs whose curves count: finished ones, and where a method has none, whatever there is."""
-    stored, kept = {}, read_kept(folder)
+    stored = {}
+
+    @cache
+    def kept() -> dict[str, list[Json]]:
+        return read_kept(folder)
+
     for method in methods:
         runs = method.get("runs") or []
         chosen = [run for run in runs if run.get("status") == "finished"] or runs
@@ -34,12 +40,12 @@ def _stored_runs(folder: Path, methods: Sequence[Json]) -> dict[str, list[Run]]:
     return stored
 
 
-def _read(folder: Path, name: Any, kept: dict[str, list[Json]]) -> Run | None:
+def _read(folder: Path, name: Any, kept: Callable[[], dict[str, list[Json]]]) -> Run | None:
     """A run from its folder, or where that was left behind from the metrics that the comparison keeps."""
     path = inside(folder, name)
     if path is not None:
         return read_run(path)
-    return Run(folder / str(name), epochs=kept[name]) if name in kept else None
+    return Run(folder / str(name), epochs=kept()[name]) if name in kept() else None
 
 
 def _score_panels(methods: Sequence[Json], reference: str | None, looks: dict[str, Style]) -> list[Panel]:

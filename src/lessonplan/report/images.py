@@ -105,6 +105,12 @@ def image_grid(
     return figure
 
 
+def heat(values: NDArray[np.floating], colours: str) -> NDArray[np.uint8]:
+    """Values in [0, 1] as colours of one of matplotlib's maps: ``(...)`` to RGB ``(..., 3)``."""
+    coloured: NDArray[np.uint8] = matplotlib.colormaps[colours](values, bytes=True)
+    return coloured[..., :3]
+
+
 def save_png(figure: Figure, path: str | Path) -> Path:
     """Write a figure as PNG, pixel for pixel; folders on the way are made.
 

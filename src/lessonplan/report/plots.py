@@ -13,7 +13,7 @@ from lessonplan.report.bands import Band
 from lessonplan.report.formatting import compact, listing, number, percent, points, shorten
 from lessonplan.report.palette import INK, MUTED, PAPER, Style
 from lessonplan.report.reading import Json
-from lessonplan.report.svg import MARGINS, compact_axis, drawing, new_figure, to_svg
+from lessonplan.report.svg import compact_axis, curve_figure, drawing, new_figure, to_svg
 
 
 def _row_height(rows: int) -> float:
@@ -57,8 +57,7 @@ def learning_curves(
     if not bands:
         return None
     factor = 100.0 if as_percent else 1.0
-    with drawing():
-        figure, axes = new_figure(215 if narrow else 250, narrow=narrow, margins=MARGINS)
+    with drawing(), curve_figure(215 if narrow else 250, narrow=narrow) as (figure, axes):
         if line_at is not None:
             axes.axhline(line_at, color=MUTED, linewidth=1.0)
         for method, band in bands.items():

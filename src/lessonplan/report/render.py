@@ -6,6 +6,7 @@ import base64
 import hashlib
 import re
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,9 @@ def _as_yaml(settings: Any) -> str:
     return str(yaml.safe_dump(settings, sort_keys=False, allow_unicode=True, default_flow_style=False, width=96))
 
 
+@cache
 def _environment() -> Environment:
+    """Where templates come from; they are compiled once in a process."""
     environment = Environment(
         loader=PackageLoader("lessonplan.report", "templates"),
         autoescape=True,

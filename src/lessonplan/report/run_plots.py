@@ -14,7 +14,7 @@ from lessonplan.report.axes import COST, EPOCHS, Axis
 from lessonplan.report.formatting import compact, listing, number, shorten
 from lessonplan.report.palette import ACCENT, INK, MUTED, Style
 from lessonplan.report.reading import Floats
-from lessonplan.report.svg import MARGINS, compact_axis, drawing, new_figure, text_width, to_svg
+from lessonplan.report.svg import MARGINS, compact_axis, curve_figure, drawing, new_figure, text_width, to_svg
 
 MOST_BARS, WEAKEST = 30, 15  # classes up to which all are drawn as bars; of more the weakest are
 MOST_NUMBERS = 12  # classes up to which a confusion matrix has its counts written in
@@ -51,8 +51,7 @@ def curves(
     filled = [(curve, look) for curve, look in series if len(curve[1])]
     if not filled:
         return None
-    with drawing():
-        figure, axes = new_figure(205 if narrow else 235, narrow=narrow, margins=MARGINS)
+    with drawing(), curve_figure(205 if narrow else 235, narrow=narrow) as (figure, axes):
         if line_at is not None:
             axes.axhline(line_at, color=MUTED, linewidth=1.0)
         for (_, cost, value), look in filled:

@@ -24,7 +24,7 @@ from lessonplan.report.palette import INK, LINE, MUTED, VARIABLES
 WIDTH = 380  # SVG units; a column of the page on a desk, the whole width of a phone
 NARROW = 300  # of three columns
 MARGINS = (60.0, 12.0, 38.0, 8.0)  # of curves: numbers such as -0.0001, one line of words beside and below
-_PLACES = re.compile(r"(\d\.\d\d)\d+")  # of coordinates: a hundredth of a unit is less than a screen shows
+_PLACES = re.compile(r"(?<=\d\.\d\d)\d+")  # of coordinates: a hundredth of a unit is less than a screen shows
 
 _SETTINGS: Any = {
     "svg.fonttype": "none",
@@ -93,6 +93,34 @@ def new_figure(
     )
 
 
+_spare: dict[tuple[float, bool], list[tuple[Figure, Axes]]] = {}
+_SPARE = 4  # figures of a size that are kept
+
+
+@contextmanager
+def curve_figure(height: float, *, narrow: bool = False) -> Iterator[tuple[Figure, Axes]]:
+    """An empty figure with the margins of curves, for what plots and fills and no more. Use inside `drawing`.
+
+    Figures are used again, for a page has dozens of them and to make axes and ticks takes longer than to draw.
+
+    Args:
+        height: in SVG units.
+        narrow: as for ``new_figure``.
+    """
+    kept = _spare.setdefault((height, narrow), [])
+    figure, axes = kept.pop() if kept else new_figure(height, narrow=narrow, margins=MARGINS)
+    yield figure, axes
+    for artist in (*axes.lines, *axes.collections):
+        artist.remove()
+    for axis, scale in ((axes.xaxis, axes.set_xscale), (axes.yaxis, axes.set_yscale)):
+        scale("linear")  # brings the locators and formatters with it
+        axis.set_label_text("")
+    axes.relim()
+    axes.autoscale()
+    if len(kept) < _SPARE:
+        kept.append((figure, axes))
+
+
 def text_width(texts: Sequence[str], size: float) -> float:
     """Room that the widest of some words takes, in SVG units; 0 where there are none.
 
@@ -133,9 +161,6 @@ def compact_axis(axes: Axes, which: str = "x") -> None:
     axis.set_major_formatter(Compact())
 
 
-_SHORT = r"\1"
-
-
 def to_svg(figure: Figure, name: str, label: str) -> Markup:
     """Write a figure as inline SVG.
 
@@ -159,7 +184,7 @@ def to_svg(figure: Figure, name: str, label: str) -> Markup:
     body = re.sub(r"font-family: [^;\"]*;? ?", "", body)
     for placeholder, variable in VARIABLES.items():
         body = body.replace(placeholder, f"var({variable})")
-    body = re.sub(r' d="([^"]+)"', lambda path: f' d="{_PLACES.sub(_SHORT, path[1])}"', body)
+    body = re.sub(r' d="([^"]+)"', lambda path: f' d="{_PLACES.sub("", path[1])}"', body)
     body = re.sub(r"\n\s*", "\n", body)
     frame = box.group(1) if box else f"0 0 {WIDTH} {WIDTH}"
     return Markup(f'<svg class="plot" viewBox="{frame}" role="img" aria-label="{escape(label)}">{body}')

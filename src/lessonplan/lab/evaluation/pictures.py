@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-import matplotlib
+from typing import TYPE_CHECKING
+
 import numpy as np
 import torch
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch import Tensor
 
+from lessonplan import report
 from lessonplan.lab.evaluation.subject import Subject
-from lessonplan.report import image_grid
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _SHOWN = 6
 _RED, _GREEN = (220, 40, 30), (30, 200, 60)
-Picture = tuple[Figure, str, str]
+Picture = tuple["Figure", str, str]
 """Figure, title and caption."""
 
 
@@ -39,7 +42,7 @@ def attacked_images(subject: Subject, x: Tensor, attacked: Tensor, y: Tensor, ep
     ]
     bounds = f"grey: none; black and white: {255 * eps:.3g}/255"
     caption = f"Each image, the same after the last attack on the cross-entropy, and the change ({bounds})."
-    return [(image_grid(images, titles, columns=6), "Attacked images", caption)]
+    return [(report.image_grid(images, titles, columns=6), "Attacked images", caption)]
 
 
 def map_pictures(
@@ -64,14 +67,14 @@ def map_pictures(
         return []
     count = min(8, len(images))
     shown = rgb(images[:count])
-    heat = matplotlib.colormaps["turbo"](maps[:count].cpu().numpy(), bytes=True)[..., :3]
+    heat = report.heat(maps[:count].cpu().numpy(), "turbo")
     drawn = (0.55 * shown + 0.45 * heat).astype(np.uint8)
     for corners, colour in boxes:
         for i in range(count):
             _outline(drawn[i], [int(v) for v in corners[i].tolist()], colour)
     both = np.stack([picture[i] for i in range(count) for picture in (shown, drawn)])
     texts = [text for i in range(count) for text in (titles[i], "map")]
-    return [(image_grid(both, texts, columns=8), title, caption)]
+    return [(report.image_grid(both, texts, columns=8), title, caption)]
 
 
 TRUE_COLOUR, FOUND_COLOUR = _RED, _GREEN

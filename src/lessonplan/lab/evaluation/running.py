@@ -10,6 +10,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from lessonplan import report
 from lessonplan.errors import ConfigError, DataError, LessonplanWarning
 from lessonplan.evaluation import PARTS, Evaluation, EvaluationPart
 from lessonplan.files import remove_leftovers, write_json
@@ -20,8 +21,6 @@ from lessonplan.lab.evaluation.subject import Subject
 from lessonplan.lab.evaluation.work import Work
 from lessonplan.lock import sole_user
 from lessonplan.network.accelerator import synchronise
-from lessonplan.report import file_stem, save_png
-from lessonplan.report.evaluation import write_evaluation
 from lessonplan.stored import read_json
 from lessonplan.stores import in_place
 from lessonplan.train.usage import environment
@@ -69,9 +68,9 @@ def evaluate(
             steps.found({**_overall(found), **found["measures"]})
             write_json(root / FILE, results)
             if live:
-                write_evaluation(root)
+                report.write_evaluation(root)
         if not live:
-            write_evaluation(root)
+            report.write_evaluation(root)
     return results
 
 
@@ -113,9 +112,9 @@ def _do(part: EvaluationPart, work: Work, root: Path) -> dict[str, Any]:
     pictures: list[Picture] = result.pop("pictures", [])
     remove_leftovers(root / "pictures" / part.name)
     for figure, title, caption in pictures:
-        stem = root / "pictures" / part.name / file_stem(title)
+        stem = root / "pictures" / part.name / report.file_stem(title)
         write_json(stem.with_suffix(".json"), {"title": title, "caption": caption})
-        save_png(figure, stem.with_suffix(".png"))
+        report.save_png(figure, stem.with_suffix(".png"))
     return {**result, "seconds": time.perf_counter() - started}
 
 
