@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -175,21 +176,24 @@ class Augment:
     def _gather(self, x: Tensor, rows: Tensor, seed: int, epoch: int) -> Tensor:
         """Flip, crop and shift: every pixel is one of the sample's own."""
         u = keyed_uniform(seed, epoch, rows, 3)
-        h, w = x.shape[2:]
-        down, right = (_up_to(u[:, d : d + 1], most) for d, most in enumerate((self.crop, self.crop + self.shift)))
-        ys = torch.arange(h, device=x.device) + down
-        xs = torch.arange(w, device=x.device)
-        mirrored = u[:, 2:] < 0.5 if self.flip else torch.zeros_like(down, dtype=torch.bool)
+        high, wide = (_side(*side, x.device) for side in zip(x.shape[2:], self._moves, strict=True))
+        down, right = (_whole(u[:, d : d + 1], most) for d, most in enumerate(self._moves))
+        ys = high.places + down
         # The picture is mirrored after the crop: column j of the output is column w - 1 - j of the crop.
-        xs = torch.where(mirrored, w - 1 - xs, xs) + right
-        index = (_inside(ys, h) * w)[:, :, None] + _inside(xs, w)[:, None, :]
+        xs = (torch.where(u[:, 2:] < 0.5, wide.mirrored, wide.places) if self.flip else wide.places) + right
+        index = (high.inside[ys] * x.shape[3])[:, :, None] + wide.inside[xs][:, None, :]
         # One gather over flat pixels: of the ways measured (advanced indexing 2.0 ms, a loop over samples
         # 1.2 ms, sliding windows 0.9 ms, this 0.3 ms for 100 x 3 x 32 x 32 on one core) the fastest.
         out = x.flatten(2).gather(2, index.flatten(1)[:, None].expand(-1, x.shape[1], -1)).view_as(x)
         if self.shift or (self.crop and self.pad == "zeros"):
-            outside = ((ys < 0) | (ys >= h))[:, :, None] | ((xs < 0) | (xs >= w))[:, None, :]
+            outside = high.outside[ys][:, :, None] | wide.outside[xs][:, None, :]
             out = out.masked_fill_(outside[:, None], 0)
         return out
+
+    @property
+    def _moves(self) -> tuple[int, int]:
+        """Pixels by which a picture is moved at most, up or down and left or right."""
+        return self.crop, self.crop + self.shift
 
     def _resample(self, x: Tensor, rows: Tensor, seed: int, epoch: int) -> Tensor:
         """Warp, and then one change after the other, rounded to whole numbers once at the end."""
@@ -230,15 +234,36 @@ def _pixels(name: str, values: dict[str, str]) -> int:
     return int(value)
 
 
-def _up_to(u: Tensor, most: int) -> Tensor:
-    """Uniform numbers in [0, 1) to whole ones from -most to most."""
-    count = 2 * most + 1
-    return (u * count).long().clamp_(max=count - 1) - most
+def _whole(u: Tensor, most: int) -> Tensor:
+    """Uniform numbers in [0, 1) to whole ones from 0 to twice ``most``."""
+    return (u * (2 * most + 1)).long().clamp_(max=2 * most)
 
 
-def _inside(position: Tensor, size: int) -> Tensor:
-    """Positions mirrored into ``[0, size)``; the border itself is not repeated."""
-    return size - 1 - (size - 1 - position.abs()).abs()
+@dataclass(frozen=True)
+class _Side:
+    """Rows or columns of a picture that is moved by up to ``most``; positions begin that far outside of it.
+
+    Attributes:
+        places, mirrored: ``(size,)``, positions of a picture that is moved by ``-most``, in order and reversed.
+        inside: ``(size + 2 most,)``, which row or column is seen at a position: mirrored into ``[0, size)``, the
+            border itself not repeated.
+        outside: ``(size + 2 most,)``, whether a position lies outside.
+    """
+
+    places: Tensor
+    mirrored: Tensor
+    inside: Tensor
+    outside: Tensor
+
+
+@lru_cache(maxsize=32)
+def _side(size: int, most: int, device: torch.device) -> _Side:
+    """Made once for all batches, which are small and many."""
+    places = torch.arange(size)
+    at = torch.arange(-most, size + most)
+    inside = size - 1 - (size - 1 - at.abs()).abs()
+    made = places, size - 1 - places, inside, (at < 0) | (at >= size)
+    return _Side(*(values.to(device) for values in made))
 
 
 def auto(shape: tuple[int, ...], *, audio: bool = False) -> Augment:

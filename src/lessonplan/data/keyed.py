@@ -109,5 +109,8 @@ def keyed_uniform(seed: int, epoch: int, indices: Tensor, draws: int) -> Tensor:
     >>> torch.equal(both[1:], alone)
     True
     """
-    bits = keyed_bits(stream_key(seed, epoch), indices, draws)
-    return ((bits >> 40) & 0xFFFFFF).to(torch.float32) * 2.0**-24
+    key = stream_key(seed, epoch)
+    if indices.device.type == "cpu":
+        highest = (_bits_here(key, indices, draws) >> np.uint64(40)).astype(np.float32)
+        return torch.from_numpy(highest * np.float32(2.0**-24))
+    return ((_bits_there(key, indices, draws) >> 40) & 0xFFFFFF).to(torch.float32) * 2.0**-24

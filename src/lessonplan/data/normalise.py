@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -37,11 +38,16 @@ class Normalise:
 
     def __call__(self, x: Tensor) -> Tensor:
         """Raw ``(B, C, H, W)`` or ``(B, F)`` to float32; the input is left as it was."""
-        tail = (1,) * (x.ndim - 2)
-        shift = (self.mean * self.scale).view(-1, *tail)
-        factor = (1.0 / (self.std * self.scale)).view(-1, *tail)
+        shift, factor = self._applied
+        if x.ndim > 2:
+            shift, factor = (value.view(-1, *(1,) * (x.ndim - 2)) for value in (shift, factor))
         # Two rounded operations, not a fused one: the same bits whatever the batch and the vector width.
         return (x.to(torch.float32) - shift).mul_(factor)
+
+    @cached_property
+    def _applied(self) -> tuple[Tensor, Tensor]:
+        """What is subtracted from raw values, and by what the rest is multiplied."""
+        return self.mean * self.scale, 1.0 / (self.std * self.scale)
 
 
 def scale_of(shape: tuple[int, ...]) -> float:

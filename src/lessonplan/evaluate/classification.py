@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -153,7 +154,12 @@ def calibration_error(probabilities: Tensor, labels: Tensor, bins: int = _CALIBR
 
 def parameter_norm(model: nn.Module) -> float:
     """L2 norm over all parameters (thesis figures 3.5 and 3.7)."""
-    values = (parameter.detach() for parameter in model.parameters())
+    with torch.no_grad():
+        return norm_of_all(list(model.parameters()))
+
+
+def norm_of_all(values: Sequence[Tensor]) -> float:
+    """L2 norm over tensors of any shape, complex ones too; call it where no gradients are kept."""
     reals = [torch.view_as_real(value) if value.is_complex() else value for value in values]
     return float(torch.linalg.vector_norm(torch.stack(torch._foreach_norm(reals, 2, torch.float64))))
 

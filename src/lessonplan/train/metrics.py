@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
 from lessonplan.data import View
-from lessonplan.evaluate.classification import loss_summary, parameter_norm
+from lessonplan.evaluate.classification import loss_summary, norm_of_all
 from lessonplan.network.network import as_logits
 from lessonplan.network.ranks import ALONE, Ranks, local
 from lessonplan.network.untouched import evaluating
@@ -94,9 +95,9 @@ def predict_view(
 
 
 @torch.no_grad()
-def norm_of(model: nn.Module, ranks: Ranks) -> float:
+def norm_of(parameters: Sequence[Tensor], ranks: Ranks) -> float:
     """L2 norm over all parameters; where each rank has parts of them, all ranks have to ask."""
     if not ranks.sharded:
-        return parameter_norm(model)
-    squares = [local(parameter).double().square().sum() for parameter in model.parameters()]
+        return norm_of_all(parameters)
+    squares = [local(parameter).double().square().sum() for parameter in parameters]
     return math.sqrt(ranks.summed([float(torch.stack(squares).sum())])[0])

@@ -32,6 +32,7 @@ class TrainingState(Stateful):
 
     Attributes:
         model: the network.
+        parameters: all that it has.
         average: its exponential moving average, or None.
         tuning: which of its parts train.
         shards: where network and average are shared out over ranks, what puts states together; else None.
@@ -71,6 +72,7 @@ class TrainingState(Stateful):
         self.tuning = Tuning(
             self.model, tune, settings.head, example, frozen_statistics=settings.frozen_statistics
         )
+        self.parameters = tuple(self.model.parameters())  # to look for them takes as long as to ask for their norm
         trained = parameter_groups(self.model, self.tuning.will_train(), settings)
         self.optimizer = build_optimizer(trained, settings, optimizer)
         if shards is not None:

@@ -363,7 +363,7 @@ class Trainer:
             "backpropagated": counters.backpropagated,
             "lr": self.state.lr,
             "train": self.state.meter.compute(self.ranks),
-            "param_norm": norm_of(self.model, self.ranks),
+            "param_norm": norm_of(self.state.parameters, self.ranks),
         }
         record.update(self.supply.describe())
         if self._evaluation_due():
@@ -459,7 +459,7 @@ class Trainer:
         if self.folder is None and self.ranks.alone:
             return
         # The last update may have broken the weights behind a loss that was still finite.
-        sound = math.isfinite(norm_of(self.model, self.ranks))
+        sound = math.isfinite(norm_of(self.state.parameters, self.ranks))
         if not self.ranks.all(self.state.meter.all_finite() and sound):
             raise self._not_finite()
         each = None if self.ranks.alone else self.ranks.all_told(self.state.own_state())

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from lessonplan.batch import Batch, Samples
 from lessonplan.network.best_snapshot import BestSnapshot
-from lessonplan.network.learner import Learner, Step
+from lessonplan.network.learner import Learner, Step, forget_gradients
 from lessonplan.network.passes import Passes
 from lessonplan.network.untouched import has_dropout, untouched
 from lessonplan.order.lookahead.levelled import followed
@@ -49,7 +49,7 @@ class Exact(LookAhead):
         external, ranks = goal.external, self.learner.network.ranks
         model, size = self.learner.model, max(len(batch) for batch in candidates)
         if keep:  # the gradients of the last update have done their work, and need not be copied
-            self.learner.optimizer.zero_grad(set_to_none=True)
+            forget_gradients(self.learner.optimizer)
         outside, tries = Passes(), Passes()
         base: Tensor | None = None
         if external is not None and goal.base is None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from lessonplan.network.learner import Learner, weighted_mean
+from lessonplan.network.learner import Learner, forget_gradients, weighted_mean
 from lessonplan.order.measure import pieces
 
 
@@ -42,7 +42,7 @@ def gradients(
 
 def step_along(learner: Learner, parameters: Sequence[nn.Parameter], gradient: Sequence[Tensor]) -> None:
     """Let the optimizer make a step with this gradient, clipped as the loop clips."""
-    learner.optimizer.zero_grad(set_to_none=True)
+    forget_gradients(learner.optimizer)
     for parameter, part in zip(parameters, gradient, strict=True):
         # In the parameter's own layout: fused optimizers read both as flat memory.
         parameter.grad = torch.empty_like(parameter).copy_(part)

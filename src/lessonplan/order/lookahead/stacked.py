@@ -12,7 +12,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from lessonplan.batch import Batch, Samples
 from lessonplan.errors import ConfigError
-from lessonplan.network.learner import Learner, Step
+from lessonplan.network.learner import Learner, Step, forget_gradients
 from lessonplan.network.network import Network
 from lessonplan.network.passes import Passes
 from lessonplan.network.untouched import has_dropout, untouched
@@ -78,7 +78,7 @@ class StackedLookAhead(LookAhead):
         """Score candidates; the loss before costs next to nothing among K. See ``LookAhead.look``."""
         on, external = goal.on, goal.external
         if keep:
-            self.learner.optimizer.zero_grad(set_to_none=True)
+            forget_gradients(self.learner.optimizer)
         else:
             self._before.take()
         x, y, weights = self._stack(candidates)
