@@ -21,7 +21,7 @@ export PYTHONDONTWRITEBYTECODE :=
 .PHONY: demo test test-slow test-accelerator test-browser test-lowest test-pythons test-types mutation lint bench clean
 
 demo: $(STAMP)
-	$(BIN)/lessonplan compare --data digits --per-class 10 --methods erm,mixup,sum,cascade,gradual --seeds 5 --budget "30k samples" --evaluate-every 5 --out demo
+	$(BIN)/lessonplan compare --data digits --per-class 10 --methods erm,mixup,sum,cascade,gradual --seeds 5 --budget "30k samples" --evaluate-every 20 --out demo
 	@echo "open demo/index.html in a browser"
 
 test: $(STAMP)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import heapq
 import time
 from collections.abc import Callable, Iterable, Iterator
+from statistics import fmean
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
@@ -55,7 +56,7 @@ class LongestFirst(Generic[T]):
         self._processes, self._clock = processes, clock
         self._begun: set[str] = set()
         self._since: dict[int, float] = {}
-        self._took: dict[str, float] = {}
+        self._took: dict[str, list[float]] = {}
 
     def next(self) -> T | None:
         """The next job; None after the last."""
@@ -73,22 +74,21 @@ class LongestFirst(Generic[T]):
         """Learn what a job took."""
         kind = self._kinds[id(job)]
         self._since.pop(id(job), None)
-        self._took[kind] = max(seconds, self._took.get(kind, 0.0))
+        self._took.setdefault(kind, []).append(seconds)
 
     def _chosen(self, left: list[str]) -> str:
-        longest = max(left, key=lambda kind: self._took.get(kind, 0.0))
-        running = [self._kinds[job] for job in self._since]
-        if sum(len(self._waiting[kind]) for kind in left) > _LOOKED_AHEAD or not self._took.keys() >= {
-            *left,
-            *running,
-        }:
+        takes = {kind: fmean(seconds) for kind, seconds in self._took.items()}
+        longest = max(left, key=lambda kind: takes.get(kind, 0.0))
+        running = {job: self._kinds[job] for job in self._since}
+        many = sum(len(self._waiting[kind]) for kind in left) > _LOOKED_AHEAD
+        if many or not takes.keys() >= {*left, *running.values()}:
             return longest
         now = self._clock()
-        free = [max(0.0, self._since[job] + self._took[self._kinds[job]] - now) for job in self._since]
+        free = [max(0.0, self._since[job] + takes[kind] - now) for job, kind in running.items()]
         free += [0.0] * (self._processes - len(free))  # one of them asks
-        times = sorted((self._took[kind] for kind in left for _ in self._waiting[kind]), reverse=True)
-        ends = {kind: _end(free, self._took[kind], times) for kind in left}
-        return min(left, key=lambda kind: (ends[kind], -self._took[kind]))
+        times = sorted((takes[kind] for kind in left for _ in self._waiting[kind]), reverse=True)
+        ends = {kind: _end(free, takes[kind], times) for kind in left}
+        return min(left, key=lambda kind: (ends[kind], -takes[kind]))
 
 
 def _end(free: list[float], first: float, times: list[float]) -> float:
