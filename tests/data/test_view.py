@@ -108,6 +108,36 @@ def test_workers_give_what_fetch_gives_bit_for_bit(workers):
     streamed.close()
 
 
+def test_small_samples_in_memory_are_fetched_together_and_are_the_same_bits(monkeypatch):
+    """At most 1,365 at a time of 192 numbers each, and one batch of more than that."""
+    data = view(source())
+    sizes = [7, 1, 600, 700, 58, 3000, 0, 2]
+    batches = [torch.randint(0, len(data), (size,)) for size in sizes]
+    alone = [data.fetch(indices, 3) for indices in batches]
+    asked = []
+    fetch = data.fetch
+    monkeypatch.setattr(
+        data, "fetch", lambda indices, epoch: (asked.append(len(indices)), fetch(indices, epoch))[1]
+    )
+    for (x, y), (expected_x, expected_y) in zip(data.batches(batches, 3), alone, strict=True):
+        assert torch.equal(x, expected_x)
+        assert torch.equal(y, expected_y)
+        assert x.is_contiguous()
+        assert x.data_ptr() % 64 == 0  # as if it had memory of its own: kernels may look at that
+    assert asked == [1308, 58, 3000, 2]
+
+
+def test_batches_that_no_end_is_told_of_are_handed_out_as_they_come():
+    data = view(source())
+    assert len(list(islice(data.batches(torch.tensor([i % 50]) for i in count()), 2000))) == 2000
+    wide = TensorSource(
+        torch.zeros(4, 3, 7, 7), torch.tensor([0, 1, 0, 1]), ["a", "b"]
+    )  # 147 numbers: no whole lines
+    assert not View(wide, torch.arange(4), normalise=NORMALISE).gathers
+    large = TensorSource(torch.zeros(2, 3, 224, 224), torch.tensor([0, 1]), ["a", "b"])
+    assert not View(large, torch.arange(2), normalise=NORMALISE).gathers
+
+
 def test_read_ahead_is_bounded_and_workers_stay():
     v = view(Streamed(source()), workers=2, prefetch=2)
     taken = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -19,6 +20,9 @@ from lessonplan.data.stream import Job, Stream, read
 from lessonplan.errors import ConfigError
 from lessonplan.network.accelerator import is_accelerator
 from lessonplan.rows import rows_of
+
+_GATHERED = 2**18  # numbers that are fetched together at most, 1 MB
+_LINE = 16  # float32 numbers of a cache line
 
 
 class View:
@@ -116,6 +120,16 @@ class View:
         """Whether ``batches`` reads ahead in worker processes."""
         return not self.source.in_memory and self.workers > 0
 
+    @property
+    def gathers(self) -> bool:
+        """Whether ``batches`` fetches several at once: of small samples in memory to ask costs more than to read.
+
+        Rows fill whole lines of a cache, so that a batch lies in memory as if it had been fetched alone, and every
+        kernel finds the same bits.
+        """
+        numbers = math.prod(self.source.shape)
+        return self.source.in_memory and numbers % _LINE == 0 and 2 * numbers <= _GATHERED
+
     def _count_draws(self) -> None:
         """How often each sample was an item of a DataLoader, in memory that workers share; None where it is always
         the same."""
@@ -179,12 +193,16 @@ class View:
 
         Args:
             index_batches: batches of positions, perhaps without end. Of a streamed source at most
-                ``workers * prefetch`` (and one) are taken ahead of the batch that is handed out.
+                ``workers * prefetch`` (and one) are taken ahead of the batch that is handed out, of small samples
+                in memory as many as 1 MB holds.
             epoch: which draw of the augmentation.
         """
         if not self.reads_ahead:
-            for indices in index_batches:
-                yield self.fetch(indices, epoch)
+            most = _GATHERED // math.prod(self.source.shape) if self.gathers else 0
+            for together in _groups(index_batches, most):
+                x, y = self.fetch(torch.cat(together) if len(together) > 1 else together[0], epoch)
+                sizes = [len(indices) for indices in together]
+                yield from zip(x.split(sizes), y.split(sizes), strict=True)
             return
         ahead: deque[Tensor] = deque()
 
@@ -255,3 +273,17 @@ class View:
     def close(self) -> None:
         """End the worker processes; the view can be used again and starts new ones."""
         self._stream.close()
+
+
+def _groups(batches: Iterable[Tensor], most: int) -> Iterator[list[Tensor]]:
+    """Batches of indices that follow one another, as many together as have at most so many indices, or one."""
+    group: list[Tensor] = []
+    total = 0
+    for batch in batches:
+        if group and total + len(batch) > most:
+            yield group
+            group, total = [], 0
+        group.append(batch)
+        total += len(batch)
+    if group:
+        yield group

@@ -291,7 +291,7 @@ class Supply(Stateful):
             epoch=epoch,
             weights=weights,
             position=self._position,
-            blocks=self._blocks(permutation[self._position :]) if self.data.reads_ahead else None,
+            blocks=self._blocks(permutation[self._position :]) if self._known_ahead else None,
             ranks=self.ranks if self._read_in_parts else ALONE,
         )
         try:
@@ -331,6 +331,14 @@ class Supply(Stateful):
     def _read_in_parts(self) -> bool:
         """Whether a rank reads its own part of each batch alone: no part of the plan looks at the others."""
         return self.select.batchwise is None and not self.order.holds
+
+    @property
+    def _known_ahead(self) -> bool:
+        """Whether samples are told what an epoch goes through; those in memory where nobody chooses among them."""
+        if self.data.reads_ahead:
+            return True
+        chosen = self.select.batchwise is not None or self.order.holds
+        return self.ranks.alone and not chosen and getattr(self.data, "gathers", False)
 
     def _blocks(self, left: Tensor) -> list[Tensor]:
         if len(left) == 0:

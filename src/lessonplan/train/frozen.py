@@ -6,7 +6,6 @@ import copy
 import math
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -92,10 +91,6 @@ class FeatureView(View):
         views = len(self._features)
         rows = (epoch + self._turn[at]) % views * len(self) + at if self._changes else at
         return rows_of(self._table, rows).float(), self._places[1][at]
-
-    def batches(self, index_batches: Iterable[Tensor], epoch: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
-        """The same as :meth:`fetch` for each batch of indices."""
-        return (self.fetch(indices, epoch) for indices in index_batches)
 
     @property
     def varies(self) -> bool:
