@@ -46,7 +46,7 @@ def train(data: Any, out: str, names: list[str], ready: Callable[[], None] = lam
             options.pop("model"),
             data,
             options.pop("plan"),
-            "100 steps",
+            "200 steps",
             out=Path(out) / name,
             batch_size=10,
             checkpoint_every="3 steps",
