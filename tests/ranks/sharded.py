@@ -108,7 +108,7 @@ class Inside(Callback):
             "states": {order[number]: entry for number, entry in ours["optimizer"]["state"].items()},
             "states by PyTorch": theirs.get("state", {}),
             "comes back": all(torch.equal(local(t), local(model.state_dict()[n])) for n, t in again.items()),
-            "norm": norm_of(model, trainer.ranks),
+            "norm": norm_of(trainer.state.parameters, trainer.ranks),
         }  # fmt: skip
 
 
