@@ -69,7 +69,12 @@ LOOKS = [
 )
 def test_plain_training_never_waits(settings: dict[str, Any]) -> None:
     step = of_a_step("none", **settings)
-    assert (step.waits, step.launches > 50) == (0, True), step.lines
+    assert (step.waits, step.launches > 100) == (0, True), step.lines
+
+
+def test_samples_that_are_fetched_together_launch_less_and_never_wait() -> None:
+    together, each = of_a_step("none", gathered=True), of_a_step("none")
+    assert (together.waits, together.launches < each.launches) == (0, True), together.lines
 
 
 @pytest.mark.parametrize("mix", MIXES)

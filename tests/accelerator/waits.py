@@ -6,9 +6,11 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
+import pytest
 from pretended import NAME, Seen, Wait, watching
 
 import lessonplan as lp
+from lessonplan.data import view
 
 _FIRST, _LAST = 25, 45  # updates between which is counted; the first 20 of a selection are timed, which waits
 
@@ -43,12 +45,19 @@ class _Count(lp.Callback):
             self.raw_batches += drawn
 
 
-def of_a_step(plan: str, model: Any = "tiny", **settings: Any) -> Step:
-    """Train on digits, 8 a batch, in one epoch, at a rate at which nothing is learnt and selections keep going."""
+def of_a_step(plan: str, model: Any = "tiny", *, gathered: bool = False, **settings: Any) -> Step:
+    """Train on digits, 8 a batch, in one epoch, at a rate at which nothing is learnt and selections keep going.
+
+    Each step fetches its samples, so that what a fetch launches and waits for is seen; ``gathered`` fetches those
+    of many steps together, as training does with samples so small.
+    """
     count = _Count()
     data = lp.data.load("digits", val_fraction=0.1, augment="crop:1", device=NAME)
     chosen = {"batch_size": 8, "lr": 1e-6, "device": NAME, "threads": 1, **settings}
-    lp.fit(model, data, plan, f"{_LAST + 1} steps", callbacks=[count], **chosen)
+    with pytest.MonkeyPatch.context() as patch:
+        if not gathered:
+            patch.setattr(view, "_GATHERED", 0)
+        lp.fit(model, data, plan, f"{_LAST + 1} steps", callbacks=[count], **chosen)
     updates = _LAST - _FIRST
     return Step(
         count.seen.number / updates, count.raw_batches / updates, count.seen.launches / updates, count.seen.waits

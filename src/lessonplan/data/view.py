@@ -128,7 +128,7 @@ class View:
         kernel finds the same bits.
         """
         numbers = math.prod(self.source.shape)
-        return self.source.in_memory and numbers % _LINE == 0 and 2 * numbers <= _GATHERED
+        return self.source.in_memory and numbers % _LINE == 0 and 0 < 2 * numbers <= _GATHERED
 
     def _count_draws(self) -> None:
         """How often each sample was an item of a DataLoader, in memory that workers share; None where it is always
