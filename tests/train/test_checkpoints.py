@@ -248,7 +248,7 @@ def test_full_disk_for_metrics(interrupted, whole, same_run, tmp_path, monkeypat
     opened = Path.open
 
     def full(self: Path, mode: str = "r", *args, **kwargs):
-        if self == metrics and mode == "a":
+        if self == metrics and mode == "ab":
             with opened(metrics, "a") as file:
                 file.write('{"epoch": 1, "st')
             raise OSError(errno.ENOSPC, "No space left on device")

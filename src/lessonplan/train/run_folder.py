@@ -145,8 +145,8 @@ class RunFolder:
     def append_metrics(self, record: dict[str, Any]) -> None:
         """Add an epoch's line."""
         try:
-            with self.metrics.open("a") as file:
-                file.write(json.dumps(record) + "\n")
+            with self.metrics.open("ab") as file:  # bytes: looking a codec up takes longer than writing
+                file.write(json.dumps(record).encode() + b"\n")
         except OSError as error:
             raise disk_error(self.metrics, error) from error
 

@@ -348,7 +348,8 @@ class Trainer:
             return as_logits((forward or self.forward)(x), len(x), self.data.num_classes)
 
     def _end_epoch(self) -> None:
-        if not self.ranks.all(self.state.meter.all_finite()):
+        trained = self.state.meter.compute(self.ranks)
+        if trained is not None and not math.isfinite(trained["loss"]):  # the mean of all, in float64
             raise self._not_finite()
         if self.supply.starved:
             self.state.stop_reason = HANDLED
@@ -362,7 +363,7 @@ class Trainer:
             "forwarded": counters.forwarded,
             "backpropagated": counters.backpropagated,
             "lr": self.state.lr,
-            "train": self.state.meter.compute(self.ranks),
+            "train": trained,
             "param_norm": norm_of(self.state.parameters, self.ranks),
         }
         record.update(self.supply.describe())
