@@ -124,10 +124,10 @@ def test_short_epochs_share_a_record(monkeypatch) -> None:
     monkeypatch.setattr(usage, "machine_use", lambda device: asked.append(now[0]) or {"threads": now[0]})
     use = usage.MachineUse(torch.device("cpu"))
     told = []
-    for now[0] in (10.0, 10.05, 10.09, 10.11, 10.2, 10.25):
+    for now[0] in (10.0, 10.25, 10.45, 10.55, 11.0, 11.25):
         told.append(use.now()["threads"])
-    assert told == [10.0, 10.0, 10.0, 10.11, 10.11, 10.25]
-    assert asked == [10.0, 10.11, 10.25]
+    assert told == [10.0, 10.0, 10.0, 10.55, 10.55, 11.25]
+    assert asked == [10.0, 10.55, 11.25]
 
 
 def test_data_without_a_device_follow_the_network() -> None:

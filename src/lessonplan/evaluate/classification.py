@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from lessonplan.confusion import class_scores, scores_of
@@ -39,11 +41,11 @@ def loss_summary(losses: Tensor) -> dict[str, float]:
     >>> loss_summary(torch.tensor([1.0, 2.0, 6.0]))["loss_worst"]
     6.0
     """
-    ordered = losses.double().sort().values
+    ordered = _ordered(losses)
     return {
-        "loss": ordered.mean().item(),
-        "loss_best": ordered[0].item(),
-        "loss_worst": ordered[-1].item(),
+        "loss": float(ordered.mean()),
+        "loss_best": float(ordered[0]),
+        "loss_worst": float(ordered[-1]),
         **{name: _quantile(ordered, q) for name, q in _QUANTILES.items()},
     }
 
@@ -64,16 +66,22 @@ def belief_summary(logits: Tensor) -> dict[str, float]:
     margin = confidence - top[:, 1] if top.shape[1] > 1 else confidence
     return {
         f"{name}_{suffix}": round(_quantile(values, q), _BELIEF_DIGITS)
-        for name, values in (("confidence", confidence.sort().values), ("margin", margin.sort().values))
+        for name, values in (("confidence", _ordered(confidence)), ("margin", _ordered(margin)))
         for suffix, q in _BELIEF_QUANTILES.items()
     }
 
 
-def _quantile(ordered: Tensor, q: float) -> float:
-    """Of sorted ``(N,)`` values, linear between two; ``torch.quantile`` refuses more than 16 million."""
+def _ordered(values: Tensor) -> NDArray[np.float64]:
+    """``(N,)`` values, the smallest first, where looking at one of them is neither an operation nor a wait."""
+    return np.sort(values.detach().double().cpu().numpy())
+
+
+def _quantile(ordered: NDArray[np.float64], q: float) -> float:
+    """Of sorted ``(N,)`` values, linear between two; ``np.quantile`` would sort them again for each ``q``."""
     last = len(ordered) - 1
     low = int(q * last)
-    return torch.lerp(ordered[low], ordered[min(low + 1, last)], q * last - low).item()
+    below, above = float(ordered[low]), float(ordered[min(low + 1, last)])
+    return below + (q * last - low) * (above - below)
 
 
 def classification_metrics(logits: Tensor, labels: Tensor) -> dict[str, float]:

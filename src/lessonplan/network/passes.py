@@ -20,7 +20,12 @@ class Passes(NamedTuple):
 
     def plus(self, other: Passes) -> Passes:
         """The sum of both, part by part."""
-        return Passes(*(mine + others for mine, others in zip(self, other, strict=True)))
+        return Passes(
+            self.samples + other.samples,
+            self.cost + other.cost,
+            self.forwarded + other.forwarded,
+            self.backpropagated + other.backpropagated,
+        )
 
     @classmethod
     def forward(cls, samples: int) -> Passes:

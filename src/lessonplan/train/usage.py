@@ -17,7 +17,7 @@ import torch
 from lessonplan.network.accelerator import is_accelerator, name_of
 from lessonplan.version import __version__
 
-_SECONDS_BETWEEN = 0.1
+_SECONDS_BETWEEN = 0.5
 
 
 def machine_use(device: torch.device) -> dict[str, float]:
@@ -58,10 +58,10 @@ def _process(pid: int) -> psutil.Process:
 
 
 class MachineUse:
-    """What a run takes of the machine, asked at most ten times a second.
+    """What a run takes of the machine, asked at most twice a second.
 
-    Over less ``cpu_utilisation`` means nothing (psutil's documentation), and asking costs a small network a tenth
-    of an update: short epochs share a record.
+    Over less than a tenth ``cpu_utilisation`` means nothing (psutil's documentation), and asking takes a small
+    network half an update: short epochs share a record.
 
     Args:
         device: whose GPU's use is told.
