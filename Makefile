@@ -18,7 +18,7 @@ MUTATION := mutmut==3.8.1 coverage==7.17.5
 # compiled tests are kept, or a second "make test" would take seconds longer to start
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: demo test test-slow test-accelerator test-browser test-lowest test-pythons test-types mutation lint bench clean
+.PHONY: demo test test-slow test-accelerator test-browser test-lowest test-pythons test-types mutation lint bench clean docs
 
 demo: $(STAMP)
 	$(BIN)/lessonplan compare --data digits --per-class 10 --methods erm,mixup,sum,cascade,gradual --seeds 5 --budget "30k samples" --evaluate-every 20 --out demo
