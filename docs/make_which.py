@@ -38,6 +38,8 @@ Then try what was better there, beside plain training, on your own data: these a
 data, networks and budgets may answer otherwise. [`lessonplan advise`](advise.md) asks your data. A method may be
 better with one budget and worse with another; the sections below say with which. "1 of 2" is the number of
 experiments in which that was decided, of those that had the method; comparisons that share runs count once.
+What a name stands for is told [at the end](#the-methods-names); where two experiments had other plans under one
+name, both are there.
 """
 
 # what the README shows: the comparison, a method of it, and both in words
