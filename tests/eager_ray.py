@@ -29,8 +29,8 @@ class EagerRay(ModuleType):
     @staticmethod
     def nodes():
         return [
-            {"Alive": True, "Resources": {"CPU": 4.0}},
-            {"Alive": False, "Resources": {"CPU": 99.0, "GPU": 8.0}},
+            {"Alive": True, "Resources": {"CPU": 4.0, "memory": 8.0 * 2**30}},
+            {"Alive": False, "Resources": {"CPU": 99.0, "GPU": 8.0, "memory": 2.0**40}},
         ]
 
     def remote(self, **needs):

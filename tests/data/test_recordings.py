@@ -184,6 +184,13 @@ def test_a_test_set_of_its_own_is_made_like_the_training_set(tmp_path):
         load(f"wav:{tmp_path / 'a'}", test=(np.zeros((2, 32, 32), dtype=np.uint8), ["no", "yes"]))
 
 
+def test_the_rate_is_that_of_the_training_recordings(tmp_path):
+    write(tmp_path, words("train/", n=2) | words("test/", n=5, rate=16000))
+    with pytest.warns(LessonplanWarning, match="10 of 14 .* not at 8000 Hz but at 16000 Hz"):
+        data = load(f"wav:{tmp_path}")
+    assert data.preprocessing.audio.rate == 8000
+
+
 @pytest.mark.parametrize("inside", [False, True])
 def test_bad_recordings_are_named_or_skipped(tmp_path, inside):
     files = words(n=4)

@@ -69,7 +69,7 @@ def from_wav(path: Path, options: Options) -> Parts:
     names = [*layout.train, *layout.val, *layout.test]
     threads = options.workers if path.is_dir() else 1
     rates = each(lambda i: _rate(store, root + names[i]), range(len(names)), threads)
-    audio = options.audio or _settings(rates, options)
+    audio = options.audio or _settings(rates[: len(layout.train)], options)
     needed = len(names) * audio.mels * audio.frames
     if needed > options.memory_limit:
         raise DataError(

@@ -120,8 +120,9 @@ class RayExecutor:
         return max(1, sum(int(min(node.get(kind, 0) / least for kind, least in needs.items())) for node in there))
 
     def _kinds(self) -> dict[str, float]:
-        """What a run needs, as Ray names what machines have."""
-        return {"CPU": self._needs["num_cpus"], "GPU": self._needs["num_gpus"]}
+        """What a run needs, as Ray names what machines have (memory in bytes)."""
+        kinds = {"CPU": self._needs["num_cpus"], "GPU": self._needs["num_gpus"]}
+        return kinds | {"memory": self._needs["memory"]} if "memory" in self._needs else kinds
 
     def _warn_of_room(self) -> None:
         """Ray waits in silence for a machine that can hold a run: none may ever come."""
@@ -132,13 +133,15 @@ class RayExecutor:
             asked = " and ".join(_counted(least, kind) for kind, least in wanted.items())
             warnings.warn(
                 f"no machine of the Ray cluster has {asked} (at most {most}): runs wait until one joins that has;"
-                " give smaller cpus= and gpus= in --run-on ray:...",
+                " give smaller cpus=, gpus= and memory= in --run-on ray:...",
                 LessonplanWarning,
                 stacklevel=3,
             )
 
 
 def _counted(number: float, kind: str) -> str:
+    if kind == "memory":
+        return f"{number / 2**30:.3g} GiB of memory"
     return f"{number:g} {kind}{'' if number == 1 else 's'}"
 
 
