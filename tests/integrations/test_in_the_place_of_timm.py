@@ -10,12 +10,14 @@ import numpy as np
 import pytest
 import torch
 from scipy.stats import ks_2samp
+from torch.utils.data import DataLoader
 
 from lessonplan.errors import ConfigError
 from lessonplan.integrations import timm as ours
 from lessonplan.models.beside_torchvision import import_beside_torchvision
 
 theirs = import_beside_torchvision("timm.data.mixup")
+PrefetchLoader = import_beside_torchvision("timm.data.loader").PrefetchLoader
 
 CLASSES = 6
 KINDS = {
@@ -178,6 +180,19 @@ def test_what_training_scripts_do_with_it():
     assert all(torch.equal(a, b) for a, b in zip(again(x, y), expected, strict=True))
     sent = pickle.loads(pickle.dumps(mix))
     assert all(torch.equal(a, b) for a, b in zip(sent(x, y), mix(x, y), strict=True))
+
+
+def test_the_prefetching_loader_switches_it_off():
+    """As timm's train.py does at --mixup-off-epoch."""
+    samples = [(np.full((3, 8, 8), 10 * i, dtype=np.uint8), i % CLASSES) for i in range(6)]
+    collate = ours.FastCollateMixup(label_smoothing=0.0, num_classes=CLASSES, seed=1)
+    loader = PrefetchLoader(DataLoader(samples, batch_size=6, collate_fn=collate), device=torch.device("cpu"))
+    assert loader.mixup_enabled
+    assert next(iter(loader.loader))[1].max(1).values.min() < 1
+    loader.mixup_enabled = False
+    assert not collate.mixup_enabled
+    assert next(iter(loader.loader))[1].max(1).values.min() == 1
+    assert not pickle.loads(pickle.dumps(collate)).mixup_enabled
 
 
 def test_reuse_is_known_here_too():

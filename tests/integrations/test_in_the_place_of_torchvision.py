@@ -39,6 +39,7 @@ def injected(drop, lam, centre=(0, 0), size=(1, 1)):
     return drop, mock.patch("lessonplan.mix.pairs.torch.rand", return_value=uniform)
 
 
+@pytest.mark.filterwarnings("ignore:.*soft already")
 @pytest.mark.parametrize("labels", ["integer", "soft"])
 def test_mixup_of_the_same_lambda_and_partners(labels):
     x, y = batch()

@@ -66,7 +66,9 @@ def test_an_iterator_is_taken_as_machines_have_room(tmp_path, ray):
     assert taken == [0, 0, 1, 2, 3]
 
 
-@pytest.mark.parametrize(("text", "room"), [("ray:cpus=0.5", 8), ("ray:cpus=3", 1), ("ray:gpus=1", 1), ("ray:memory=3GB", 2)])
+@pytest.mark.parametrize(
+    ("text", "room"), [("ray:cpus=0.5", 8), ("ray:cpus=3", 1), ("ray:gpus=1", 1), ("ray:memory=3GB", 2)]
+)
 def test_room_is_what_the_living_machines_hold(text, room, tmp_path, ray):
     assert cluster_executor(text, tmp_path).room() == room
     assert cluster_executor(text, tmp_path, at_once=7).room() == 7
@@ -75,7 +77,9 @@ def test_room_is_what_the_living_machines_hold(text, room, tmp_path, ray):
 def test_needs_that_no_machine_has_are_told(tmp_path, ray):
     with pytest.warns(LessonplanWarning, match=r"no machine .* has 1 CPU and 2 GPUs \(at most 4 CPUs, 0 GPUs\)"):
         run("ray:gpus=2", tmp_path, "works")
-    with pytest.warns(LessonplanWarning, match=r"has 1 CPU and .* and 16 GiB of memory \(at most .*, 8 GiB of mem"):
+    with pytest.warns(
+        LessonplanWarning, match=r"has 1 CPU and .* and 16 GiB of memory \(at most .*, 8 GiB of mem"
+    ):
         run("ray:memory=16GB", tmp_path, "works")
 
 

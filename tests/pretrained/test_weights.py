@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pickle
+import subprocess
+from collections import OrderedDict
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,9 @@ import torch
 from torch import nn
 
 import lessonplan as lp
+from lessonplan.child import python
 from lessonplan.errors import ConfigError
+from lessonplan.integrations.packages import need
 from lessonplan.models import build_model
 from lessonplan.pretrained import find_head, put_weights, read_weights
 from lessonplan.train.origin import origin_of
@@ -215,8 +219,11 @@ def test_a_tag_wants_to_be_asked_for(timm: Any) -> None:
     assert origin.needs.mean == (0.485, 0.456, 0.406)
 
 
-def test_an_image_classifier_of_transformers(tmp_path: Path, photos: Path) -> None:
-    library = pytest.importorskip("transformers")
+@pytest.fixture
+def vit(tmp_path: Path) -> Path:
+    """The folder of a small classifier of transformers, of 32 pixels."""
+    pytest.importorskip("transformers")
+    library = need("transformers", "transformers")
     config = library.ViTConfig(
         hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32, image_size=32,
         patch_size=8, num_labels=3,
@@ -227,8 +234,12 @@ def test_an_image_classifier_of_transformers(tmp_path: Path, photos: Path) -> No
         '{"image_processor_type": "ViTImageProcessor", "size": {"height": 32, "width": 32}, "resample": 3,'
         ' "image_mean": [0.5, 0.4, 0.3], "image_std": [0.2, 0.2, 0.2]}'
     )
+    return tmp_path / "vit"
+
+
+def test_an_image_classifier_of_transformers(vit: Path, tmp_path: Path, photos: Path) -> None:
     run = lp.fit(
-        f"transformers:{tmp_path / 'vit'}", f"folder:{photos}", None, "2 steps", weights="pretrained", lr=1e-4,
+        f"transformers:{vit}", f"folder:{photos}", None, "2 steps", weights="pretrained", lr=1e-4,
         out=tmp_path / "run", threads=1,
     )  # fmt: skip
     assert run.model.model.config.num_labels == 3
@@ -237,3 +248,54 @@ def test_an_image_classifier_of_transformers(tmp_path: Path, photos: Path) -> No
     assert prepared.mean == pytest.approx((0.5, 0.4, 0.3))
     with pytest.raises(ConfigError, match="cannot make an image classifier"):
         build_model(f"transformers:{tmp_path / 'none'}", shape=(3, 32, 32), num_classes=3)
+
+
+def test_a_classifier_of_transformers_is_built_in_a_fresh_process(vit: Path) -> None:
+    """transformers imports torchvision late, whose operators are missing beside a CPU build of torch."""
+    code = "from lessonplan.models import build_model;"
+    code += f" build_model('transformers:{vit}', shape=(3, 32, 32), num_classes=3)"
+    done = subprocess.run(python(code), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-800:]
+
+
+def test_a_file_of_a_model_of_transformers(vit: Path, tmp_path: Path) -> None:
+    """Its names lie one level deeper in our network; what its processor does comes with it."""
+    model = build_model(f"transformers:{vit}", shape=(3, 32, 32), num_classes=3, seed=1).model
+    torch.save(model.state_dict(), tmp_path / "own.pth")
+    origin = origin_of(f"transformers:{vit}", str(tmp_path / "own.pth"))
+    network, match = origin.network(shape=(3, 32, 32), num_classes=3, seed=0)
+    assert match is not None
+    assert match.fresh == ()
+    own = network.state_dict()
+    assert all(torch.equal(own[f"model.{name}"], value) for name, value in model.state_dict().items())
+    assert origin.needs == origin_of(f"transformers:{vit}", "pretrained").needs
+    words = rf"transformers writes other names .* model='transformers:{vit}' and weights='pretrained'"
+    with pytest.raises(ConfigError, match=words):
+        origin_of(f"transformers:{vit}", str(vit / "model.safetensors")).network(
+            shape=(3, 32, 32), num_classes=3, seed=0
+        )
+
+
+def test_grey_images_and_other_sizes_for_a_model_of_transformers(vit: Path) -> None:
+    network, _ = origin_of(f"transformers:{vit}", "pretrained").network(shape=(1, 64, 64), num_classes=3, seed=0)
+    grey = torch.randn(2, 1, 64, 64, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        logits = network.eval()(grey)
+        expected = network.model(pixel_values=grey.repeat(1, 3, 1, 1), interpolate_pos_encoding=True).logits
+    assert torch.equal(logits, expected)
+    assert logits.std() > 0
+
+
+def test_weights_of_a_larger_network_are_refused() -> None:
+    """All that the smaller one has would fit, and the network would be half of one."""
+
+    def net(depth: int) -> nn.Module:
+        body = [nn.Conv2d(3, 3, 3, padding=1) for _ in range(depth)]
+        parts = {"body": nn.Sequential(*body), "pool": nn.AdaptiveAvgPool2d(1), "flat": nn.Flatten()}
+        return nn.Sequential(OrderedDict(**parts, fc=nn.Linear(3, 2)))
+
+    small, large = net(2), net(3)
+    with pytest.raises(ConfigError, match=r"4 tensors fit, and 1 of the file have no place.* \(body\.2\.weight"):
+        put_weights(small, large.state_dict(), "fc")
+    with_decoder = {**small.state_dict(), "decoder.0.weight": torch.zeros(3, 3)}
+    assert put_weights(net(2), with_decoder, "fc").unused == 1

@@ -13,9 +13,11 @@ The names, arguments and their defaults are those of timm 1.0; timm itself is no
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
@@ -26,7 +28,17 @@ from lessonplan.mix import functional as F
 from lessonplan.mix import one_pass
 from lessonplan.mix.base import Mix
 from lessonplan.mix.pairs import require_images
+from lessonplan.models.beside_torchvision import import_beside_torchvision
 from lessonplan.rows import rows_of
+
+
+def _theirs() -> tuple[type, ...]:
+    """timm's ``FastCollateMixup``: its ``PrefetchLoader`` switches off only what is one."""
+    if find_spec("timm") is None:
+        return ()
+    with contextlib.suppress(ImportError, RuntimeError, OSError, AttributeError):
+        return (import_beside_torchvision("timm.data").FastCollateMixup,)
+    return ()
 
 
 class Draws(NamedTuple):
@@ -210,7 +222,7 @@ class Mixup(Mix):
 
 
 @dataclass(eq=False)
-class FastCollateMixup(Mixup):
+class FastCollateMixup(Mixup, *_theirs()):  # type: ignore[misc]
     """``Mixup`` while samples are put together, as ``timm.data.FastCollateMixup``: a ``collate_fn``.
 
     It takes a list of ``(image, label)``, images ``(C, H, W)`` of bytes (tensors or NumPy arrays), and gives bytes

@@ -92,6 +92,7 @@ class Mix(_KnowsClasses, Part, ABC):
         self._stream = 0
         self._heard = 0
         self._once_fit = False
+        self._unaware = True  # of where soft targets come from
         self._memory: Memory | None = None
         self._shared = torch.zeros(1 + len(self._numbers()), dtype=torch.float64).share_memory_()
         self.reseed(self.seed if self.seed is not None else 0)
@@ -113,6 +114,10 @@ class Mix(_KnowsClasses, Part, ABC):
         x, y = batch_of(x, y)
         self._validate(x, y)
         self._follow_worker()
+        if self._unaware and y.is_floating_point() and not torch.compiler.is_compiling():
+            self._wonder_at(y)
+        for child in self.children():
+            child.expect_soft_targets()
         mixed, target = self._mix(x if x.is_floating_point() else x.float(), y)
         return mixed, target.clone() if target is y else target
 
@@ -413,6 +418,22 @@ class Mix(_KnowsClasses, Part, ABC):
                 )
         if self.check and not (torch.isfinite(x).all() and torch.isfinite(y).all()):
             raise ConfigError(f"{name} got NaN or infinite values in this batch: mend the data before mixing")
+
+    def expect_soft_targets(self) -> None:
+        """Take targets that are soft already without a word: whoever calls has made them so."""
+        self._unaware = False
+
+    def _wonder_at(self, y: Tensor) -> None:
+        """Say once that targets are soft already: mixing in two places shows nowhere else."""
+        self._unaware = False  # said once
+        if bool(((y > 0) & (y < 1)).any()):
+            warnings.warn(
+                f"{type(self).__name__} got targets that are soft already: where another mix made them (in a"
+                " collate function, and this one in the loop), samples are mixed twice, so mix in one place (or"
+                " write a >> b); soft labels of your own are mixed as they are",
+                LessonplanWarning,
+                stacklevel=3,
+            )
 
     def _rank(self) -> int:
         return 0 if self._together else _rank()

@@ -112,6 +112,7 @@ class Chain(Mix):
                 " after it: write it last",
             )
         for mix in self.mixes[1:]:
+            mix.expect_soft_targets()
             require(
                 mix.draws(1) == 1,
                 f"{mix} draws k batches for one and stands behind another mix: write it first, or give draw='raw'",

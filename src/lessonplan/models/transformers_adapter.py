@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import inspect
 from typing import Any
 
 from torch import Tensor, nn
@@ -9,21 +11,30 @@ from torch import Tensor, nn
 from lessonplan.errors import ConfigError, first_line
 from lessonplan.models.beside_torchvision import import_beside_torchvision
 
+_RESAMPLE = "interpolate_pos_encoding"
+_UNCROPPED_FROM = 384  # pixels; larger images are resized to the whole by ConvNeXt's processor
+
 
 class ImageClassifier(nn.Module):
     """A classifier of transformers whose forward pass gives the logits alone.
 
     Args:
         model: what ``AutoModelForImageClassification`` made.
+        channels: of the images that it takes; grey ones are shown to it in each of them, which is what summing
+            its first layer over the colours gives.
+        resampled: whether its position embeddings are resampled to images of another size than its own.
     """
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, channels: int, *, resampled: bool = False) -> None:
         super().__init__()
-        self.model = model
+        self.model, self._channels = model, channels
+        self._more: dict[str, Any] = {_RESAMPLE: True} if resampled else {}
 
     def forward(self, x: Tensor) -> Tensor:
         """Images ``(N, C, H, W)`` to logits ``(N, classes)``."""
-        logits: Tensor = self.model(pixel_values=x).logits
+        if x.shape[1] == 1:
+            x = x.expand(-1, self._channels, -1, -1)
+        logits: Tensor = self.model(pixel_values=x, **self._more).logits
         return logits
 
     def get_classifier(self) -> nn.Module | None:
@@ -63,9 +74,17 @@ def build_transformers(
             " folder with its config.json and model.safetensors"
         ) from error
     takes = getattr(model.config, "num_channels", in_channels)
-    if takes != in_channels:
+    if in_channels not in (1, takes):
         raise ConfigError(f"{name!r} takes images of {takes} channels and these have {in_channels}: convert them")
-    return ImageClassifier(model.float())
+    own = getattr(model.config, "image_size", None)
+    own = _pair(own) if own is not None else tuple(image_size)
+    resampled = own != tuple(image_size) and _RESAMPLE in inspect.signature(model.forward).parameters
+    return ImageClassifier(model.float(), takes, resampled=resampled)
+
+
+def _pair(size: Any) -> tuple[int, int]:
+    """Height and width as configurations write them: one number, or both."""
+    return (size, size) if isinstance(size, int) else (int(size[0]), int(size[1]))
 
 
 def transformers_input(name: str) -> dict[str, Any]:
@@ -86,10 +105,13 @@ def transformers_input(name: str) -> dict[str, Any]:
     edge = _side(known.get("size")) or 224
     cut = _side(known.get("crop_size"))
     final = cut or edge
+    share = min(1.0, final / edge) if known.get("do_center_crop", cut is not None) else 1.0
+    if cut is None and known.get("crop_pct") and edge < _UNCROPPED_FROM:  # ConvNeXt's
+        share = float(known["crop_pct"])
     return {
         "input_size": (3, final, final),
         "interpolation": {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic"}.get(known.get("resample", 2)),
-        "crop_pct": min(1.0, final / edge) if known.get("do_center_crop", cut is not None) else 1.0,
+        "crop_pct": share,
         "mean": known.get("image_mean") if known.get("do_normalize", True) else (0.0, 0.0, 0.0),
         "std": known.get("image_std") if known.get("do_normalize", True) else (1.0, 1.0, 1.0),
         "num_classes": library.AutoConfig.from_pretrained(name).num_labels,
@@ -106,6 +128,8 @@ def _side(size: Any) -> int | None:
 
 def _import() -> Any:
     try:
+        with contextlib.suppress(ImportError, RuntimeError, OSError):
+            import_beside_torchvision("torchvision")  # which transformers imports later, class by class
         return import_beside_torchvision("transformers")
     except ModuleNotFoundError as error:
         raise ConfigError(

@@ -85,6 +85,12 @@ def put_weights(network: nn.Module, state: Mapping[str, Tensor], head: str) -> M
             )
         renamed, state = len(body), found
         origin = len(found)
+    if more := _of_more(state, own, head):
+        raise NoMatch(
+            f"{len(body)} tensors fit, and {len(more)} of the file have no place in the network ({more[0]}, ...):"
+            " they belong to a larger one",
+            len(body),
+        )
     adapted: list[str] = []
     ready: dict[str, Tensor] = {}
     first = next((name for name in body if own[name].ndim == 4), None)
@@ -107,13 +113,37 @@ def _within(name: str, module: str) -> bool:
 
 
 def _by_names(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], int]:
-    """The stored tensors under the names that fit best, without a prefix; and how many there are."""
+    """The stored tensors under the names that fit best, with a prefix less or more; and how many there are."""
 
     def without(prefix: str) -> dict[str, Tensor]:
         return {name.removeprefix(prefix): value for name, value in state.items()}
 
-    best = max((without(prefix) for prefix in _PREFIXES), key=lambda named: sum(name in own for name in named))
-    return best, len(state)
+    def behind(prefix: str) -> dict[str, Tensor]:  # of what the network wraps
+        return {prefix + name: value for name, value in state.items()}
+
+    named = [*map(without, _PREFIXES), *map(behind, _PREFIXES[1:])]
+    return max(named, key=lambda names: sum(name in own for name in names)), len(state)
+
+
+def _of_more(state: Mapping[str, Tensor], own: Mapping[str, Tensor], head: str) -> list[str]:
+    """Stored weights that have no place though the part that they belong to is there: those of a larger network.
+
+    Decoders and further heads are parts of their own, and may be left out.
+    """
+    depth = 1
+    while len({tuple(name.split(".")[:depth]) for name in own}) == 1 and depth < 9:  # a wrapper around the network
+        depth += 1
+
+    def part(name: str) -> list[str]:
+        return name.split(".")[:depth]
+
+    there = [part(name) for name in own if name.count(".") >= depth and not _within(name, head)]
+    return [
+        name
+        for name, value in state.items()
+        if name not in own and not _within(name, head) and value.ndim > 1
+        if name.endswith(".weight") and part(name) in there
+    ]
 
 
 def _by_order(

@@ -234,6 +234,7 @@ class Supply(Stateful):
             return Mixed(x, y, batch.weights)
         if batch.weights is not None:
             y = soft(y, self.data.num_classes) * batch.weights.to(y.device)[:, None]
+            self.mix.expect_soft_targets()
         x, target = self.mix(x, y)
         if batch.weights is None or self._linear:
             return Mixed(x, target, None)

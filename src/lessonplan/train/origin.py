@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 from dataclasses import dataclass
 from pathlib import Path
@@ -92,6 +93,11 @@ class Origin:
 
     def _nearest(self, shape: tuple[int, ...]) -> str:
         """A model that the weights would fit, looked for among those of similar names."""
+        if isinstance(self.model, str) and self.model.startswith("transformers:"):
+            return (
+                "; transformers writes other names into its files than it reads: give the file's folder,"
+                f" model='transformers:{Path(self.where).parent}' and weights='pretrained'"
+            )
         if not isinstance(self.model, str) or not self.model.startswith("timm:") or self.state is None:
             return ""
         names = timm_names()
@@ -145,6 +151,9 @@ def origin_of(model: str | nn.Module, weights: str) -> Origin:
         needs = InputNeeds()
         if known is not None and known.family == "timm":
             needs = InputNeeds.of_timm(timm_input(known.name))
+        elif known is not None and known.family == "transformers":
+            with contextlib.suppress(ConfigError):  # a model without an image processor asks for nothing
+                needs = InputNeeds.of_timm(transformers_input(known.name))
     identity = {"weights": stored.name, "digest": digest_of(state)}
     return Origin(model, _plain(model), needs, identity, state, str(path))
 
