@@ -3,7 +3,8 @@
 Photographs in a folder with ``train/`` and ``test/``, ``--per-class`` of them (or all), tf_efficientnet_lite0 with
 the ImageNet weights of ``--weights FILE``. Each seed draws its own training pictures, the same for all three:
 
-- ours: ``lessonplan train --per-class N --model timm:tf_efficientnet_lite0 --weights FILE``, nothing else chosen;
+- ours: ``lessonplan train --per-class N --image-size 128 --model timm:tf_efficientnet_lite0 --weights FILE``, with
+  ``--budget`` where ``--epochs`` is not the default's 20, nothing else chosen;
 - logistic regression (scikit-learn, C by five folds) on timm's features of the pictures as they are;
 - a script of thirty lines, timm and PyTorch alone, with the settings that such scripts have: AdamW, a learning
   rate that falls by a cosine, random crops of varying size, flips, batches of 32, as many epochs as ours.

@@ -77,7 +77,12 @@ def options(kind: Any) -> Iterator[Option]:
         for name, info in Settings.model_fields.items():
             hint = typing.get_type_hints(Settings, include_extras=True)[name]
             text = info.description or ""
-            yield Option(f"--{name.replace('_', '-')}", hint, info.default, text[:1].lower() + text[1:])
+            yield Option(
+                f"--{name.replace('_', '-')}",
+                hint,
+                info.default,
+                text if text[1:2].isupper() else text[:1].lower() + text[1:],
+            )
         return
     # what evaluate asks is a dataclass without a source of its own: all is in its annotations
     texts = attribute_docs(kind) if kind.__module__.startswith("lessonplan") and _has_source(kind) else {}

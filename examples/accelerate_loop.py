@@ -10,11 +10,14 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from accelerate import Accelerator
 from torch.utils.data import DataLoader
 
 import lessonplan as lp
 from lessonplan.integrations.accelerate import register
+
+# isort: split
+# after lessonplan's, which says how it is installed where it is missing
+from accelerate import Accelerator
 
 
 def main(

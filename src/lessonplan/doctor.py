@@ -19,9 +19,9 @@ from typing import Any
 import psutil
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
-from packaging.version import Version
 
 from lessonplan.child import python
+from lessonplan.extras import declared, fits
 from lessonplan.machine import crowded, load, usable_cores
 from lessonplan.version import __version__
 
@@ -87,7 +87,7 @@ def examine(try_imports: bool = False) -> dict[str, Any]:
         plain values: ``versions``, ``machine``, ``threads``, ``needed`` and ``extras`` (by name: ``packages``,
         ``installed`` and the line that installs what is missing), ``problems`` (sentences; none if all is well).
     """
-    core, extras = _declared()
+    core, extras = declared()
     asked, problem = ask(_ASK_TORCH)
     needed = [_package(requirement, try_imports) for requirement in core]
     if problem is not None:
@@ -146,33 +146,11 @@ def ask(script: str) -> tuple[dict[str, Any], str | None]:
     return answer, None
 
 
-def _declared() -> tuple[list[Requirement], dict[str, list[Requirement]]]:
-    """What the package needs, and its extras for users; nothing where it was not installed."""
-    try:
-        own = metadata.distribution(_OWN)
-    except metadata.PackageNotFoundError:
-        return [], {}
-    core: list[Requirement] = []
-    extras: dict[str, list[Requirement]] = {
-        name: [] for name in own.metadata.get_all("Provides-Extra") or [] if not name.startswith("dev")
-    }
-    for requirement in map(Requirement, own.requires or []):
-        marker = requirement.marker
-        if marker is None or marker.evaluate({"extra": ""}):
-            core.append(requirement)
-            continue
-        for name, listed in extras.items():
-            if marker.evaluate({"extra": name}):
-                listed.append(requirement)
-    return core, extras
-
-
 def _package(requirement: Requirement, try_import: bool) -> Package:
     try:
         found = metadata.version(requirement.name)
     except metadata.PackageNotFoundError:
         return Package(requirement.name, str(requirement.specifier), None, False)
-    fits = requirement.specifier.contains(Version(found), prereleases=True)
     problem = None
     if try_import:
         name = canonicalize_name(requirement.name)
@@ -180,7 +158,7 @@ def _package(requirement: Requirement, try_import: bool) -> Package:
         _, problem = ask(
             f"from lessonplan.doctor import import_as_we_do; import_as_we_do({module!r}); print('{{}}')"
         )
-    return Package(requirement.name, str(requirement.specifier), found, fits, problem)
+    return Package(requirement.name, str(requirement.specifier), found, fits(requirement, found), problem)
 
 
 def import_as_we_do(module: str) -> None:

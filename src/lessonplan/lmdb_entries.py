@@ -12,6 +12,7 @@ from typing import IO
 
 from lessonplan.child import reader
 from lessonplan.errors import ConfigError, DataError, first_line
+from lessonplan.extras import refuse_other_versions
 
 CODE = "from lessonplan.lmdb_entries import main; main()"
 DATA = "data.mdb"
@@ -34,6 +35,7 @@ def entries(folder: Path) -> Iterator[tuple[bytes, bytes]]:
     """
     if find_spec("lmdb") is None:
         raise ConfigError("LMDB files need lmdb: pip install 'lessonplan[lmdb]'")
+    refuse_other_versions("lmdb")
     where = folder / DATA
     size = where.stat().st_size
     with reader(CODE, str(folder), seconds=_SECONDS + size / _PER_SECOND) as child:

@@ -10,6 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lessonplan.errors import ConfigError
 from lessonplan.evaluate.classification import (
     belief_summary,
     calibration_error,
@@ -84,3 +85,10 @@ def test_beliefs_are_quantiles_of_confidence_and_margin():
         assert found[f"confidence_q{q}"] == pytest.approx(np.percentile(p[:, -1], q), abs=1e-5)
         assert found[f"margin_q{q}"] == pytest.approx(np.percentile(p[:, -1] - p[:, -2], q), abs=1e-5)
     assert found.items() <= classification_metrics(logits, torch.zeros(57, dtype=torch.long)).items()
+
+
+@pytest.mark.parametrize("judge", [classification_metrics, detailed_metrics, calibration_error, reliability])
+def test_soft_labels_are_refused_in_a_sentence(judge) -> None:
+    probabilities = torch.full((4, 3), 1 / 3)
+    with pytest.raises(ConfigError, match=r"\(4, 3\) .* needs the classes, integers \(N,\)"):
+        judge(probabilities, torch.full((4, 3), 1 / 3))

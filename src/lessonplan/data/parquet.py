@@ -17,6 +17,7 @@ from lessonplan.data.labels import class_numbers, writable
 from lessonplan.data.limits import check_ratio
 from lessonplan.data.shards.pattern import by_part, is_pattern, matching
 from lessonplan.errors import ConfigError, DataError
+from lessonplan.extras import refuse_other_versions
 
 Bytes = npt.NDArray[np.uint8]
 _IMAGES = ("image", "img")
@@ -108,6 +109,7 @@ def reading(where: Path) -> Iterator[Any]:
     Raises:
         ConfigError: pyarrow is not installed. DataError: the file cannot be read.
     """
+    refuse_other_versions("parquet")
     try:
         import pyarrow as pa
         import pyarrow.parquet as pq

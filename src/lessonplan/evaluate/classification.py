@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from lessonplan.confusion import class_scores, scores_of
+from lessonplan.errors import ConfigError
 
 _QUANTILES = {"loss_q50": 0.5, "loss_q90": 0.9, "loss_q99": 0.99}
 _BELIEF_QUANTILES = {"q10": 0.1, "q50": 0.5, "q90": 0.9}
@@ -71,6 +72,20 @@ def belief_summary(logits: Tensor) -> dict[str, float]:
     }
 
 
+def class_labels(labels: Tensor) -> Tensor:
+    """The labels, which have to be classes.
+
+    Raises:
+        ConfigError: they are the soft targets of a mix, or of another shape.
+    """
+    if labels.ndim != 1 or labels.is_floating_point():
+        raise ConfigError(
+            f"labels of shape {tuple(labels.shape)} and type {labels.dtype}: a metric needs the classes, integers"
+            " (N,); judge what was not mixed, or give target.argmax(1)"
+        )
+    return labels
+
+
 def _ordered(values: Tensor) -> NDArray[np.float64]:
     """``(N,)`` values, the smallest first, where looking at one of them is neither an operation nor a wait."""
     return np.sort(values.detach().double().cpu().numpy())
@@ -90,7 +105,7 @@ def classification_metrics(logits: Tensor, labels: Tensor) -> dict[str, float]:
     Balanced accuracy and macro F1 are scikit-learn's (``lessonplan.confusion.ClassScores``); they are made of
     counts a class, so that they cost nothing beside the losses however many classes there are.
     """
-    labels = labels.to(logits.device)
+    labels = class_labels(labels).to(logits.device)
     losses = F.cross_entropy(logits.double(), labels, reduction="none")
     predicted, classes = logits.argmax(1), logits.shape[1]
     correct = predicted == labels
@@ -115,7 +130,7 @@ def detailed_metrics(logits: Tensor, labels: Tensor) -> dict[str, Any]:
     The confusion matrix has a row for each true class and a column for each predicted one; ``per_class`` holds
     what ``lessonplan.confusion.ClassScores`` does, ``reliability`` what ``Reliability`` does.
     """
-    classes, labels = logits.shape[1], labels.to(logits.device)
+    classes, labels = logits.shape[1], class_labels(labels).to(logits.device)
     predicted = logits.argmax(1)
     confusion = torch.bincount(labels * classes + predicted, minlength=classes**2).view(classes, classes)
     counts = confusion.sum(1)
@@ -175,6 +190,7 @@ def norm_of_all(values: Sequence[Tensor]) -> float:
 def _binned(probabilities: Tensor, labels: Tensor, bins: int) -> tuple[Tensor, Tensor, Tensor]:
     """For each bin its count, its sum of confidences and its number of right predictions, ``(bins,)`` float64."""
     confidence, predicted = probabilities.max(1)
+    labels = class_labels(labels)
     correct = (predicted == labels.to(predicted.device)).double()
     where = (confidence.double() * bins).long().clamp(max=bins - 1)
     labels = labels.to(probabilities.device)

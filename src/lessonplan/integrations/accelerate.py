@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from lessonplan.integrations.given import the_mix
 from lessonplan.integrations.packages import need
 from lessonplan.integrations.ranks import gather, scatter
 from lessonplan.mix.base import Mix
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
+else:
+    need("accelerate", "accelerate")
 
 
 class MixState:
@@ -43,7 +46,7 @@ def register(accelerator: Accelerator, mix: Mix) -> None:
             (``accelerator.register_for_checkpointing``) where one process trains.
 
     Raises:
-        ConfigError: accelerate is not installed.
+        ConfigError: ``mix`` is no mix.
     """
-    need("accelerate", "accelerate")
-    accelerator.register_for_checkpointing(MixState(mix))
+    state = MixState(the_mix(mix))
+    accelerator.register_for_checkpointing(state)

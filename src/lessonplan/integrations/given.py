@@ -27,3 +27,17 @@ def mix_for(given: Mix | Plan | str, loop: str) -> Mix:
     if not isinstance(plan.mix, Mix):
         raise ConfigError(f"{given!r} is no mix: give one, for example lessonplan.mix.Mixup()")
     return plan.mix
+
+
+def the_mix(given: Mix) -> Mix:
+    """The very object that mixes elsewhere, of which a text or a plan would be another one.
+
+    Raises:
+        ConfigError: it is none.
+    """
+    if not isinstance(given, Mix):
+        raise ConfigError(
+            f"{given!r} is no mix: give the object that mixes the batches, for example lessonplan.mix.Mixup(), or"
+            " lessonplan.mix.parse_mix('mixup') once for both places; selections and orders are for lp.batches"
+        )
+    return given

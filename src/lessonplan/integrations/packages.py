@@ -6,6 +6,7 @@ import contextlib
 from typing import Any
 
 from lessonplan.errors import ConfigError, first_line
+from lessonplan.extras import refuse_other_versions
 from lessonplan.models.beside_torchvision import import_beside_torchvision
 
 
@@ -13,8 +14,9 @@ def need(module: str, extra: str) -> Any:
     """Import a module of an extra.
 
     Raises:
-        ConfigError: it is not installed, or cannot be imported.
+        ConfigError: it is not installed, too old, or cannot be imported.
     """
+    refuse_other_versions(extra)
     with contextlib.suppress(ImportError, RuntimeError, OSError):
         import_beside_torchvision("torchvision")  # which many of them import, some of them later
     try:

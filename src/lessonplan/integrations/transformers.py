@@ -14,7 +14,7 @@ from torch.utils.data import Dataset
 
 from lessonplan.data import View
 from lessonplan.errors import ConfigError, DataError, first_line, require
-from lessonplan.integrations.given import mix_for
+from lessonplan.integrations.given import mix_for, the_mix
 from lessonplan.integrations.packages import need
 from lessonplan.integrations.ranks import gather, scatter
 from lessonplan.mix.base import Mix
@@ -98,7 +98,7 @@ class MixCollator:
         plain: Callable[[Sequence[Any]], dict[str, Any]] | None = None,
         inputs: str = "pixel_values",
     ) -> None:
-        self.mix, self.inputs = mix, inputs
+        self.mix, self.inputs = the_mix(mix), inputs
         self.plain = plain or need("transformers", "transformers").default_data_collator
 
     def __call__(self, samples: Sequence[Any]) -> dict[str, Any]:
@@ -125,7 +125,7 @@ class MixCallback(TrainerCallback):
 
     def __init__(self, mix: Mix, monitor: str | None = None, mode: Literal["max", "min"] = "max") -> None:
         require(mode in ("max", "min"), f"mode={mode!r}: give max or min")
-        if mix.needs_validation() and monitor is None:
+        if the_mix(mix).needs_validation() and monitor is None:
             raise ConfigError(
                 f"{mix} switches on plateaus of a metric: give monitor='eval_...', or let it switch by shares"
             )

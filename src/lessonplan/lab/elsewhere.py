@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from lessonplan.errors import ConfigError, first_line
+from lessonplan.extras import refuse_other_versions
 from lessonplan.lab.task import Mishap, Task, attempt, do_task
 from lessonplan.lease import FolderHeld, wait_for_the_dead
 from lessonplan.stores import mark_of
@@ -30,8 +31,9 @@ def load_package(module: str, extra: str) -> Any:
     """A module of a package that is an extra.
 
     Raises:
-        ConfigError: it is not installed.
+        ConfigError: it is not installed, or too old.
     """
+    refuse_other_versions(extra)
     try:
         return importlib.import_module(module)
     except ImportError:

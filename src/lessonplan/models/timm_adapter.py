@@ -8,6 +8,7 @@ from typing import Any
 from torch import nn
 
 from lessonplan.errors import ConfigError, first_line
+from lessonplan.extras import refuse_other_versions
 from lessonplan.models.beside_torchvision import import_beside_torchvision
 
 
@@ -113,6 +114,7 @@ def _unfetched(name: str, error: Exception) -> ConfigError:
 
 
 def _import_timm() -> Any:
+    refuse_other_versions("timm")
     try:
         return import_beside_torchvision("timm")
     except ModuleNotFoundError as error:

@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from lessonplan.errors import ConfigError, first_line
+from lessonplan.extras import refuse_other_versions
 from lessonplan.models.beside_torchvision import import_beside_torchvision
 
 _RESAMPLE = "interpolate_pos_encoding"
@@ -127,6 +128,7 @@ def _side(size: Any) -> int | None:
 
 
 def _import() -> Any:
+    refuse_other_versions("transformers")
     try:
         with contextlib.suppress(ImportError, RuntimeError, OSError):
             import_beside_torchvision("torchvision")  # which transformers imports later, class by class

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from lessonplan.errors import ConfigError, first_line, unknown
+from lessonplan.extras import refuse_other_versions
 from lessonplan.models.beside_torchvision import import_beside_torchvision
 from lessonplan.network.untouched import ADAPTER, is_adapters, seeded
 from lessonplan.pretrained.adapters_proof import prove
@@ -197,6 +198,7 @@ def _exactly(names: Sequence[str]) -> str:
 
 
 def _import_peft() -> Any:
+    refuse_other_versions("lora")
     with suppress(ImportError, RuntimeError, OSError):  # peft needs none, but transformers, where it is there
         import_beside_torchvision("torchvision")
     try:

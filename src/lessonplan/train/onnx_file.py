@@ -14,6 +14,7 @@ from torch import nn
 
 from lessonplan.data import Preprocessing
 from lessonplan.errors import ConfigError, first_line
+from lessonplan.extras import refuse_other_versions
 from lessonplan.files import write_atomically
 from lessonplan.network.network import as_logits
 from lessonplan.network.quiet import quiet
@@ -81,6 +82,7 @@ def write_onnx(
 
 
 def _libraries() -> tuple[Any, Any]:
+    refuse_other_versions("onnx")
     try:
         importlib.import_module("onnxscript")  # PyTorch's exporter is written in it
         return importlib.import_module("onnx"), importlib.import_module("onnxruntime")

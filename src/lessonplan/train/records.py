@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image
 
 from lessonplan.errors import ConfigError, unknown
+from lessonplan.extras import refuse_other_versions
 
 Ending = Literal["finished", "failed", "stopped"]
 """How a record ends: ``stopped`` by Ctrl-C, to be gone on with."""
@@ -25,7 +26,7 @@ class Record(ABC):
         folder: of the run or comparison, whose name the record bears.
 
     Raises:
-        ConfigError: the package is not installed.
+        ConfigError: the package is not installed, or too old.
     """
 
     name: ClassVar[str]
@@ -34,6 +35,7 @@ class Record(ABC):
     def __init__(self, folder: Path | None) -> None:
         self.folder = folder
         self.title = folder.resolve().name if folder is not None else None
+        refuse_other_versions(self.name)
         try:
             self.module: Any = importlib.import_module(self.package)
         except ImportError:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from lessonplan.errors import ConfigError, unknown
+from lessonplan.extras import refuse_other_versions
 from lessonplan.lab.tuning.space import Dimension, Value
 from lessonplan.seeds import fold_seed
 
@@ -47,6 +48,8 @@ def resolve_sampler(name: str) -> str:
         raise unknown("sampler", name, ["auto", *SAMPLERS])
     if name == "tpe" and optuna() is None:
         raise ConfigError("optuna is not installed: pip install 'lessonplan[tune]', or give --sampler random")
+    if name == "tpe":
+        refuse_other_versions("tune")
     return name
 
 
