@@ -36,14 +36,15 @@ class Preview:
         """Draw."""
         from lessonplan.data import load
         from lessonplan.lab.examples import mixed_images
-        from lessonplan.lab.explanation import puzzle_steps, trained_network
+        from lessonplan.lab.explanation import input_of, puzzle_steps, trained_network
         from lessonplan.plan import Plan
         from lessonplan.report import save_png
 
         if self.count < 1:
             raise ConfigError(f"--count {self.count}: give at least 1 picture")
         plan = Plan.parse(self.mix)
-        data = load(self.source.data, seed=self.seed, **self.source.loading())
+        needs = input_of(self.network) if self.network is not None else None
+        data = load(self.source.data, seed=self.seed, input=needs, **self.source.loading())
         model = trained_network(self.network, data) if self.network is not None else None
         draw = puzzle_steps if self.explain else mixed_images
         figure = draw(plan.mix, data, count=self.count, seed=self.seed, model=model)

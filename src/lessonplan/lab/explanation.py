@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from lessonplan import report
 from lessonplan.data import Data
+from lessonplan.data.needs import InputNeeds
 from lessonplan.errors import ConfigError
 from lessonplan.lab.examples import bind, label_text, training_images
 from lessonplan.mix import Mix, PuzzleMix
@@ -72,6 +73,15 @@ def puzzle_steps(
         images += [column[row] for column in columns]
         titles += [*_STEPS, label_text(target[row], data.class_names)]
     return report.image_grid(np.stack(images), titles, columns=len(columns))
+
+
+def input_of(folder: Path) -> InputNeeds:
+    """What a finished run does to its images, for showing its network others as it saw them.
+
+    Raises:
+        ConfigError: the run is not finished.
+    """
+    return InputNeeds.of_run(load(folder).preprocessing)
 
 
 def trained_network(folder: Path, data: Data) -> nn.Module:
