@@ -15,28 +15,12 @@ def test_a_preview_shows_what_the_run_saw(photos: Path, tmp_path: Path, monkeypa
     """Its size, crop and normalisation are the run's, without --image-size; Puzzle Mix asks its network."""
     first = lp.data.load(f"folder:{photos}", image_size=24)
     lp.fit("tiny", first, None, "2 steps", out=tmp_path / "first", threads=1)
-    lp.fit(
-        "tiny",
-        f"folder:{photos}",
-        None,
-        "2 steps",
-        weights=str(tmp_path / "first"),
-        out=tmp_path / "run",
-        threads=1,
-    )
+    begun = {"weights": str(tmp_path / "first"), "out": tmp_path / "run", "threads": 1}
+    lp.fit("tiny", f"folder:{photos}", None, "2 steps", **begun)
     seen = []
     drawn = explanation.trained_network
     monkeypatch.setattr(explanation, "trained_network", lambda *given: seen.append(given[1]) or drawn(*given))
-    line = [
-        "preview",
-        "--data",
-        f"folder:{photos}",
-        "--mix",
-        "puzzle",
-        "--run",
-        str(tmp_path / "run"),
-        "--explain",
-    ]
+    line = ["preview", "--data", f"folder:{photos}", "--mix", "puzzle", "--explain", "--run"]
     with pytest.raises(SystemExit) as left:
         cli.main([*line, str(tmp_path / "run"), "--out", str(tmp_path / "seen.png")])
     assert left.value.code == 0

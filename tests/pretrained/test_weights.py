@@ -202,6 +202,10 @@ def test_timm_fetches_or_says_what_to_bring(timm: Any, monkeypatch: pytest.Monke
         assert origin.state is None
         loaded = timm.create_model("resnet10t", pretrained=True, num_classes=7, pretrained_cfg_overlay=cfg7)
         assert torch.equal(loaded.fc.weight, net.fc.weight)
+        ours, _ = origin.network(shape=(3, 32, 32), num_classes=2, seed=0)  # a head for other classes
+        assert torch.equal(ours.conv1[0].weight, net.conv1[0].weight)
+        assert ours.fc.weight.shape == (2, 512)
+        assert not ours(torch.randn(2, 3, 32, 32)).any()
 
     def offline(*_: Any, **__: Any) -> str:
         raise OSError("no route to the hub")
