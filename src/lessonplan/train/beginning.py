@@ -84,7 +84,7 @@ class Beginning:
             return self.plain_network()
         shape, classes, drawn = self.data.shape, self.data.num_classes, fold_seed(self.seed, "weights")
         network, match = self.origin.network(shape=shape, num_classes=classes, seed=drawn, head=self.settings.head)
-        told = f"weights of {self.origin.where}: {match or 'loaded, with a new head'}"
+        told = f"weights of {self.origin.where}: {match}"
         print(f"lessonplan: {visible(told)}", file=sys.stderr)
         return network
 

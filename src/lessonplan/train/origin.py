@@ -52,7 +52,7 @@ class Origin:
 
     def network(
         self, *, shape: tuple[int, ...], num_classes: int, seed: int, head: str | None = None
-    ) -> tuple[nn.Module, Match | None]:
+    ) -> tuple[nn.Module, Match]:
         """The network with these weights and a head for the classes.
 
         Args:
@@ -77,9 +77,11 @@ class Origin:
             )
         name = find_head(network, head, num_classes if head is not None else None)
         if self.state is None:
-            if self.classes != num_classes:
+            own = list(network.state_dict())
+            fresh = [n for n in own if n.startswith(f"{name}.")] if self.classes != num_classes else []
+            if fresh:
                 begin_head(network, name)
-            return network, None
+            return network, Match(len(own) - len(fresh), 0, tuple(fresh), 0)
         try:
             match = put_weights(network, self.state, name)
             if match.fresh:
