@@ -279,6 +279,21 @@ def test_a_file_of_a_model_of_transformers(vit: Path, tmp_path: Path) -> None:
         )
 
 
+@pytest.mark.parametrize(
+    ("said", "share"),
+    [
+        ('"size": {"shortest_edge": 224}, "crop_pct": 0.875', 0.875),
+        ('"size": {"shortest_edge": 384}, "crop_pct": 0.875', 1.0),  # resized to the whole
+        ('"size": {"shortest_edge": 256}, "crop_size": {"height": 224, "width": 224}', 0.875),
+        ('"size": {"height": 32, "width": 32}', 1.0),
+    ],
+)
+def test_the_crop_of_a_processor_of_transformers(vit: Path, said: str, share: float) -> None:
+    """ConvNeXt's says a share, below 384 pixels; others the side that is left."""
+    (vit / "preprocessor_config.json").write_text(f'{{"image_processor_type": "ViTImageProcessor", {said}}}')
+    assert origin_of(f"transformers:{vit}", "pretrained").needs.crop == share
+
+
 def test_grey_images_and_other_sizes_for_a_model_of_transformers(vit: Path) -> None:
     network, _ = origin_of(f"transformers:{vit}", "pretrained").network(shape=(1, 64, 64), num_classes=3, seed=0)
     grey = torch.randn(2, 1, 64, 64, generator=torch.Generator().manual_seed(0))

@@ -72,7 +72,7 @@ def belief_summary(logits: Tensor) -> dict[str, float]:
     }
 
 
-def class_labels(labels: Tensor) -> Tensor:
+def _class_labels(labels: Tensor) -> Tensor:
     """The labels, which have to be classes.
 
     Raises:
@@ -88,7 +88,7 @@ def class_labels(labels: Tensor) -> Tensor:
 
 def _ordered(values: Tensor) -> NDArray[np.float64]:
     """``(N,)`` values, the smallest first, where looking at one of them is neither an operation nor a wait."""
-    return np.sort(values.detach().double().cpu().numpy())
+    return np.sort(values.detach().cpu().double().numpy())
 
 
 def _quantile(ordered: NDArray[np.float64], q: float) -> float:
@@ -105,7 +105,7 @@ def classification_metrics(logits: Tensor, labels: Tensor) -> dict[str, float]:
     Balanced accuracy and macro F1 are scikit-learn's (``lessonplan.confusion.ClassScores``); they are made of
     counts a class, so that they cost nothing beside the losses however many classes there are.
     """
-    labels = class_labels(labels).to(logits.device)
+    labels = _class_labels(labels).to(logits.device)
     losses = F.cross_entropy(logits.double(), labels, reduction="none")
     predicted, classes = logits.argmax(1), logits.shape[1]
     correct = predicted == labels
@@ -130,7 +130,7 @@ def detailed_metrics(logits: Tensor, labels: Tensor) -> dict[str, Any]:
     The confusion matrix has a row for each true class and a column for each predicted one; ``per_class`` holds
     what ``lessonplan.confusion.ClassScores`` does, ``reliability`` what ``Reliability`` does.
     """
-    classes, labels = logits.shape[1], class_labels(labels).to(logits.device)
+    classes, labels = logits.shape[1], _class_labels(labels).to(logits.device)
     predicted = logits.argmax(1)
     confusion = torch.bincount(labels * classes + predicted, minlength=classes**2).view(classes, classes)
     counts = confusion.sum(1)
@@ -190,7 +190,7 @@ def norm_of_all(values: Sequence[Tensor]) -> float:
 def _binned(probabilities: Tensor, labels: Tensor, bins: int) -> tuple[Tensor, Tensor, Tensor]:
     """For each bin its count, its sum of confidences and its number of right predictions, ``(bins,)`` float64."""
     confidence, predicted = probabilities.max(1)
-    labels = class_labels(labels)
+    labels = _class_labels(labels)
     correct = (predicted == labels.to(predicted.device)).double()
     where = (confidence.double() * bins).long().clamp(max=bins - 1)
     labels = labels.to(probabilities.device)

@@ -95,10 +95,13 @@ class Origin:
 
     def _nearest(self, shape: tuple[int, ...]) -> str:
         """A model that the weights would fit, looked for among those of similar names."""
+        folder = Path(self.where).parent
         if isinstance(self.model, str) and self.model.startswith("transformers:"):
+            if not (folder / "config.json").is_file():
+                return ""
             return (
                 "; transformers writes other names into its files than it reads: give the file's folder,"
-                f" model='transformers:{Path(self.where).parent}' and weights='pretrained'"
+                f" model='transformers:{folder}' and weights='pretrained'"
             )
         if not isinstance(self.model, str) or not self.model.startswith("timm:") or self.state is None:
             return ""
