@@ -92,3 +92,12 @@ def test_soft_labels_are_refused_in_a_sentence(judge) -> None:
     probabilities = torch.full((4, 3), 1 / 3)
     with pytest.raises(ConfigError, match=r"\(4, 3\) .* needs the classes, integers \(N,\)"):
         judge(probabilities, torch.full((4, 3), 1 / 3))
+
+
+def test_nothing_to_judge_is_said() -> None:
+    for judge in (
+        lambda: loss_summary(torch.zeros(0)),
+        lambda: classification_metrics(torch.zeros(0, 3), torch.zeros(0, dtype=torch.long)),
+    ):
+        with pytest.raises(ConfigError, match="no sample to judge"):
+            judge()

@@ -88,6 +88,8 @@ def _class_labels(labels: Tensor) -> Tensor:
 
 def _ordered(values: Tensor) -> NDArray[np.float64]:
     """``(N,)`` values, the smallest first, where looking at one of them is neither an operation nor a wait."""
+    if not len(values):
+        raise ConfigError("there is no sample to judge: give at least one")
     return np.sort(values.detach().cpu().double().numpy())
 
 
