@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import pickle
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from torch.utils.data import DataLoader
 
 import lessonplan as lp
 from lessonplan import mix as m
+from lessonplan.large_memory import LARGE
 from lessonplan.mix import functional as F
 from lessonplan.mix import one_pass
 from lessonplan.mix.memory import Memory, direct
@@ -342,6 +344,101 @@ def test_workers_hand_out_memory_of_its_own():
     for number, b in enumerate(batches):
         assert 8 * number - 1e-3 <= b.min()
         assert b.max() <= 8 * number + 7 + 1e-3
+
+
+LARGE_BATCH = LARGE // (4 * 3 * 64 * 64) + 1  # samples of 3 x 64 x 64 that take new memory from the system
+
+
+def large(n=LARGE_BATCH, seed=0):
+    g = torch.Generator().manual_seed(seed)
+    return torch.randn(n, 3, 64, 64, generator=g), torch.randint(CLASSES, (n,), generator=g)
+
+
+WITHOUT_REUSE = [
+    m.Mixup(num_classes=CLASSES),
+    m.CutMix(num_classes=CLASSES),
+    m.CutMix(num_classes=CLASSES, per_sample=True),
+    m.Cutout(num_classes=CLASSES),
+    m.Probability(m.Mixup(num_classes=CLASSES), p=0.0),
+]
+
+
+@pytest.mark.parametrize("mix", WITHOUT_REUSE, ids=str)
+def test_a_large_batch_takes_memory_that_nobody_has_any_more(mix):
+    mix = copy.deepcopy(mix)
+    x, y = large()
+    place = mix(x, y)[0].data_ptr()
+    assert mix(x, y)[0].data_ptr() == place, "the first one was dropped"
+    held = mix(x, y)[0]
+    kept = held.clone()
+    assert mix(x, y)[0].data_ptr() != held.data_ptr()
+    assert torch.equal(held, kept)
+
+
+@settings(deadline=None, max_examples=25)
+@given(
+    steps=st.lists(st.tuples(st.integers(0, 3), st.sampled_from(["view", "graph", "numpy", "drop"])), max_size=12)
+)
+def test_no_large_batch_is_overwritten_that_somebody_holds(steps):
+    """However it is held: as it is, by a view, by autograd alone, by an array."""
+    mix, held = m.Mixup(num_classes=CLASSES, seed=0), {}
+    weight = torch.ones(64, requires_grad=True)
+    for i, (place, how) in enumerate(steps):
+        batch_x = mix(*large(LARGE_BATCH + place, seed=i))[0]
+        expected = batch_x.sum((0, 1, 2))
+        if how == "view":
+            held[place] = (batch_x[:, 1:][1:], batch_x[:, 1:][1:].clone())
+        elif how == "numpy":
+            held[place] = (batch_x.numpy(), batch_x.clone())
+        elif how == "graph":
+            held[place] = ((batch_x * weight).sum(), expected)
+        else:
+            held.pop(place, None)
+        del batch_x
+        for value, was in held.values():
+            if isinstance(value, torch.Tensor) and value.requires_grad:
+                gradient = torch.autograd.grad(value, weight, retain_graph=True)[0]
+                torch.testing.assert_close(gradient, was)
+            else:
+                assert torch.equal(torch.as_tensor(value), was)
+
+
+def test_a_mix_keeps_the_memory_of_two_large_batches_and_no_small_one():
+    mix, (x, y) = m.CutMix(num_classes=CLASSES), large()
+    held = [mix(x, y)[0] for _ in range(4)]
+    assert len({b.data_ptr() for b in held}) == 4
+    del held
+    assert len(mix._memory._large) == 2
+    assert mix(x[:-8], y[:-8])[0].shape[0] == len(x) - 8
+    assert len(mix._memory._large) == 2, "a smaller one lies in it"
+    small = m.CutMix(num_classes=CLASSES)
+    small(*drawn())
+    assert not small._memory._large
+    assert not copy.deepcopy(mix)._memory
+
+
+def test_large_batches_are_what_small_ones_are():
+    """Layout, type, mode and sending them on: nobody sees where they lie."""
+    x, y = large()
+    last = x.contiguous(memory_format=torch.channels_last)
+    mix = m.Mixup(num_classes=CLASSES)
+    for given_x in (x, last, x.double(), last.bfloat16()):
+        mixed = mix(given_x, y)[0]
+        assert mixed.stride() == given_x.stride()
+        assert mixed.dtype == given_x.dtype
+        assert mixed.data_ptr() % 64 == 0
+        assert not mixed._is_view()
+        assert mixed.untyped_storage().nbytes() == mixed.numel() * mixed.element_size(), "saved without a margin"
+        assert torch.equal(pickle.loads(pickle.dumps(mixed)), mixed)
+        was = mixed.clone()
+        assert torch.equal(mixed.share_memory_(), was)
+    with torch.inference_mode():
+        inner = mix(x, y)[0]
+    assert inner.is_inference()
+    del inner
+    outer = mix(x, y)[0]
+    assert not outer.is_inference()
+    torch.nn.Linear(64, 1)(outer).sum().backward()
 
 
 def test_shared_memory_is_left_alone():

@@ -65,7 +65,8 @@ class Mix(_KnowsClasses, Part, ABC):
             not for batches that are collected or prepared ahead. A backward pass through an overwritten batch
             raises an error. Memory is new where it does not fit (type, shape, layout, a batch that wants
             gradients), on accelerators, and in workers; sums, which are a k-th of a batch, and mixes that look at
-            the network always make new memory. Targets are always new.
+            the network always make new memory. Targets are always new. Without it a batch of 4 MiB and more
+            lies where an earlier one lay that nobody holds any more: up to two are kept for that.
     """
 
     _lent: ClassVar[tuple[str, ...]] = ("_memory",)
@@ -332,15 +333,13 @@ class Mix(_KnowsClasses, Part, ABC):
 
     def _room(self, x: Tensor) -> Tensor:
         """Memory for a batch like this one, for which ``memory.direct`` is true."""
-        if not self.reuse:
-            return torch.empty_like(x)
         if self._memory is None:
             self._memory = Memory()
-        return self._memory.like(x)
+        return self._memory.like(x, again=self.reuse)
 
     def _copy(self, x: Tensor) -> Tensor:
         """The batch unmixed, as a mix gives it."""
-        return self._room(x).copy_(x) if self.reuse and direct(x) else x.clone()
+        return self._room(x).copy_(x) if direct(x) else x.clone()
 
     def _fitting(self, samples: int, k: int) -> int:
         """How many of ``k`` images a batch can give: fewer where it is an epoch's last, small one.

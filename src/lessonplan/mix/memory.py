@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from collections import deque
+
 import torch
 from torch import Tensor
 from torch.utils.data import get_worker_info
+
+from lessonplan.large_memory import LARGE, LargeMemory, large_empty_like
+
+_SPARE = 2  # batches: "x, y = mix(x, y)" in a loop still has the last one when the next is mixed
 
 
 def direct(x: Tensor) -> bool:
@@ -30,23 +36,53 @@ def as_rows(x: Tensor) -> Tensor:
 
 
 class Memory:
-    """The memory of a mix' batches, which the next one may take over."""
+    """The memory of a mix' batches, which later ones may take over."""
 
     def __init__(self) -> None:
         self._kept: Tensor | None = None
+        self._large: deque[LargeMemory] = deque(maxlen=_SPARE)
 
-    def like(self, x: Tensor) -> Tensor:
-        """Memory for a batch like ``x``, for which ``direct`` is true: the last one's where it fits.
+    def like(self, x: Tensor, again: bool = True) -> Tensor:
+        """Memory for a batch like ``x``, for which ``direct`` is true.
 
         In a DataLoader's worker it is always new: what was handed out is on its way to another process.
+
+        Args:
+            x: the batch.
+            again: take over the last one's memory where it fits, although somebody may still have it; else
+                a large batch takes over that of one which nobody has any more.
         """
         if get_worker_info() is not None:
             return torch.empty_like(x)
+        if not again:
+            return self._unused(x)
         if self._kept is None or not _fits(self._kept, x):
-            self._kept = torch.empty_like(x)
+            self._kept = large_empty_like(x)
         # A tensor of its own, so that nothing said of it (requires_grad) is said of the memory. Its version is
         # shared: autograd refuses to use what was overwritten.
         return self._kept[: len(x)].detach()
+
+    def _unused(self, x: Tensor) -> Tensor:
+        size = x.numel() * x.element_size()
+        if size < LARGE:
+            return torch.empty_like(x)
+        memory = self._free_of(size)
+        batch = memory.empty_like(x)
+        self._large.append(memory)
+        return batch
+
+    def _free_of(self, size: int) -> LargeMemory:
+        for _ in range(len(self._large)):
+            try:
+                memory = (
+                    self._large.pop()
+                )  # the one written last, which may lie in the cache; no other thread has it
+            except IndexError:
+                break
+            if memory.size >= size and memory.free:
+                return memory
+            self._large.appendleft(memory)
+        return LargeMemory(size)
 
 
 def _fits(kept: Tensor, x: Tensor) -> bool:

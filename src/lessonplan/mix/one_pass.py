@@ -19,7 +19,7 @@ from lessonplan.rows import rows_of
 Room = Callable[[Tensor], Tensor]
 """Gives memory for a batch like the one it is given."""
 
-_BLOCK = 2**20  # bytes of a block for each thread, which its cache holds
+_BLOCK = 2**22  # bytes of a block for each thread: few calls, and caches hold what is written twice
 _LONG = 48 * 1024  # bytes of a sample from which on a call for each costs less than a block's second pass
 _GRAIN = 2**15  # elements that PyTorch gives a thread at least
 _BITS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
