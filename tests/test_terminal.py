@@ -25,6 +25,7 @@ from lessonplan.commands.doctor import lines
 from lessonplan.errors import MachineWarning
 from lessonplan.lab.evaluation.progress import Steps
 from lessonplan.lab.progress import RunCounter
+from lessonplan.network.threads import SAID_BY, own_threads
 
 SMALL = "--data digits --per-class 10 --model fcnet-8 --threads 1"
 
@@ -178,21 +179,48 @@ def test_the_best_is_by_the_metric_that_is_watched(terminal: io.StringIO, watch:
 # -- threads -------------------------------------------------------------------------------------------
 
 
-def test_several_threads_on_a_busy_machine_are_told_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def _load(monkeypatch: pytest.MonkeyPatch, load: float, threads: int = 2) -> None:
+    """Four cores that so many processes want, and PyTorch's own number of threads."""
     monkeypatch.setattr(os, "cpu_count", lambda: 4)
-    for load, threads, told in ((6.1, 2, True), (6.0, 2, False), (40.0, 1, False), (0.2, 4, False)):
-        monkeypatch.setattr(os, "getloadavg", lambda load=load: (load, 0.0, 0.0))
-        said = machine.crowded(threads)
-        assert (said is not None) is told
-        assert said is None or ("6 processes want its 4 cores" in said and "--threads 1" in said)
-    monkeypatch.setattr(os, "getloadavg", lambda: (9.0, 0.0, 0.0))
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    monkeypatch.setattr(os, "getloadavg", lambda: (load, 0.0, 0.0))
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    for name in SAID_BY:
+        monkeypatch.delenv(name, raising=False)
+
+
+def test_a_busy_machine_gets_one_thread_and_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    for load, threads, chosen in ((6.1, 4, 1), (6.0, 4, 4), (40.0, 1, 1), (0.2, 2, 2)):
+        _load(monkeypatch, load, threads)
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            assert own_threads() == chosen
+        assert bool(said) is (chosen < threads)
+        if said:
+            assert "6 processes want its 4 cores" in str(said[0].message)
+            assert "--threads 4" in str(said[0].message)
+    _load(monkeypatch, 9.0, 4)
+    monkeypatch.setenv("OMP_NUM_THREADS", "4")
+    assert machine.busy() is not None
+    assert own_threads() == 4, "who asks for them knows"
+
+
+def test_training_takes_the_thread_that_it_says_and_keeps_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    taken: list[int] = []
+    real = torch.set_num_threads
+    monkeypatch.setattr(torch, "set_num_threads", lambda count: (taken.append(count), real(count))[1])
     data = lp.data.load("digits", per_class=10)
-    with pytest.warns(MachineWarning, match="the machine is busy"):
+    _load(monkeypatch, 9.0)
+    with pytest.warns(MachineWarning, match="training takes 1 instead of 2"):
         lp.fit("fcnet-8", data, budget="1 steps", out=tmp_path / "run")
+    with pytest.warns(MachineWarning, match="training takes 1 instead of 2"):
+        lp.find_lr("fcnet-8", data, steps=10)
+    assert taken == [1, 2, 1, 2]
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        lp.fit("fcnet-8", data, budget="1 steps", threads=2)  # who asks for two knows
+        lp.fit("fcnet-8", data, budget="1 steps", threads=2)
+    assert taken[-2:] == [2, 2]
 
 
 # -- doctor --------------------------------------------------------------------------------------------

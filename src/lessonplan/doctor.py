@@ -22,7 +22,7 @@ from packaging.utils import canonicalize_name
 
 from lessonplan.child import python
 from lessonplan.extras import declared, fits
-from lessonplan.machine import crowded, load, usable_cores
+from lessonplan.machine import busy, load, usable_cores
 from lessonplan.version import __version__
 
 _PATIENCE_SECONDS = 120.0
@@ -195,11 +195,11 @@ def _machine(asked: dict[str, Any]) -> dict[str, Any]:
 
 def _threads(asked: dict[str, Any]) -> dict[str, Any]:
     """How many cores there are for us, how busy they are, and what PyTorch takes of them."""
-    wanted, threads = load(), asked.get("threads")
+    wanted, threads, told = load(), asked.get("threads"), busy()
     return {
         "cores": usable_cores(),
         "load": None if wanted is None else round(wanted, 1),
         "torch": threads,
-        "advice": crowded(threads or 1),
+        "advice": f"{told}: training takes 1 thread, unless --threads says otherwise" if told else None,
         "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS"),
     }

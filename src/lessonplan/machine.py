@@ -18,20 +18,9 @@ def load() -> float | None:
     return os.getloadavg()[0] if hasattr(os, "getloadavg") else None
 
 
-def crowded(threads: int) -> str | None:
-    """What to know before training with several threads on cores that others keep busy, or None.
-
-    The threads of an operator wait for the last of them: where one finds no core, small networks take several
-    times as long. How many there are is not decided by the load of a moment, since the last bits of the weights
-    depend on it.
-
-    Args:
-        threads: CPU threads that PyTorch is going to use.
-    """
+def busy() -> str | None:
+    """That others keep the cores busy, with the numbers; None where they do not, or the system does not tell."""
     cores, wanted = os.cpu_count() or 1, load()
-    if threads < 2 or wanted is None or wanted <= _BUSY * cores:
+    if wanted is None or wanted <= _BUSY * cores:
         return None
-    return (
-        f"the machine is busy ({wanted:.0f} processes want its {cores} cores), and {threads} CPU threads wait for"
-        " each other: small networks train several times as fast with one (--threads 1, or threads=1)"
-    )
+    return f"the machine is busy ({wanted:.0f} processes want its {cores} cores)"

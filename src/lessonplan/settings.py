@@ -116,7 +116,7 @@ class Settings(Strict):
     device: str = "auto"
     """"auto": cuda where there is one, else cpu."""
     threads: Annotated[int, Field(ge=1)] | None = None
-    """CPU threads; None leaves PyTorch's setting."""
+    """CPU threads; None leaves PyTorch's setting, but takes 1 on a busy machine and says so."""
 
     @property
     def update_rule(self) -> str:

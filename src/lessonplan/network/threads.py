@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
+
+from lessonplan.errors import MachineWarning
+from lessonplan.machine import busy
+
+SAID_BY = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
+"""Variables of the environment that tell PyTorch how many threads it takes."""
 
 
 @contextmanager
@@ -17,3 +25,23 @@ def cpu_threads(count: int | None) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+def own_threads() -> int:
+    """How many CPU threads to train with where nobody has said it: PyTorch's number, or 1 on a busy machine.
+
+    The threads of an operator wait for the last of them. Where one finds no core, small networks take four to ten
+    times as long as with one thread, and large ones gain nothing. That one is taken is said in a warning, because
+    the last bits of the weights depend on the number.
+    """
+    threads, told = torch.get_num_threads(), busy()
+    if threads == 1 or told is None or any(os.environ.get(name) for name in SAID_BY):
+        return threads
+    warnings.warn(
+        f"{told}, where CPU threads wait for each other: training takes 1 instead of {threads}"
+        f" (--threads {threads}, or threads={threads}, takes them all the same; the last bits of the weights"
+        " depend on it)",
+        MachineWarning,
+        stacklevel=4,
+    )
+    return 1

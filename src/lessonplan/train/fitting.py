@@ -15,15 +15,14 @@ import torch
 from torch import Tensor, nn
 
 from lessonplan.data import Data
-from lessonplan.errors import ConfigError, LessonplanWarning, MachineWarning
+from lessonplan.errors import ConfigError, LessonplanWarning
 from lessonplan.evaluate.classification import classification_metrics, detailed_metrics, parameter_norm
 from lessonplan.files import write_json
 from lessonplan.lock import sole_user
-from lessonplan.machine import crowded
 from lessonplan.models import count_parameters
 from lessonplan.network.network import LossFunction
 from lessonplan.network.ranks import Ranks
-from lessonplan.network.threads import cpu_threads
+from lessonplan.network.threads import cpu_threads, own_threads
 from lessonplan.plan import Plan
 from lessonplan.pretrained.lora import merge
 from lessonplan.shown import notebook_html
@@ -240,10 +239,7 @@ def _first_then_others(work: Callable[[], T], ranks: Ranks) -> T:
 
 
 def _threads(given: int | None, begun: int | None, out: Path | None, on_cpu: bool) -> int:
-    """How many CPU threads a run works with: those it began with, which the last bits of its weights depend on.
-
-    That is also why their number is not chosen by how busy the machine is, or how small the network.
-    """
+    """How many CPU threads a run works with: those it began with, which the last bits of its weights depend on."""
     if begun is not None and given not in (None, begun):
         warnings.warn(
             f"the run in {out} began with {begun} CPU threads and keeps them, for the same weights in the"
@@ -251,10 +247,7 @@ def _threads(given: int | None, begun: int | None, out: Path | None, on_cpu: boo
             LessonplanWarning,
             stacklevel=3,
         )
-    chosen = begun or given or torch.get_num_threads()
-    if begun is None and given is None and on_cpu and (note := crowded(chosen)) is not None:
-        warnings.warn(note, MachineWarning, stacklevel=3)
-    return chosen
+    return begun or given or (own_threads() if on_cpu else torch.get_num_threads())
 
 
 def _check_new(network: nn.Module, folder: RunFolder | None) -> None:

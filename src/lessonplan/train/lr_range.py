@@ -17,7 +17,7 @@ from lessonplan.data import Data
 from lessonplan.errors import ConfigError, require
 from lessonplan.files import write_json
 from lessonplan.network.network import LossFunction
-from lessonplan.network.threads import cpu_threads
+from lessonplan.network.threads import cpu_threads, own_threads
 from lessonplan.plan import Plan
 from lessonplan.settings import Settings
 from lessonplan.stores import in_place
@@ -138,7 +138,8 @@ def find_lr(
     network = begun.network()
     require(chosen.fit_head == "train", f"fit_head={chosen.fit_head} trains nothing: give fit_head='train'")
     rising = Rising(lowest, highest, steps)
-    with cpu_threads(chosen.threads):
+    on_cpu = begun.device.type == "cpu"
+    with cpu_threads(chosen.threads or (own_threads() if on_cpu else None)):
         try:
             trained = trainee(network, begun.data, begun.plan, chosen)
             give_holdouts(begun.plan, trained.data)
