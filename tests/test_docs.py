@@ -333,7 +333,14 @@ def test_the_reference_has_every_public_name() -> None:
     """Each stands once on its page, at the address where its docstring is."""
     module = runpy.run_path(str(DOCS / "site" / "reference.py"))
     pages = module["public"]()
-    assert {name.rpartition(".")[2] for name in [*pages, *pages["lessonplan"]]} - {"lessonplan"} == set(lp.__all__)
+    own = set(module["OWN_IMPORT"])
+    named = {name.rpartition(".")[2] for name in {*pages, *pages["lessonplan"]} - own}
+    assert named - {"lessonplan"} == set(lp.__all__)
+    texts = [*PAGES.values(), *(path.read_text() for path in (DOCS.parent / "examples").glob("*.py"))]
+    imported = set(re.findall(r"lessonplan\.(?:integrations|train)\.\w+(?= import)", "".join(texts)))
+    assert len(imported) >= 4
+    assert imported <= own, "what guides and examples import stands in the reference"
+    assert "lessonplan.integrations.lightning.MixCallback" in pages["lessonplan.integrations.lightning"]
     assert {f"lessonplan.mix.{name}" for name in lp.mix.__all__} == set(pages["lessonplan.mix"])
     assert len(pages["lessonplan.losses"]) >= 1
     for page, names in pages.items():

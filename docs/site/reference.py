@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
+import pkgutil
 from types import ModuleType
 from typing import Any
 
 import lessonplan as lp
+
+OWN_IMPORT = [
+    *(
+        f"lessonplan.integrations.{name}"
+        for name in ("accelerate", "lightning", "timm", "torchvision", "transformers")
+    ),
+    "lessonplan.train.loggers",
+]
+"""Modules that ``import lessonplan`` leaves alone: most of them need a package."""
 
 
 def public() -> dict[str, list[str]]:
@@ -15,6 +26,8 @@ def public() -> dict[str, list[str]]:
     pages = {"lessonplan": [f"lessonplan.{name}" for name in lp.__all__ if name not in modules]}
     for name in modules:
         pages[f"lessonplan.{name}"] = [f"lessonplan.{name}.{member}" for member in _members(getattr(lp, name))]
+    for name in OWN_IMPORT:
+        pages[name] = [f"{name}.{member}" for member in _members(importlib.import_module(name))]
     return pages
 
 
@@ -33,10 +46,7 @@ def home(name: str) -> str:
     >>> home("lessonplan.mix.Cascade")
     'lessonplan.mix.cascade.Cascade'
     """
-    owner, _, member = name.rpartition(".")
-    value: Any = lp
-    for part in [*owner.split(".")[1:], member]:
-        value = getattr(value, part)
+    value: Any = pkgutil.resolve_name(name.replace(".", ":", 1))
     if isinstance(value, ModuleType):
         return value.__name__
     if inspect.isclass(value) or inspect.isfunction(value):
@@ -46,11 +56,20 @@ def home(name: str) -> str:
 
 def page_of(module: str, names: list[str]) -> str:
     """The Markdown of a page, for mkdocstrings."""
-    value = lp if module == "lessonplan" else getattr(lp, module.rpartition(".")[2])
+    value = pkgutil.resolve_name(module)
     first = (inspect.getdoc(value) or "").partition("\n\n")[0]
-    short = "lp" if module == "lessonplan" else f"lp{module.removeprefix('lessonplan')}"
-    text = f"# `{short}`\n\n{first}\n\n`import lessonplan as lp`\n"
-    return text + "".join(f"\n::: {home(name)}\n" for name in names)
+    if module in OWN_IMPORT:
+        title, line = (
+            module.removeprefix("lessonplan."),
+            f"from {module} import {', '.join(_last(n) for n in names)}",
+        )
+    else:
+        title, line = f"lp{module.removeprefix('lessonplan')}", "import lessonplan as lp"
+    return f"# `{title}`\n\n{first}\n\n`{line}`\n" + "".join(f"\n::: {home(name)}\n" for name in names)
+
+
+def _last(name: str) -> str:
+    return name.rpartition(".")[2]
 
 
 def on_config(config: Any) -> Any:
@@ -70,8 +89,10 @@ def on_files(files: Any, config: Any) -> Any:
 
 
 def _title(module: str) -> str:
-    return "Training and comparing" if module == "lessonplan" else f"lp.{module.rpartition('.')[2]}"
+    if module == "lessonplan":
+        return "Training and comparing"
+    return module.removeprefix("lessonplan.") if module in OWN_IMPORT else f"lp.{_last(module)}"
 
 
 def _place(module: str) -> str:
-    return f"reference/{module.rpartition('.')[2]}.md"
+    return f"reference/{module.removeprefix('lessonplan.')}.md"

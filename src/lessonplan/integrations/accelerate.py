@@ -15,6 +15,9 @@ else:
     need("accelerate", "accelerate")
 
 
+__all__ = ["MixState", "register"]
+
+
 class MixState:
     """A mix as Accelerate stores it: one file for all processes, of which each has draws of its own.
 

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 else:
     Callback = need("lightning.pytorch", "lightning").Callback
 
+__all__ = ["MixCallback", "PlanLoader"]
+
 _ELSEWHERE = "a Lightning callback comes too late: train on PlanLoader(lessonplan.batches(...), updates=...)"
 
 

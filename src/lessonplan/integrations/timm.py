@@ -31,6 +31,8 @@ from lessonplan.mix.pairs import require_images
 from lessonplan.models.beside_torchvision import import_beside_torchvision
 from lessonplan.rows import rows_of
 
+__all__ = ["FastCollateMixup", "Mixup"]
+
 
 def _theirs() -> tuple[type, ...]:
     """timm's ``FastCollateMixup``: its ``PrefetchLoader`` switches off only what is one."""

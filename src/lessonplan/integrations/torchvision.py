@@ -21,6 +21,8 @@ from torch.utils._pytree import tree_flatten, tree_unflatten
 from lessonplan import mix as m
 from lessonplan.errors import ConfigError
 
+__all__ = ["CutMix", "MixUp"]
+
 _REFUSED = ("BoundingBoxes", "Mask", "KeyPoints")
 
 

@@ -30,6 +30,8 @@ else:
     need("accelerate", "accelerate")
     Trainer, TrainerCallback = _library.Trainer, _library.TrainerCallback
 
+__all__ = ["MixCallback", "MixCollator", "MixTrainer", "Samples", "soft_label_loss"]
+
 STATE_FILE = "lessonplan.pt"
 """In a checkpoint's folder: the mix of every process, and the best weights of a stage that has not ended."""
 

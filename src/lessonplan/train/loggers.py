@@ -14,6 +14,8 @@ from lessonplan.train.records import Ending, Record, records
 if TYPE_CHECKING:
     from lessonplan.train.trainer import Trainer
 
+__all__ = ["Logger", "loggers"]
+
 _FILE = "loggers.json"
 """In a run's folder: what its records are known by, and up to which step they are written."""
 
