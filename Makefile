@@ -15,6 +15,8 @@ STAMP := $(VENV)/.installed
 ORACLES := torchattacks==3.5.1 captum==0.9.0
 # what makes faults and says which test runs which line
 MUTATION := mutmut==3.8.1 coverage==7.17.5
+# the second checker of the public surface
+PYRIGHT := pyright[nodejs]==1.1.414
 # compiled tests are kept, or a second "make test" would take seconds longer to start
 export PYTHONDONTWRITEBYTECODE :=
 
@@ -30,7 +32,7 @@ test: $(STAMP)
 	$(BIN)/mypy
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto -m "not browser and not slow and not accelerator"
 
-test-slow: $(STAMP) $(VENV)/.s3
+test-slow: $(STAMP) $(VENV)/.s3 $(VENV)/.types
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto -m slow
 
 test-accelerator: $(STAMP)
@@ -60,7 +62,7 @@ test-pythons:
 		&& $(VENV)-$$version/bin/python tests/release/without_torch.py || exit 1; \
 	done
 
-test-types: $(STAMP)
+test-types: $(STAMP) $(VENV)/.types
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow tests/release/test_types.py
 
 mutation: $(STAMP) $(VENV)/.mutation
@@ -74,6 +76,12 @@ docs: $(STAMP) $(VENV)/.docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict --site-dir site
 	$(BIN)/python docs/site/check_site.py site
 	@echo "open site/index.html in a browser"
+
+# Pyright is a program of Node.js: its package fetches it when it runs first
+$(VENV)/.types: $(STAMP)
+	$(BIN)/pip install --quiet --disable-pip-version-check $(PYRIGHT)
+	$(BIN)/pyright --version
+	touch $@
 
 # a client of S3 and a server of its protocol, which tests of object stores start
 $(VENV)/.s3: $(STAMP)

@@ -15,6 +15,7 @@ import pytest
 HERE = Path(__file__).parent
 SOURCE = HERE.parents[1] / "src"
 EXAMPLE = HERE / "public_surface.py"
+PYRIGHT = shutil.which("pyright", path=os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]))
 MISTAKES = """
 
 def mistaken(folder: Path) -> None:
@@ -54,13 +55,16 @@ def test_mypy_strict(mistaken: tuple[Path, set[int]], tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(shutil.which("pyright") is None, reason="pyright is not on the path (npm install pyright)")
+@pytest.mark.skipif(PYRIGHT is None, reason="pyright is not there (make test-types installs it)")
 def test_pyright_strict(mistaken: tuple[Path, set[int]], tmp_path: Path) -> None:
     file, wrong = mistaken
     settings = {"typeCheckingMode": "strict", "extraPaths": [str(SOURCE)], "include": [file.name]}
     (tmp_path / "pyrightconfig.json").write_text(json.dumps(settings))
     done = subprocess.run(
-        ["pyright", "--outputjson", "--pythonpath", sys.executable], capture_output=True, text=True, cwd=tmp_path
+        [str(PYRIGHT), "--outputjson", "--pythonpath", sys.executable],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
     )
     found = [d for d in json.loads(done.stdout)["generalDiagnostics"] if d["severity"] == "error"]
     assert {d["range"]["start"]["line"] + 1 for d in found} == wrong, [
