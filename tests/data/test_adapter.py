@@ -45,16 +45,18 @@ class ClassLabel:
 class HuggingFace:
     """Items are dictionaries; columns can be read by name."""
 
-    column_names = ["img", "label"]  # noqa: RUF012
-    features = {"img": None, "label": ClassLabel()}  # noqa: RUF012
+    def __init__(self, image="img", label="label"):
+        self.column_names = [image, label]
+        self.features = {image: None, label: ClassLabel()}
 
     def __len__(self):
         return 12
 
     def __getitem__(self, key):
-        if key == "label":
+        image, label = self.column_names
+        if key == label:
             return [i % 3 for i in range(12)]
-        return {"img": Image.fromarray(PIXELS[key]), "label": key % 3}
+        return {image: Image.fromarray(PIXELS[key]), label: key % 3}
 
 
 class Plain:
@@ -94,10 +96,18 @@ def test_streamed_by_workers():
     data.close()
 
 
-def test_hugging_face_style():
-    data = load(HuggingFace(), test_fraction=0)
+@pytest.mark.parametrize(
+    ("image", "label"), [("img", "label"), ("jpg", "cls"), ("image", "target"), ("images", "y")]
+)
+def test_hugging_face_style(image, label):
+    data = load(HuggingFace(image, label), test_fraction=0)
     same(data)
     assert data.class_names == ("ant", "bee", "cow")
+
+
+def test_columns_of_other_names():
+    with pytest.raises(DataError, match=r"keys img, kind: one of label, .* is needed .*rename_column"):
+        load(HuggingFace("img", "kind"), test_fraction=0)
 
 
 def test_dictionary_of_parts():

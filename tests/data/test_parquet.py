@@ -47,7 +47,14 @@ def raw(view) -> np.ndarray:
 
 
 @pytest.mark.parametrize(
-    "columns", [("img", "label", True), ("image", "fine_label", True), ("image", "labels", False)]
+    "columns",
+    [
+        ("img", "label", True),
+        ("image", "fine_label", True),
+        ("image", "labels", False),
+        ("jpg", "cls", False),
+        ("images", "target", True),
+    ],
 )
 def test_one_file(tmp_path, columns):
     image, label, struct = columns

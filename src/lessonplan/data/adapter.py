@@ -15,6 +15,7 @@ from torch.utils.data import ConcatDataset, Subset, TensorDataset
 
 from lessonplan.data.arrays import TensorSource, from_arrays
 from lessonplan.data.base import Options, Parts, Source, fingerprint_of
+from lessonplan.data.columns import IMAGES, LABELS, column_of
 from lessonplan.data.encoded import Header, bad_images, choose_size, each, report_bad, why
 from lessonplan.data.join import VALIDATION, with_parts
 from lessonplan.data.labels import Unlabelled, to_labels
@@ -32,8 +33,6 @@ from lessonplan.data.pixels import (
 )
 from lessonplan.errors import DataError
 
-_IMAGES = ("image", "img", "pixel_values")
-_LABELS = ("label", "fine_label", "labels")
 _PROBED = 256
 _TRIED = 16  # items that are read twice, or compared with the labels beside them
 
@@ -217,15 +216,20 @@ def _check_fixed(dataset: Any) -> None:
 def image_of(item: Any) -> Any:
     """The image of an item."""
     if isinstance(item, Mapping):
-        key = next((k for k in _IMAGES if k in item), None)
-        if key is None:
-            raise DataError(
-                f"items have the keys {', '.join(map(str, item))}: one of {', '.join(_IMAGES)} is needed"
-            )
-        return item[key]
+        return item[_key(item, IMAGES)]
     if isinstance(item, (tuple, list)) and len(item) >= 2:
         return item[0]
     raise DataError(f"items must be (image, label) or dictionaries, not {type(item).__name__}")
+
+
+def _key(item: Mapping[str, Any], names: Sequence[str]) -> str:
+    key = column_of(item, names)
+    if key is None:
+        raise DataError(
+            f"items have the keys {', '.join(map(str, item))}: one of {', '.join(names)} is needed (datasets'"
+            " rename_column changes a name)"
+        )
+    return key
 
 
 def header_of(image: Any) -> Header:
@@ -271,7 +275,7 @@ def _named_labels(dataset: Any) -> Any:
     values = None
     home = type(dataset).__module__.partition(".")[0]
     if home == "datasets" and isinstance(getattr(dataset, "column_names", None), list):
-        column = next((name for name in _LABELS if name in dataset.column_names), None)
+        column = column_of(dataset.column_names, LABELS)
         values = dataset[column] if column is not None else None
     elif home == "torchvision" and getattr(dataset, "target_transform", None) is None:
         values = next(
@@ -287,12 +291,7 @@ def _named_labels(dataset: Any) -> Any:
 
 def _label_of(item: Any) -> Any:
     if isinstance(item, Mapping):
-        key = next((k for k in _LABELS if k in item), None)
-        if key is None:
-            raise DataError(
-                f"items have the keys {', '.join(map(str, item))}: one of {', '.join(_LABELS)} is needed"
-            )
-        return item[key]
+        return item[_key(item, LABELS)]
     image_of(item)  # says what is wrong with an item of another form
     label = item[1].detach().cpu().numpy() if isinstance(item[1], Tensor) else item[1]
     return label.item() if isinstance(label, (np.ndarray, np.generic)) and label.size == 1 else label
@@ -326,7 +325,8 @@ def _own_names(dataset: Any) -> tuple[str, ...] | None:
         return _own_names(inner)
     features = getattr(dataset, "features", None)
     if isinstance(features, Mapping):
-        names = next((getattr(features[k], "names", None) for k in _LABELS if k in features), None)
+        column = column_of(features, LABELS)
+        names = getattr(features[column], "names", None) if column is not None else None
     else:
         names = getattr(dataset, "classes", None)
     return tuple(map(str, names)) if isinstance(names, (list, tuple)) and names else None

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lessonplan.data.base import Options, Parts
+from lessonplan.data.columns import IMAGES, LABELS, column_of
 from lessonplan.data.encoded import Buffer, Labelled, build_parts
 from lessonplan.data.labels import class_numbers, writable
 from lessonplan.data.limits import check_ratio
@@ -20,8 +21,6 @@ from lessonplan.errors import ConfigError, DataError
 from lessonplan.extras import refuse_other_versions
 
 Bytes = npt.NDArray[np.uint8]
-_IMAGES = ("image", "img")
-_LABELS = ("label", "fine_label", "labels")
 TOGETHER = 128  # rows; a small file can hold a large picture very often
 
 
@@ -154,12 +153,11 @@ def as_the_first(numbers: dict[int, int], value: Any) -> Any:
 
 def columns(present: Sequence[str], where: Path) -> tuple[str, str]:
     """The names of the image and of the label column."""
-    image = next((n for n in _IMAGES if n in present), None)
-    label = next((n for n in _LABELS if n in present), None)
+    image, label = column_of(present, IMAGES), column_of(present, LABELS)
     if image is None or label is None:
         raise DataError(
-            f"{where} has the columns {', '.join(present)}: it needs one of {', '.join(_IMAGES)} and one of "
-            f"{', '.join(_LABELS)}"
+            f"{where} has the columns {', '.join(present)}: it needs one of {', '.join(IMAGES)} and one of "
+            f"{', '.join(LABELS)}"
         )
     return image, label
 
