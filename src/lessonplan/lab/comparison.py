@@ -18,6 +18,7 @@ from lessonplan.errors import ConfigError, LessonplanWarning, unknown
 from lessonplan.files import write_atomically
 from lessonplan.kept_metrics import keep_metrics
 from lessonplan.lab.config import Comparison
+from lessonplan.lab.data_options import check_data_options
 from lessonplan.lab.evaluation import Evaluation
 from lessonplan.lab.evaluation.other_data import check_sets
 from lessonplan.lab.evaluation.parts.localisation import check_boxes
@@ -108,6 +109,7 @@ def compare(
     if root.exists() and not root.is_dir():
         raise ConfigError(f"{root} is a file: give a folder for the comparison")
     check_jobs(jobs)
+    check_data_options(data_options, "compare")
     if isinstance(model, nn.Module):
         raise ConfigError(
             f"model is one {type(model).__name__}, and each run needs a fresh network: give a function that makes"

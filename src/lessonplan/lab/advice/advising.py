@@ -22,6 +22,7 @@ from lessonplan.lab.advice.preparing import prepare_plans
 from lessonplan.lab.advice.record import Record, check_same, read_record
 from lessonplan.lab.advice.tournament import Tournament
 from lessonplan.lab.advice.verdict import verdict_of
+from lessonplan.lab.data_options import check_data_options
 from lessonplan.lab.executor import Executor, LocalProcesses
 from lessonplan.lab.plan_file import PlanFile, plan_from, read_plan_file
 from lessonplan.lab.runners import check_jobs, runner, runs_at_a_time
@@ -120,6 +121,7 @@ def advise(
         raise ConfigError(f"{root} is a file: give a folder for the tournament")
     allowance = Allowance.parse(time, budget)
     check_jobs(jobs)
+    check_data_options(data_options, "advise")
     if not 0.5 < level < 1:
         raise ConfigError(f"level={level!r}: give a confidence level between 0.5 and 1, such as 0.95")
     shared = {**(settings or {}), **({"device": device} if device is not None else {})}

@@ -21,6 +21,7 @@ from lessonplan.lab.data_check.differences import effect
 from lessonplan.lab.data_check.glance import BLANK, Glance, glance
 from lessonplan.lab.data_check.labels import LeftOut, Weights, doubted
 from lessonplan.lab.data_check.parts import HELD_BACK, LISTED, SHOWN, Samples, samples_of
+from lessonplan.lab.data_options import check_data_options
 from lessonplan.network.accelerator import resolve_device
 from lessonplan.report.data_check import write_data_check
 from lessonplan.report.data_words import findings, leaks
@@ -107,6 +108,7 @@ def check_data(
     refused = {"test_fraction", "val_per_class", "augment", "label_noise", "on_bad", "input"} & set(data_options)
     if refused:
         raise ConfigError(f"{', '.join(sorted(refused))} changes nothing of a look at the data: leave it out")
+    check_data_options(data_options, "check_data")
     by = Weights(model, weights) if model is not None and weights is not None else None
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*cannot be read.*left out")  # they are told of below

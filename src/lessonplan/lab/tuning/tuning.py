@@ -15,6 +15,7 @@ from lessonplan.data.sources import describe
 from lessonplan.errors import ConfigError, RunFailed
 from lessonplan.lab.advice.labelled import Labelled
 from lessonplan.lab.advice.optimism import optimism
+from lessonplan.lab.data_options import check_data_options
 from lessonplan.lab.executor import Executor, LocalProcesses
 from lessonplan.lab.methods import Method, read_methods
 from lessonplan.lab.plan_file import PlanFile, read_plan_file
@@ -135,6 +136,7 @@ def tune(
             f"val_fraction={val_fraction!r}: trials are judged on validation samples, give a fraction above 0 and"
             " below 1"
         )
+    check_data_options(data_options, "tune")
     Budget.parse(budget)
     shared = {**(settings or {}), **({"device": device} if device is not None else {})}
     entry = _entry(plan).with_defaults(model=model, budget=budget, settings=shared)
