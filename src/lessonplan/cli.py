@@ -151,13 +151,13 @@ def _run(name: str, arguments: list[str]) -> int:
         raise explain(error, "setting ") from None
     from lessonplan.commands.answer import plain
     from lessonplan.commands.common import refuse_urls
-    from lessonplan.progress import silence
+    from lessonplan.progress import aloud, silence
 
     refuse_urls(command)
     talk = command.talk
     # Whatever a library or a part of the user's prints is none of a script's business.
     elsewhere = contextlib.redirect_stdout(sys.stderr) if talk.json else contextlib.nullcontext()
-    with silence(talk.quiet), elsewhere:
+    with silence(talk.quiet), aloud(first_of_all()), elsewhere:
         answer = command.run()
     if not first_of_all():
         return int(answer.code)

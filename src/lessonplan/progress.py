@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 import time
 from collections.abc import Iterator
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import psutil
-from rich.console import Console
-from rich.progress import BarColumn, Progress, ProgressColumn, Task, TimeRemainingColumn
-from rich.text import Text
+if TYPE_CHECKING:  # imported when a line is shown: processes that read pictures show none
+    from rich.console import Console
+    from rich.progress import Progress
 
 _REMEMBERED_SECONDS = 1800.0  # runs may take minutes each, and two are needed for a rate
 
-_ROOM_FOR_BAR, _ROOM_FOR_MEMORY = 130, 95  # columns of the terminal
-_BAR, _MEMORY, _NUMBERS = 24, 9, 42  # columns of the bar, of the memory, and of what else is no words
+_PATIENCE = 0.5  # seconds that a step may take before its line is worth looking at
 
 _quiet = False
+_aloud: int | None = None  # the process whose steps are shown: those that it forks say nothing
 _shown: Progress | None = None  # one for all lines: terminals have one last line
 
 
@@ -39,6 +39,23 @@ def is_silent() -> bool:
     return _quiet
 
 
+def say(sentence: str) -> None:
+    """A line on standard error that is worth knowing and no warning; nothing where ``silence`` holds."""
+    if not is_silent():
+        print(f"lessonplan: {sentence}", file=sys.stderr, flush=True)
+
+
+@contextlib.contextmanager
+def aloud(yes: bool = True) -> Iterator[None]:
+    """Inside, the steps of what is done are shown too, which functions that Python calls take silently."""
+    global _aloud
+    before, _aloud = _aloud, os.getpid() if yes else None
+    try:
+        yield
+    finally:
+        _aloud = before
+
+
 class Line:
     """A line that says how far something is; silent unless standard error is a terminal.
 
@@ -50,13 +67,22 @@ class Line:
         done: how many were done before.
         unit: what is counted ("runs"); None shows a percentage.
         quiet: silent in any case.
+        patience: seconds that pass before it is shown; what is over by then is never shown.
     """
 
     def __init__(
-        self, what: str, total: float | None = None, done: float = 0, unit: str | None = None, quiet: bool = False
+        self,
+        what: str,
+        total: float | None = None,
+        done: float = 0,
+        unit: str | None = None,
+        quiet: bool = False,
+        patience: float = 0.0,
     ) -> None:
         self._what, self._total, self._done, self._unit = what, total, done, unit
-        self._quiet = quiet
+        self._quiet, self._patience = quiet, patience
+        self._best = ""
+        self._due: float | None = None  # when it is going to be shown
         self._progress: Progress | None = None
 
     def __enter__(self) -> Line:
@@ -69,14 +95,30 @@ class Line:
         self.stop()
 
     def start(self) -> None:
-        """Show it."""
+        """Show it, or when it is due."""
+        if self._quiet or _quiet:
+            return
+        if self._patience:
+            self._due = _clock() + self._patience
+        else:
+            self._show()
+
+    def _show(self) -> None:
         global _shown
-        console = _console()
-        if self._quiet or _quiet or not console.is_terminal:
+        self._due = None
+        try:
+            console = _console()
+        except ImportError:  # lessonplan doctor says that rich is missing
+            return
+        if not console.is_terminal:
             return
         if _shown is None:
+            from rich.progress import Progress
+
+            from lessonplan.progress_row import columns_of
+
             _shown = Progress(
-                *_columns(console.width),
+                *columns_of(console.width),
                 console=console,
                 transient=True,
                 speed_estimate_period=_REMEMBERED_SECONDS,
@@ -85,12 +127,15 @@ class Line:
             )
             _shown.start()
         self._progress = _shown
-        self._task = self._progress.add_task(self._what, total=self._total, unit=self._unit, rate=None, best="")
+        self._task = self._progress.add_task(
+            self._what, total=self._total, unit=self._unit, rate=None, best=self._best
+        )
         self._progress.update(self._task, completed=self._done, refresh=True)
 
     def stop(self) -> None:
         """Take it away; the terminal is as it was before."""
         global _shown
+        self._due = None
         if self._progress is None:
             return
         self._progress.remove_task(self._task)
@@ -117,6 +162,12 @@ class Line:
             rate: how fast, where that is not the count's affair.
             best: the best so far, in words.
         """
+        if self._due is not None:
+            self._done = self._done + (advance or 0) if done is None else done
+            self._what, self._best = what or self._what, best or self._best
+            if _clock() >= self._due and self._done != self._total:
+                self._show()
+                done, advance = self._done, None
         if self._progress is None:
             return
         fields: dict[str, Any] = {
@@ -126,6 +177,7 @@ class Line:
 
     def begin(self, what: str, total: float | None) -> None:
         """Go back to the beginning, with something else."""
+        self._what, self._total, self._done = what, total, 0
         if self._progress is not None:
             self._progress.reset(self._task, description=what, total=total)
 
@@ -135,80 +187,26 @@ class Line:
         return self._progress is not None
 
 
+def step(what: str, total: float | None = None, unit: str | None = None, patience: float | None = None) -> Line:
+    """A line over a step of a command that may take long, such as reading its pictures.
+
+    It is shown where a command is at work (``aloud``).
+
+    Args:
+        what, total, unit: see ``Line``.
+        patience: likewise; None is half a second, or none where nothing is counted.
+    """
+    chosen = patience if patience is not None else 0.0 if total is None else _PATIENCE
+    return Line(what, total, unit=unit, quiet=_aloud != os.getpid(), patience=chosen)
+
+
 _clock = time.monotonic
 
 
 def _console() -> Console:
+    from rich.console import Console
+
     return Console(stderr=True)
-
-
-def _columns(width: int) -> list[ProgressColumn]:
-    """What fits into one row of a terminal: words are cut, and in narrow ones the bar and the memory go."""
-    bar, memory = width >= _ROOM_FOR_BAR, width >= _ROOM_FOR_MEMORY
-    room = max(20, width - _NUMBERS - (_BAR + 1 if bar else 0) - (_MEMORY if memory else 0))
-    return [
-        _Words(room),
-        *([BarColumn(bar_width=_BAR)] if bar else []),
-        _Count(),
-        _Rate(),
-        TimeRemainingColumn(compact=True),
-        _Best(room),
-        *([_Memory()] if memory else []),
-    ]
-
-
-class _Cut(ProgressColumn):
-    """Words that share a room: the best result takes up to six tenths, what is done now the rest."""
-
-    def __init__(self, room: int) -> None:
-        super().__init__()
-        self.room = room
-
-    def best(self, task: Task) -> Text:
-        text = Text.from_markup(task.fields["best"])
-        text.truncate(6 * self.room // 10, overflow="ellipsis")
-        return text
-
-
-class _Best(_Cut):
-    def render(self, task: Task) -> Text:
-        return self.best(task)
-
-
-class _Words(_Cut):
-    def render(self, task: Task) -> Text:
-        text = Text.from_markup(task.description)
-        text.truncate(self.room - len(self.best(task)), overflow="ellipsis")
-        return text
-
-
-class _Count(ProgressColumn):
-    """12/25 runs, or a percentage."""
-
-    def render(self, task: Task) -> Text:
-        unit, total = task.fields["unit"], task.total
-        if unit is None:
-            return Text("" if total is None else f"{task.percentage:3.0f}%")
-        return Text(f"{task.completed:,.0f}/{'?' if total is None else f'{total:,.0f}'} {unit}")
-
-
-class _Rate(ProgressColumn):
-    """How many a second, or a minute where that is less than one a second."""
-
-    def render(self, task: Task) -> Text:
-        given, speed = task.fields["rate"], task.speed
-        if given is not None or speed is None or task.fields["unit"] is None:
-            return Text(given or "")
-        return Text(per_time(speed, ""))
-
-
-class _Memory(ProgressColumn):
-    """Memory of this process and those that it started, and of an accelerator."""
-
-    max_refresh = 1.0  # seconds between looks
-
-    def render(self, task: Task) -> Text:
-        return Text(memory_text())
 
 
 def per_time(speed: float, unit: str) -> str:
@@ -225,6 +223,8 @@ def per_time(speed: float, unit: str) -> str:
 
 def memory_text() -> str:
     """Memory in use now, in words: of this process with those that it started, and of an accelerator."""
+    import psutil
+
     used = 0
     with contextlib.suppress(psutil.Error):
         here = psutil.Process()
