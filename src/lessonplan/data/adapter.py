@@ -32,6 +32,7 @@ from lessonplan.data.pixels import (
     visible,
 )
 from lessonplan.errors import DataError
+from lessonplan.progress import step
 
 _PROBED = 256
 _TRIED = 16  # items that are read twice, or compared with the labels beside them
@@ -160,7 +161,8 @@ def _images(dataset: Any, options: Options) -> Parts:
     bad: list[tuple[str, str]] = []
     if fits or options.on_bad == "skip" or named is None:
         # One after the other: nothing says that a stranger's object may be read by several threads.
-        results = each(into, range(total), 1)
+        with step("reading samples", total, "samples") as line:
+            results = each(into, range(total), 1, line)
         bad = [(f"sample {i}", result) for i, result in enumerate(results) if result is not None]
         report_bad(bad, total, options.on_bad)
         keep = torch.tensor([i for i, result in enumerate(results) if result is None], dtype=torch.int64)
@@ -191,7 +193,8 @@ def _look(dataset: Any, rows: Sequence[int]) -> list[_Look]:
         seen = visible(image) if header.transparent else None
         return _Look(header, range_of(np.asarray(image)) if deep else None, seen)
 
-    return [found for found in each(look, rows, 1) if isinstance(found, _Look)]
+    with step("looking at samples", len(rows), "samples") as line:
+        return [found for found in each(look, rows, 1, line) if isinstance(found, _Look)]
 
 
 def _check_fixed(dataset: Any) -> None:

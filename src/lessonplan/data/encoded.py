@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, runtime_checkable
@@ -37,6 +38,7 @@ from lessonplan.data.pixels import (
     visible,
 )
 from lessonplan.errors import DataError, LessonplanWarning
+from lessonplan.progress import Line, step
 
 T = TypeVar("T")
 DEFAULT_SIZE = 64  # the shorter side where images differ in size and the user says nothing
@@ -195,7 +197,7 @@ class ImageSource:
         self.images, self.keep, self.labels = images, keep, labels
         self.class_names, self.shape, self.boxes = class_names, shape, boxes
         # Keys that an index has are asked of it again: a list of a million takes as much as the whole index.
-        self._keys = [] if isinstance(images, Indexed) else [file_key(images.load(i)) for i in keep.tolist()]
+        self._keys = [] if isinstance(images, Indexed) else _keys_of(images, keep.tolist())
         self.fingerprint = fingerprint_of(
             [*self.content_keys(), repr(shape).encode(), *_decided(decoding)], labels, class_names
         )
@@ -227,6 +229,15 @@ class ImageSource:
         if isinstance(self.images, Indexed):
             return self.images.keys(self.keep.tolist())
         return self._keys
+
+
+def _keys_of(images: Encoded, rows: Sequence[int]) -> list[bytes]:
+    with step("telling pictures apart", len(rows), "pictures") as line:
+        keys = []
+        for i in rows:
+            keys.append(file_key(images.load(i)))
+            line.update(advance=1)
+        return keys
 
 
 def _decided(decoding: Decoding) -> list[bytes]:
@@ -294,8 +305,11 @@ def report_bad(bad: Sequence[tuple[str, str]], total: int, on_bad: str, what: st
     warnings.warn(f"{_listed(bad, total, what)}: left out", LessonplanWarning, stacklevel=2)
 
 
-def each(work: Callable[[int], T], rows: Sequence[int], threads: int) -> list[T | str]:
-    """``work(i)`` for every row, in threads; where it fails for a broken file, the reason as text."""
+def each(work: Callable[[int], T], rows: Sequence[int], threads: int, line: Line) -> list[T | str]:
+    """``work(i)`` for every row, in threads; where it fails for a broken file, the reason as text.
+
+    The line, which others show and take away, hears of every row that is done.
+    """
 
     def attempt(i: int) -> T | str:
         try:
@@ -305,10 +319,12 @@ def each(work: Callable[[int], T], rows: Sequence[int], threads: int) -> list[T 
         except BROKEN as e:
             return why(e)
 
-    if threads < 2:
-        return [attempt(i) for i in rows]
-    with ThreadPoolExecutor(threads) as pool:
-        return list(pool.map(attempt, rows, chunksize=16))
+    found: list[T | str] = []
+    with ThreadPoolExecutor(threads) if threads > 1 else nullcontext() as pool:
+        for result in map(attempt, rows) if pool is None else pool.map(attempt, rows, chunksize=16):
+            found.append(result)
+            line.update(advance=1)
+    return found
 
 
 def scan(part: Labelled, threads: int) -> list[Header | str]:
@@ -322,7 +338,8 @@ def scan(part: Labelled, threads: int) -> list[Header | str]:
 
     rows = range(len(part.images))
     # Headers of files wait for the disk, those of bytes for nothing.
-    return each(header, rows, threads if isinstance(part.images, Files) else 1)
+    with step("reading headers", len(rows), "pictures") as line:
+        return each(header, rows, threads if isinstance(part.images, Files) else 1, line)
 
 
 def build_parts(
@@ -464,7 +481,8 @@ def _source(
 
     good = list(range(len(rows)))
     if fits or options.on_bad == "skip":  # to leave out what is broken, every image has to be decoded once
-        results = each(into, good, threads)
+        with step("decoding pictures", len(good), "pictures") as line:
+            results = each(into, good, threads, line)
         reasons |= {rows[p]: result for p, result in enumerate(results) if result is not None}
         good = [p for p, result in enumerate(results) if result is None]
     bad = [(images.name(i), reasons[i]) for i in sorted(reasons)]

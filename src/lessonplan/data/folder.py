@@ -16,6 +16,7 @@ from lessonplan.data.join import VALIDATION
 from lessonplan.data.kinds import IMAGE_ENDINGS
 from lessonplan.data.walk import any_below, files_below, in_words, left_out, printable, subfolders
 from lessonplan.errors import DataError
+from lessonplan.progress import step
 
 TRAIN, TESTS = ("train", "training"), ("test", "testing")
 _PARTS = frozenset({*TRAIN, *TESTS, *VALIDATION})
@@ -158,15 +159,17 @@ def _class_folders(root: Path, classes: list[Path], above: Path) -> tuple[Labell
     labels: list[int] = []
     others: Counter[str] = Counter()
     numbers: dict[str, int] = {}
-    for folder in classes:
-        found = files_below(folder, IMAGE_ENDINGS, apart=classes)
-        others += found.others
-        if not found.files:
-            strange = in_words(found.others)
-            what = f"no images we read, but files ending in {strange}" if strange else "no images"
-            raise DataError(f"the class folder {folder} holds {what}: add some or remove the folder")
-        number = numbers.setdefault(printable(folder.name), len(numbers))
-        paths += found.files
-        labels += [number] * len(found.files)
+    with step("listing pictures", len(classes), "folders") as line:
+        for folder in classes:
+            found = files_below(folder, IMAGE_ENDINGS, apart=classes)
+            others += found.others
+            if not found.files:
+                strange = in_words(found.others)
+                what = f"no images we read, but files ending in {strange}" if strange else "no images"
+                raise DataError(f"the class folder {folder} holds {what}: add some or remove the folder")
+            number = numbers.setdefault(printable(folder.name), len(numbers))
+            paths += found.files
+            labels += [number] * len(found.files)
+            line.update(advance=1)
     names, numbered = tuple(numbers), torch.tensor(labels, dtype=torch.int64)
     return Labelled(Files(above, paths), numbered, names, listed_boxes(root, above, paths, names)), others

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from lessonplan.data.base import Source
 from lessonplan.data.keyed import keyed_bits, stream_key
+from lessonplan.progress import step
 
 _STATISTICS = 0x5354_4154
 
@@ -76,10 +77,12 @@ def measure(source: Source, rows: Tensor, *, seed: int, at_most: int | None, chu
     centre = source.read(rows[:1]).cpu().to(torch.float64).reshape(width, -1).mean(1)
     total, square = torch.zeros(2, width, dtype=torch.float64)
     count = 0
-    for part in rows.split(chunk):
-        x = source.read(part).cpu().to(torch.float64).reshape(len(part), width, -1) - centre[:, None]
-        total, square = total + x.sum((0, 2)), square + x.square().sum((0, 2))
-        count += len(part) * x.shape[2]
+    with step("measuring samples", len(rows), "samples") as line:
+        for part in rows.split(chunk):
+            x = source.read(part).cpu().to(torch.float64).reshape(len(part), width, -1) - centre[:, None]
+            total, square = total + x.sum((0, 2)), square + x.square().sum((0, 2))
+            count += len(part) * x.shape[2]
+            line.update(advance=len(part))
     offset = total / count
     std = (square / count - offset.square()).clamp_(min=0).sqrt() / scale
     mean = (centre + offset) / scale

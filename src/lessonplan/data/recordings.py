@@ -24,6 +24,7 @@ from lessonplan.data.store import Store, open_store
 from lessonplan.data.walk import printable
 from lessonplan.data.wav import Truncated, rate_of, read_wav
 from lessonplan.errors import DataError, LessonplanWarning
+from lessonplan.progress import step
 
 _TESTING, _VALIDATION = "testing_list.txt", "validation_list.txt"
 _DIGIT = re.compile(r"\d_[A-Za-z]+_(\d+)\.wav", re.IGNORECASE)
@@ -68,7 +69,8 @@ def from_wav(path: Path, options: Options) -> Parts:
     root, layout = arrange(store)
     names = [*layout.train, *layout.val, *layout.test]
     threads = options.workers if path.is_dir() else 1
-    rates = each(lambda i: _rate(store, root + names[i]), range(len(names)), threads)
+    with step("reading headers", len(names), "recordings") as line:
+        rates = each(lambda i: _rate(store, root + names[i]), range(len(names)), threads, line)
     audio = options.audio or _settings(rates[: len(layout.train)], options)
     needed = len(names) * audio.mels * audio.frames
     if needed > options.memory_limit:
@@ -214,14 +216,15 @@ def _images(
     reasons = {i: rate for i, rate in enumerate(rates) if isinstance(rate, str)}
     rows = [i for i in range(len(names)) if i not in reasons]
     together = max(1, _CELLS // (audio.fft * audio.frames))
-    for start in range(0, len(rows), together):
-        some = rows[start : start + together]
-        signals = each(lambda i: audio.fit(read_wav(store.read(names[i], None))), some, threads)
-        reasons |= {i: signal for i, signal in zip(some, signals, strict=True) if isinstance(signal, str)}
-        good = [i for i in some if i not in reasons]
-        waves = [signal for signal in signals if not isinstance(signal, str)]
-        if waves:
-            images[good] = audio(torch.from_numpy(np.stack(waves)))
+    with step("reading recordings", len(rows), "recordings") as line:
+        for start in range(0, len(rows), together):
+            some = rows[start : start + together]
+            signals = each(lambda i: audio.fit(read_wav(store.read(names[i], None))), some, threads, line)
+            reasons |= {i: signal for i, signal in zip(some, signals, strict=True) if isinstance(signal, str)}
+            good = [i for i in some if i not in reasons]
+            waves = [signal for signal in signals if not isinstance(signal, str)]
+            if waves:
+                images[good] = audio(torch.from_numpy(np.stack(waves)))
     return images, reasons
 
 

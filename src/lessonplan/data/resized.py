@@ -12,6 +12,9 @@ from lessonplan.data.base import Options, Parts, Source, content_keys, file_name
 from lessonplan.data.boxes import boxes_of, placed
 from lessonplan.data.pixels import Decoding, fit
 from lessonplan.errors import ConfigError
+from lessonplan.progress import step
+
+_TOGETHER = 256
 
 
 class Resized:
@@ -37,7 +40,7 @@ class Resized:
         side, size = (source.shape[1], source.shape[2]), (shape[1], shape[2])
         self.boxes = None if boxes is None else placed(boxes, [side] * len(source), size, decoding.crop or 1.0)
         self.in_memory = source.in_memory and len(source) * int(np.prod(shape)) <= memory_limit
-        self._held = self._resized(torch.arange(len(source))) if self.in_memory else None
+        self._held = self._all() if self.in_memory else None
 
     def __len__(self) -> int:
         return len(self._source)
@@ -53,6 +56,14 @@ class Resized:
     def content_keys(self) -> list[bytes]:
         """A key for every image, of its pixels before they were resized."""
         return row_keys(self.read(torch.arange(len(self)))) if self._keys is None else self._keys
+
+    def _all(self) -> Tensor:
+        out = torch.empty(len(self), *self.shape, dtype=torch.uint8)
+        with step("resizing pictures", len(self), "pictures") as line:
+            for rows in torch.arange(len(self)).split(_TOGETHER):
+                out[rows] = self._resized(rows)
+                line.update(advance=len(rows))
+        return out
 
     def _resized(self, rows: Tensor) -> Tensor:
         channels, size = self.shape[0], self.shape[1:]

@@ -16,7 +16,7 @@ from lessonplan.data.encoded import Labelled, StorageChanged, file_key
 from lessonplan.data.limits import check_ratio
 from lessonplan.data.parquet import TOGETHER, as_the_first, class_names, columns, image_bytes, reading, renumbered
 from lessonplan.data.shards.files import File
-from lessonplan.data.shards.index import COPIED, IN_PLACE, Rows, Stamp, appended, indexed
+from lessonplan.data.shards.index import COPIED, IN_PLACE, Reading, Rows, Stamp, appended, indexed
 from lessonplan.data.shards.pictures import Shards
 from lessonplan.errors import DataError, LessonplanWarning
 
@@ -64,38 +64,40 @@ def _rows(files: Sequence[Path], folder: Path) -> Rows:
     names: list[str] | None = None
     largest = packed = 0
     copy.unlink(missing_ok=True)
-    for number, path in enumerate(files):
-        with reading(path) as pq, pq.ParquetFile(path, buffer_size=_BUFFERED) as file:
-            image, label = columns(file.schema_arrow.names, path)
-            own = class_names(file.schema_arrow.metadata, label)
-            names = own if number == 0 else names
-            numbers = renumbered(own, names, path)
-            unpacked = 0
-            for group in range(file.num_row_groups):
-                found = _Chunk(path, file.metadata.row_group(group), image)
-                row, lies_packed = 0, False
-                for batch in file.iter_batches(
-                    TOGETHER, row_groups=[group], columns=[image, label], use_threads=False
-                ):
-                    data, sizes = image_bytes(batch.column(image), path)
-                    unpacked += len(data)
-                    check_ratio(path, unpacked, path.stat().st_size)
-                    ends = np.cumsum(sizes).tolist()
-                    for value, size, end in zip(
-                        batch.column(label).to_pylist(), sizes.tolist(), ends, strict=True
+    with Reading(files) as how_far:
+        for number, path in enumerate(files):
+            with reading(path) as pq, pq.ParquetFile(path, buffer_size=_BUFFERED) as file:
+                image, label = columns(file.schema_arrow.names, path)
+                own = class_names(file.schema_arrow.metadata, label)
+                names = own if number == 0 else names
+                numbers = renumbered(own, names, path)
+                unpacked, before = 0, len(rows)
+                for group in range(file.num_row_groups):
+                    found = _Chunk(path, file.metadata.row_group(group), image)
+                    row, lies_packed = 0, False
+                    for batch in file.iter_batches(
+                        TOGETHER, row_groups=[group], columns=[image, label], use_threads=False
                     ):
-                        picture = data[end - size : end].tobytes()
-                        key = file_key(picture)
-                        start, place = found.place(picture, key), IN_PLACE
-                        if start is None and found.size <= HELD:
-                            start, place, lies_packed = row, group, True
-                        elif start is None:
-                            start, place = appended(copy, picture), COPIED
-                        at = rows.add(number, start, picture, key, group=place)
-                        rows.label(at, _plain(as_the_first(numbers, value), f"{path.name} row {at}"))
-                        row += 1
-                packed += found.size * lies_packed
-                largest = max(largest, found.size * lies_packed)
+                        data, sizes = image_bytes(batch.column(image), path)
+                        unpacked += len(data)
+                        check_ratio(path, unpacked, path.stat().st_size)
+                        ends = np.cumsum(sizes).tolist()
+                        for value, size, end in zip(
+                            batch.column(label).to_pylist(), sizes.tolist(), ends, strict=True
+                        ):
+                            picture = data[end - size : end].tobytes()
+                            key = file_key(picture)
+                            start, place = found.place(picture, key), IN_PLACE
+                            if start is None and found.size <= HELD:
+                                start, place, lies_packed = row, group, True
+                            elif start is None:
+                                start, place = appended(copy, picture), COPIED
+                            at = rows.add(number, start, picture, key, group=place)
+                            rows.label(at, _plain(as_the_first(numbers, value), f"{path.name} row {at}"))
+                            row += 1
+                        how_far.at(number, (len(rows) - before) / file.metadata.num_rows, len(rows))
+                    packed += found.size * lies_packed
+                    largest = max(largest, found.size * lies_packed)
     rows.told |= {"names": names, "largest": largest, "packed": packed}
     rows.more += [copy] if copy.exists() else []
     return rows

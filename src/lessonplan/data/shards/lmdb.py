@@ -10,7 +10,7 @@ from pathlib import Path
 from lessonplan.data.base import Options, Parts
 from lessonplan.data.encoded import Labelled, build_parts, file_key
 from lessonplan.data.labels import Unlabelled
-from lessonplan.data.shards.index import COPIED, Rows, appended, indexed
+from lessonplan.data.shards.index import COPIED, Reading, Rows, appended, indexed
 from lessonplan.data.shards.pictures import Shards
 from lessonplan.data.store import LARGEST
 from lessonplan.data.walk import printable
@@ -95,14 +95,18 @@ def _rows(files: Sequence[Path], place: Path) -> Rows:
     """Read all environments from their beginnings to their ends, once."""
     rows, copy = Rows(), place / "copied"
     copy.unlink(missing_ok=True)
-    for number, path in enumerate(files):
-        for key, picture in entries(path.parent):
-            name = printable(key.decode("utf-8", "backslashreplace"))
-            if len(picture) > LARGEST:
-                raise DataError(f"{path} holds {name!r} of {len(picture)} bytes: at most {LARGEST} are read")
-            start = appended(copy, picture)
-            row = rows.add(number, start, picture, file_key(picture), group=COPIED, name=name)
-            rows.label(row, number)
+    with Reading(files) as reading:
+        for number, path in enumerate(files):
+            size, passed = path.stat().st_size, 0
+            for key, picture in entries(path.parent):
+                name = printable(key.decode("utf-8", "backslashreplace"))
+                if len(picture) > LARGEST:
+                    raise DataError(f"{path} holds {name!r} of {len(picture)} bytes: at most {LARGEST} are read")
+                start = appended(copy, picture)
+                row = rows.add(number, start, picture, file_key(picture), group=COPIED, name=name)
+                rows.label(row, number)
+                passed += len(picture)
+                reading.at(number, passed / size, len(rows))
     if not len(rows):
         raise DataError(f"{files[0]} and the {len(files) - 1} environments behind it hold no pictures")
     rows.more.append(copy)

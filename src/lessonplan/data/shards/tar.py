@@ -16,7 +16,7 @@ from lessonplan.data.base import Options, Parts
 from lessonplan.data.encoded import Labelled, build_parts, key_as_file
 from lessonplan.data.kinds import IMAGE_ENDINGS
 from lessonplan.data.labels import Unlabelled
-from lessonplan.data.shards.index import Rows, indexed
+from lessonplan.data.shards.index import Reading, Rows, indexed
 from lessonplan.data.shards.pattern import by_part, matching
 from lessonplan.data.shards.pictures import Shards
 from lessonplan.data.shards.tape import Member, members
@@ -72,13 +72,16 @@ def _rows(files: Sequence[Path]) -> Rows:
     """Read all tar files from their beginnings to their ends, once."""
     rows = Rows()
     others: Counter[str] = Counter()
-    for number, path in enumerate(files):
-        with path.open("rb", buffering=_AT_ONCE) as file:
-            shard = _Shard(path, number, file, rows)
-            for member in members(path, file, path.stat().st_size):
-                shard.take(member)
-        shard.finish()
-        others += shard.others
+    with Reading(files) as reading:
+        for number, path in enumerate(files):
+            with path.open("rb", buffering=_AT_ONCE) as file:
+                shard = _Shard(path, number, file, rows)
+                size = path.stat().st_size
+                for member in members(path, file, size):
+                    shard.take(member)
+                    reading.at(number, member.start / size, len(rows))
+            shard.finish()
+            others += shard.others
     if not len(rows):
         raise DataError(
             f"{files[0]} and the {len(files) - 1} shards behind it hold no pictures KEY.jpg, KEY.png, ..."
