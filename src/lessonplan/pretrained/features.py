@@ -22,6 +22,7 @@ from lessonplan.lock import in_turn
 from lessonplan.network.untouched import asked
 from lessonplan.pretrained.files import digest_of
 from lessonplan.pretrained.kept_rows import KeptRows
+from lessonplan.progress import step
 
 _ROWS = 32  # that are computed together, always as many: results may differ in the last bit with the batch's size
 _LAYOUT = 2
@@ -178,11 +179,14 @@ class FeatureCache:
         for number, places in enumerate(self._places(view)):
             held = disk.load(places, found[number])
             missing = torch.from_numpy(~held).nonzero().squeeze(1)
-            for at, features in _computed(view, number, missing, backbone):
-                found[number, at] = features.to(kind)
-                if kind == torch.float16 and (large := _largest(features)) > _MOST:
-                    raise OverflowError(f"{large:.3g}")
-                disk.save(places[at.numpy()], found[number, at])
+            what = "computing features" if number == 0 else f"computing features, view {number + 1}"
+            with step(what, len(missing), "samples") as line:
+                for at, features in _computed(view, number, missing, backbone):
+                    found[number, at] = features.to(kind)
+                    if kind == torch.float16 and (large := _largest(features)) > _MOST:
+                        raise OverflowError(f"{large:.3g}")
+                    disk.save(places[at.numpy()], found[number, at])
+                    line.update(advance=len(at))
         return found
 
     def _too_large(self, view: View) -> str | None:

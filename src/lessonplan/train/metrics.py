@@ -13,6 +13,7 @@ from lessonplan.evaluate.classification import loss_summary, norm_of_all
 from lessonplan.network.network import as_logits
 from lessonplan.network.ranks import ALONE, Ranks, local
 from lessonplan.network.untouched import evaluating
+from lessonplan.progress import step
 
 
 class LossMeter:
@@ -83,11 +84,13 @@ def predict_view(
     own = torch.arange(len(view))[ranks.taken(len(view))]
     with evaluating(model):
         pieces = [*own.split(batch_size), *[own[:1]] * ranks.short_of(len(view), batch_size)]
-        for x, y in view.batches(pieces):
-            if channels_last and x.ndim == 4:
-                x = x.contiguous(memory_format=torch.channels_last)
-            logits.append(as_logits(model(x), len(x)).cpu())
-            labels.append(y.cpu())
+        with step("judging samples", len(own), "samples") as line:
+            for x, y in view.batches(pieces):
+                if channels_last and x.ndim == 4:
+                    x = x.contiguous(memory_format=torch.channels_last)
+                logits.append(as_logits(model(x), len(x)).cpu())
+                labels.append(y.cpu())
+                line.update(advance=len(x))
     if not ranks.alone:
         rows = ranks.sizes(len(view))[ranks.rank]
         return ranks.rows(torch.cat(logits)[:rows], len(view)), ranks.rows(torch.cat(labels)[:rows], len(view))
