@@ -210,6 +210,11 @@ def _train(waiting: Sequence[Job], table: _Table, executor: Executor) -> None:
     """Do what is left to do."""
     table.store()
     with RunCounter(len(table.jobs), done=len(table.jobs) - len(waiting)) as counter:
+        if counter.line.shown:
+            left = {id(job) for job in waiting}
+            for job in table.jobs:
+                if id(job) not in left:
+                    counter.known(job.label, _val_accuracy(job))
 
         def over(job: Job, error: str | None) -> None:
             if error is not None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from lessonplan.network.network import LossFunction
 from lessonplan.plan import Plan
 from lessonplan.pretrained import find_head
 from lessonplan.pretrained.files import digest_of
+from lessonplan.progress import say
 from lessonplan.seeds import fold_seed
 from lessonplan.settings import Settings
 from lessonplan.train.budget import Budget
@@ -84,8 +84,7 @@ class Beginning:
             return self.plain_network()
         shape, classes, drawn = self.data.shape, self.data.num_classes, fold_seed(self.seed, "weights")
         network, match = self.origin.network(shape=shape, num_classes=classes, seed=drawn, head=self.settings.head)
-        told = f"weights of {self.origin.where}: {match}"
-        print(f"lessonplan: {visible(told)}", file=sys.stderr)
+        say(visible(f"weights of {self.origin.where}: {match}"))
         return network
 
     def plain_network(self) -> nn.Module:

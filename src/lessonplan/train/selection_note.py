@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING
 
+from lessonplan.progress import say
 from lessonplan.train.callbacks import Callback
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ class SelectionNote(Callback):
     def _say(self, trainer: Trainer) -> None:
         if not self._silent:
             self._silent = True
-            print(f"lessonplan: {selection_note(trainer)}", file=sys.stderr, flush=True)
+            say(selection_note(trainer))
 
 
 def selection_note(trainer: Trainer) -> str:

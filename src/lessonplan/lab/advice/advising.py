@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, replace
@@ -27,7 +26,7 @@ from lessonplan.lab.executor import Executor, LocalProcesses
 from lessonplan.lab.plan_file import PlanFile, plan_from, read_plan_file
 from lessonplan.lab.runners import check_jobs, runner, runs_at_a_time
 from lessonplan.lock import sole_user
-from lessonplan.progress import Line, is_silent
+from lessonplan.progress import Line, say
 from lessonplan.report import write_run
 from lessonplan.report.advice import write_advice
 from lessonplan.report.advice_words import sentences
@@ -150,17 +149,17 @@ def advise(
             if not record.plans:
                 record.together = together
             source = replace(source, together=record.together)
-            _say(
+            say(
                 f"{len(entries)} plans on {len(labelled(opened))} labelled samples of {opened.num_classes} classes"
             )
             budgeted, reserve = prepare_plans(
-                record, entries, source, allowance, each, by, threads, workers, root, _say
+                record, entries, source, allowance, each, by, threads, workers, root, say
             )
             record.environment = environment(str(opened.train.device))
             record.allowance = {"total": allowance.total, "unit": allowance.unit, "workers": workers}
             record.store(root)
             tournament = Tournament(
-                budgeted, source, root, record, allowance, reserve, by, level, threads, say=_say
+                budgeted, source, root, record, allowance, reserve, by, level, threads, say=say
             )
             _decide(tournament, workers)
         record.seconds = allowance.seconds
@@ -219,7 +218,7 @@ def _looked_at(
         val_fraction=source.fraction,
         seconds=allowance.total if allowance.unit == "seconds" else None,
         allow_duplicates=allow_duplicates,
-        say=_say,
+        say=say,
     )
 
 
@@ -230,7 +229,7 @@ def _decide(tournament: Tournament, workers: int) -> None:
     record = tournament.record
     record.verdict = verdict_of(tournament, workers)
     record.store(tournament.root)
-    _say(f"training {record.verdict['plan']} on all labelled samples")
+    say(f"training {record.verdict['plan']} on all labelled samples")
     record.final = train_named(tournament, record.verdict["plan"])
 
 
@@ -277,8 +276,3 @@ def _stored(record: Record, root: Path) -> Advice:
     plan = read_plan_file(root / PLAN) if (root / PLAN).exists() else plan_from({}, PLAIN)
     words = sentences(asdict(record), root)
     return Advice(" ".join(words), record.verdict["kind"], plan, table, root, record)
-
-
-def _say(line: str) -> None:
-    if not is_silent():
-        print(f"lessonplan: {line}", file=sys.stderr)

@@ -12,6 +12,7 @@ from lessonplan.lab.advice.length import on_all
 from lessonplan.lab.advice.tournament import Tournament
 from lessonplan.lab.advice.trial import Trial
 from lessonplan.lab.plan_file import PlanFile
+from lessonplan.lab.progress import RunCounter
 from lessonplan.lab.statistics import t_interval
 
 MODEL, REFERENCE, PLAN = "model", "reference", "plan.yaml"
@@ -55,12 +56,14 @@ def train_named(tournament: Tournament, name: str) -> dict[str, Any]:
     errors: dict[str, str] = {}
 
     def report(trial: Trial, error: str | None) -> None:
+        counter.finished(trial.entry.name, error)
         if error is not None:
             errors[trial.entry.name] = error
 
     waiting = [trial for trial in trials.values() if not trial.finished]
     if waiting:
-        tournament.executor.run(waiting, report)
+        with RunCounter(len(trials), len(trials) - len(waiting), "trainings on all samples") as counter:
+            tournament.executor.run(waiting, report)
     if errors:
         told = "; ".join(f"{plan}: {error}" for plan, error in errors.items())
         raise RunFailed(f"the training on all labelled samples failed ({told}): run the same command again")

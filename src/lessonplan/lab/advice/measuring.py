@@ -20,6 +20,8 @@ from lessonplan.lab.advice.record import Record
 from lessonplan.lab.executor import Executor
 from lessonplan.lab.plan_file import PlanFile
 from lessonplan.lab.task import Mishap, reason
+from lessonplan.progress import step
+from lessonplan.report.formatting import shown
 from lessonplan.settings import Settings
 from lessonplan.stored import read_json
 from lessonplan.train.preparation import check_run
@@ -93,10 +95,13 @@ def measured(
                 decides = _look_at(record, entry, source)
             except (LessonplanError, RuntimeError, MemoryError) as error:
                 errors[entry.name] = reason(error)
+                line.update(advance=1)
                 continue
             others = alike.setdefault(_of_pace(entry), [])
             others.append(entry.name)
-            if len(others) == 1:
+            if len(others) > 1:
+                line.update(advance=1)
+            else:
                 yield Measurement(entry, source, threads, decides, root / _FOLDER / str(number))
 
     def report(job: Measurement, error: str | None) -> None:
@@ -104,9 +109,12 @@ def measured(
             paces[job.entry.name] = job.found()
         else:
             errors[job.entry.name] = error
+        line.update(advance=1, what=shown(job.label))
 
+    line = step("measuring plans", len(entries), "plans", patience=0.0)
     try:
-        executor.run(possible(), report)
+        with line:
+            executor.run(possible(), report)
     finally:
         shutil.rmtree(root / _FOLDER, ignore_errors=True)
     for first, *others in alike.values():

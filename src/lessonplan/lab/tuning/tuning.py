@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
@@ -19,6 +18,7 @@ from lessonplan.lab.data_options import check_data_options
 from lessonplan.lab.executor import Executor, LocalProcesses
 from lessonplan.lab.methods import Method, read_methods
 from lessonplan.lab.plan_file import PlanFile, read_plan_file
+from lessonplan.lab.progress import RunCounter
 from lessonplan.lab.runners import runner
 from lessonplan.lab.task import Mishap, go_on
 from lessonplan.lab.tuning.binding import check_names, with_values
@@ -28,7 +28,7 @@ from lessonplan.lab.tuning.suggest import Values, importances, resolve_sampler, 
 from lessonplan.lab.tuning.trial import TuneTrial, split_of
 from lessonplan.lock import sole_user
 from lessonplan.plan import Plan
-from lessonplan.progress import is_silent
+from lessonplan.progress import say
 from lessonplan.report.formatting import duration
 from lessonplan.report.tune import write_tune
 from lessonplan.report.tune_words import score_text, values_text
@@ -143,7 +143,7 @@ def tune(
     dimensions = check_names(entry, read_search(search))
     chosen = resolve_sampler(sampler)
     if sampler == "auto" and chosen == "random":
-        _say("Optuna is not installed (pip install 'lessonplan[tune]'): trials are drawn at random")
+        say("Optuna is not installed (pip install 'lessonplan[tune]'): trials are drawn at random")
     source = Labelled(data, _data_options(data_options), val_fraction, seed)
     held = Settings.make(**entry.method.settings)
     opened = source.opened(entry.model or model, held)
@@ -192,18 +192,27 @@ class _Search:
     record: Record
     executor: Executor
     threads: int
+    counter: RunCounter = field(init=False, repr=False)
     _errors: dict[tuple[int, int], str] = field(default_factory=dict)
 
     def run(self) -> None:
         """Until there are as many trials as are wanted."""
         trials, at_once = self.record.trials, self.record.identity["at_once"]
-        for start in range(0, self.record.wanted, at_once):
-            numbers = range(start, min(start + at_once, self.record.wanted))
-            for number in numbers[len(trials) - start if len(trials) > start else 0 :]:
-                trials.append({"values": self._suggested(start, number)})
-            self.record.store(self.root)
-            self._train(numbers)
-            self._conclude()
+        watch = self.record.identity["watch"]
+        over = [(number, trial["score"]) for number, trial in enumerate(trials) if "score" in trial]
+        self.counter = RunCounter(
+            self.record.wanted, len(over), "trials", f"val {watch}", lambda score: score_text(score, watch)
+        )
+        with self.counter:
+            for number, score in over:
+                self.counter.known(f"trial {number + 1}", score)
+            for start in range(0, self.record.wanted, at_once):
+                numbers = range(start, min(start + at_once, self.record.wanted))
+                for number in numbers[len(trials) - start if len(trials) > start else 0 :]:
+                    trials.append({"values": self._suggested(start, number)})
+                self.record.store(self.root)
+                self._train(numbers)
+                self._conclude()
 
     def _suggested(self, start: int, number: int) -> Values:
         return suggest(
@@ -261,8 +270,10 @@ class _Search:
         if error is not None:
             self._errors[job.number, job.repeat] = error
         jobs = [self._job(job.number, repeat) for repeat in range(self.record.identity["splits"])]
-        if all(other.finished for other in jobs):
+        if all(other.finished for other in jobs) and "score" not in self.record.trials[job.number]:
             self._settle(job.number)
+        else:
+            self.counter.line.update(what=job.label)
 
     def _settle(self, number: int) -> None:
         """Write down what a trial found; one that failed twice has no score."""
@@ -279,12 +290,13 @@ class _Search:
             known = (self._errors.get((first, repeat)) for repeat in range(len(jobs)))
             trial["error"] = next(filter(None, known), None) or self.record.trials[first].get("error") or "stopped"
         self.record.store(self.root)
+        self.counter.finished(f"trial {number + 1}", trial.get("error"), trial["score"])
         best, watch = self.record.best, self.record.identity["watch"]
         says = trial["error"] if not whole else score_text(trial["score"], watch)
         leads = (
             "" if best is None else f"; best {score_text(self.record.trials[best]['score'], watch)} ({best + 1})"
         )
-        _say(
+        say(
             f"trial {number + 1} of {self.record.wanted}: {values_text(trial['values'])}: {says}{leads},"
             f" {duration(trial['seconds'])}"
         )
@@ -351,8 +363,3 @@ def _found(entry: PlanFile, record: Record, root: Path) -> Tuning:
         raise ConfigError(f"none of {len(record.trials)} trials could be trained; the first one: {reason}")
     rows = [{"number": number + 1, **trial} for number, trial in enumerate(record.trials)]
     return Tuning(best_plan(entry, record), record.trials[record.best]["score"], rows, root, record)
-
-
-def _say(line: str) -> None:
-    if not is_silent():
-        print(f"lessonplan: {line}", file=sys.stderr)
