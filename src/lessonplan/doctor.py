@@ -23,6 +23,7 @@ from packaging.utils import canonicalize_name
 from lessonplan.child import python
 from lessonplan.extras import declared, fits
 from lessonplan.machine import busy, load, usable_cores
+from lessonplan.progress import step
 from lessonplan.version import __version__
 
 _PATIENCE_SECONDS = 120.0
@@ -89,16 +90,23 @@ def examine(try_imports: bool = False) -> dict[str, Any]:
     """
     core, extras = declared()
     asked, problem = ask(_ASK_TORCH)
-    needed = [_package(requirement, try_imports) for requirement in core]
+    with step("importing packages", len(core) + sum(map(len, extras.values())), "packages") as line:
+
+        def look(requirement: Requirement) -> Package:
+            line.update(what=requirement.name)
+            package = _package(requirement, try_imports)
+            line.update(advance=1)
+            return package
+
+        needed = [look(requirement) for requirement in core]
+        found = {
+            extra: [look(requirement) for requirement in requirements] for extra, requirements in extras.items()
+        }
     if problem is not None:
         needed = [
             Package(p.name, p.wanted, p.found, p.fits, problem) if p.name == "torch" and p.found else p
             for p in needed
         ]
-    found = {
-        extra: [_package(requirement, try_imports) for requirement in requirements]
-        for extra, requirements in extras.items()
-    }
     return {
         "versions": {
             _OWN: __version__,

@@ -10,6 +10,7 @@ import tyro
 
 from lessonplan.commands.answer import TALK, Answer, Talk
 from lessonplan.commands.common import Flat, Folder
+from lessonplan.progress import step
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,10 @@ class Export:
         from lessonplan.train import load
 
         classifier = load(self.trained)
-        takes = classifier.export(self.out, preprocessing=self.preprocessing, opset=self.opset, force=self.force)
+        with step("writing the ONNX file"):
+            takes = classifier.export(
+                self.out, preprocessing=self.preprocessing, opset=self.opset, force=self.force
+            )
         names = list(classifier.class_names)
         line = f"{self.out}: takes {takes}; gives logits and probabilities of {len(names)} classes"
         return Answer({"file": self.out, "takes": takes, "class_names": names}, lambda: print(line))

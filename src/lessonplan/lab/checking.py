@@ -23,6 +23,7 @@ from lessonplan.network.network import Network
 from lessonplan.order import Orderer, parse_order
 from lessonplan.parts.own import load_own
 from lessonplan.plan import Plan
+from lessonplan.progress import step
 from lessonplan.select import Filter, Part, Scored, Selector, parse_select
 from lessonplan.train import Callback, fit
 
@@ -67,7 +68,13 @@ def check_part(text: str) -> list[Finding]:
         raise ConfigError(f"{text} is no mix, filter, selector, order or network: there is nothing to check it by")
     else:
         checks = _model_checks(text)
-    return [_find(check, work) for check, work in checks.items()]
+    found = []
+    with step("checking", len(checks), "checks", patience=0.0) as line:
+        for check, work in checks.items():
+            line.update(what=check)
+            found.append(_find(check, work))
+            line.update(advance=1)
+    return found
 
 
 def _find(check: str, work: Callable[[], None]) -> Finding:

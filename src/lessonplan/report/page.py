@@ -7,6 +7,7 @@ from typing import Any
 from urllib.parse import quote
 
 from lessonplan.errors import DataError
+from lessonplan.progress import step
 from lessonplan.report.advice import write_advice
 from lessonplan.report.comparison import comparison_context
 from lessonplan.report.data_check import write_data_check
@@ -140,7 +141,10 @@ def write_pages(folder: Path) -> Path:
             write_pages(folder / name)
         return write_overview(folder)
     if (folder / "results.json").exists():
-        for run in sorted((folder / "runs").glob("*/config.yaml")):
-            write_run(run.parent)
+        runs = sorted((folder / "runs").glob("*/config.yaml"))
+        with step("writing pages", len(runs), "pages") as line:
+            for run in runs:
+                write_run(run.parent)
+                line.update(advance=1)
         return write_comparison(folder)
     return write_run(folder)

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lessonplan.lab.data_check.parts import Part, Samples
+from lessonplan.progress import step
 
 SIDE = 32
 """Pixels on a side of a thumbnail."""
@@ -48,13 +49,15 @@ def glance(samples: Samples, workers: int, seconds: float | None = None) -> Glan
         what was seen, or None if it would take longer, as the first pictures show.
     """
     begun, done, found = time.monotonic(), 0, []
-    for piece in _read(samples.parts, workers):
-        found.append(seen(piece))
-        done += len(piece)
-        passed = time.monotonic() - begun
-        # The first piece pays for what is loaded when it is first used.
-        if seconds is not None and done > _TOGETHER and passed * len(samples) / done > max(seconds, passed):
-            return None
+    with step("looking at pictures", len(samples), "pictures") as line:
+        for piece in _read(samples.parts, workers):
+            found.append(seen(piece))
+            done += len(piece)
+            line.update(done)
+            passed = time.monotonic() - begun
+            # The first piece pays for what is loaded when it is first used.
+            if seconds is not None and done > _TOGETHER and passed * len(samples) / done > max(seconds, passed):
+                return None
     return Glance(
         torch.cat([g.thumbnails for g in found]),
         torch.cat([g.brightness for g in found]),

@@ -14,6 +14,7 @@ from scipy.fft import dctn
 from torch import Tensor
 
 from lessonplan.lab.data_check.glance import grey_of
+from lessonplan.progress import step
 
 BITS, MOST_BITS = 64, 8
 DETAIL = 0.85
@@ -67,17 +68,19 @@ def close_pairs(hashes: Hashes, most: int = MOST_BITS) -> tuple[Pairs, bool]:
     """
     bits = np.unpackbits(hashes[:, None].view(np.uint8), axis=1)
     found, count = [np.zeros(0, dtype=np.int64)], 0
-    for group in range(most + 1):
-        # Every (most + 1)th bit: neighbouring frequencies are alike in many pictures.
-        packed = np.packbits(bits[:, group :: most + 1], axis=1)
-        _, codes = np.unique(packed, axis=0, return_inverse=True)
-        order = np.argsort(codes.reshape(-1), kind="stable")
-        for members in np.split(order, np.flatnonzero(np.diff(codes.reshape(-1)[order])) + 1):
-            pairs = _within(hashes, members, most)
-            found.append(pairs)
-            count += len(pairs)
-            if count > _MOST_PAIRS * (most + 1):
-                return _as_pairs(found, len(hashes))[:_MOST_PAIRS], False
+    with step("comparing pictures", (most + 1) * len(hashes), "comparisons") as line:
+        for group in range(most + 1):
+            # Every (most + 1)th bit: neighbouring frequencies are alike in many pictures.
+            packed = np.packbits(bits[:, group :: most + 1], axis=1)
+            _, codes = np.unique(packed, axis=0, return_inverse=True)
+            order = np.argsort(codes.reshape(-1), kind="stable")
+            for members in np.split(order, np.flatnonzero(np.diff(codes.reshape(-1)[order])) + 1):
+                pairs = _within(hashes, members, most)
+                found.append(pairs)
+                count += len(pairs)
+                line.update(advance=len(members))
+                if count > _MOST_PAIRS * (most + 1):
+                    return _as_pairs(found, len(hashes))[:_MOST_PAIRS], False
     pairs = _as_pairs(found, len(hashes))
     return pairs[:_MOST_PAIRS], len(pairs) <= _MOST_PAIRS
 

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from lessonplan.progress import step
+
 Array = npt.NDArray[Any]
 
 _FOLDS = 5
@@ -94,13 +96,17 @@ def out_of_fold(features: Array, labels: Array, classes: int, groups: Array, see
         warnings.simplefilter("ignore", ConvergenceWarning)
         warnings.filterwarnings("ignore", message="The least populated class", category=UserWarning)
         parts = [(a, b) for a, b in folds.split(x, labels, groups) if len(np.unique(labels[a])) > 1]
-        for strength in _STRENGTHS:
-            found = np.full((len(x), classes), 1.0 / classes)
-            for a, b in parts:
-                model = LogisticRegression(C=strength, max_iter=200, tol=1e-3).fit(x[a], labels[a])
-                found[b] = 0.0
-                found[np.ix_(b, model.classes_)] = model.predict_proba(x[b])
-            loss = -np.log(found[np.arange(len(x)), labels].clip(1e-12)).mean()
-            if loss < least:
-                best, least = found, loss
+        with step("judging labels", len(_STRENGTHS) * len(parts), "fits", patience=0.0) as line:
+            for strength in _STRENGTHS:
+                found = np.full((len(x), classes), 1.0 / classes)
+                for a, b in parts:
+                    model = LogisticRegression(C=strength, max_iter=200, tol=1e-3).fit(x[a], labels[a])
+                    found[b] = 0.0
+                    found[np.ix_(b, model.classes_)] = model.predict_proba(x[b])
+                    line.update(advance=1)
+                loss = -np.log(found[np.arange(len(x)), labels].clip(1e-12)).mean()
+                if loss < least:
+                    best, least = found, loss
+                    accuracy = float((found.argmax(1) == labels).mean())
+                    line.update(best=f"best accuracy {accuracy:.3f}")
     return best
