@@ -22,6 +22,7 @@ from lessonplan.errors import LessonplanError, first_line, visible
 from lessonplan.lab.examples import mixed_images
 from lessonplan.lab.results import Results
 from lessonplan.mix import Mix
+from lessonplan.report.at_features import of_features
 from lessonplan.report.formatting import (
     MISSING,
     compact,
@@ -96,12 +97,13 @@ def _results(results: Results) -> Iterable[Markup]:
     reference = results["reference"]
     yield _heading(results["title"])
     rows = []
+    mixed = of_features(results["methods"])
     for method in results["methods"]:
         difference = method["difference"] or {}
         verdict = "reference" if method["name"] == reference else difference.get("verdict", "")
         rows.append(
             (
-                method["name"],
+                method["name"] + (", of features" if method["name"] in mixed else ""),
                 str(method["n"]),
                 percent(method["mean"]),
                 interval(method["ci_t"]),

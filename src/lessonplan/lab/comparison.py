@@ -32,10 +32,12 @@ from lessonplan.lab.recording import record_comparison
 from lessonplan.lab.results import Results, summarise, write_results
 from lessonplan.lab.runners import check_jobs, runner
 from lessonplan.lab.runs import Runs, plain_name
+from lessonplan.lab.worst_pictures import pictures_of
 from lessonplan.lock import sole_user
 from lessonplan.models import check_model
 from lessonplan.parts.identity import describe_function
 from lessonplan.plan import Plan
+from lessonplan.report.answers import keep_answers
 from lessonplan.report.formatting import number
 from lessonplan.settings import Settings
 from lessonplan.stored import read_yaml
@@ -79,7 +81,7 @@ def compare(
         methods: see ``lessonplan.lab.methods.read_methods``.
         data: a source's name, or anything ``lessonplan.data.load`` takes.
         out: folder of the comparison, or a URL that fsspec opens: results.csv, results.json, metrics.jsonl.gz
-            (of all runs), index.html and runs/.
+            and answers.json.gz (of all runs), index.html and runs/.
         model: name of a network, or a function that makes one.
         seeds: how many, or which.
         budget: what each run may spend.
@@ -171,6 +173,7 @@ def compare(
         for job in work:
             if (job.folder / "config.yaml").exists() and not (job.folder / "index.html").exists():
                 report.write_run(job.folder)
+        keep_answers(root, results["methods"], lambda names: pictures_of(sample, names))
         report.write_comparison(root)
         if waiting:
             record_comparison(recorded, root, results)

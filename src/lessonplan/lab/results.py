@@ -19,6 +19,7 @@ from lessonplan.lab.job import Job, evaluation_row
 from lessonplan.lab.statistics import Difference, bootstrap_interval, compare_paired, t_interval
 from lessonplan.measures import BALANCED, COUNTERS, JUDGED, OF_TEST, OF_TRAINING, RUN_COLUMNS
 from lessonplan.report.at_chance import judged_agreement
+from lessonplan.report.at_features import MIXED, mixes_features
 from lessonplan.report.reading import known_at
 from lessonplan.shown import notebook_html
 from lessonplan.train.run_folder import read_result
@@ -59,6 +60,7 @@ def run_row(job: Job, root: Path, error: str | None) -> dict[str, Any]:
         **{name: result.get(name) for name in COUNTERS},
         "stopped": result.get("stopped"),
         **({"classes": len(result["class_names"])} if result.get("class_names") else {}),
+        **({"at": "features"} if result.get("at") == "features" else {}),
         **_choices(result),
         **_at_chance(result),
     }
@@ -134,6 +136,10 @@ def summarise(
     ]
     for method in methods:
         method |= {"evaluation": evaluations[method["name"]]} if evaluations else {}
+        finished = [run for run in method["runs"] if run["status"] == "finished"]
+        if mixes_features(methods_of[method["name"]].plan.mix is not None, finished):
+            method["mixes"] = "features"
+            method["finding"] += f" {MIXED}"
     found = {
         "schema": 1,
         "title": title,

@@ -65,6 +65,28 @@ def mean_band(curves: Sequence[tuple[Floats, Floats]], level: float = 0.95) -> B
     return Band(grid, mean, mean - half, mean + half, n)
 
 
+def reach(values: Floats, level: float = 0.95) -> Floats:
+    """Half the width of the t interval of each column's mean.
+
+    Args:
+        values: ``(S, C)``, nan where a seed does not know.
+        level: coverage of the interval, 0 < level < 1.
+
+    Returns:
+        ``(C,)``, nan where fewer than two seeds know.
+
+    >>> reach(np.array([[1.0, 1.0], [2.0, np.nan], [3.0, np.nan]])).round(3)  # 4.303 / sqrt(3)
+    array([2.484,   nan])
+    """
+    known = ~np.isnan(values)
+    seeds = known.sum(0)
+    few = seeds < 2
+    n = np.where(few, 2, seeds)
+    mean = np.where(known, values, 0).sum(0) / n
+    variance = np.where(known, (values - mean) ** 2, 0).sum(0) / (n - 1)
+    return np.where(few, np.nan, stdtrit(n - 1, 0.5 + level / 2) * np.sqrt(variance / n))
+
+
 def _last_of_equals(x: Floats, value: Floats) -> tuple[Floats, Floats]:
     last = np.append(x[1:] != x[:-1], True)
     return x[last], value[last]

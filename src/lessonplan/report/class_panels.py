@@ -13,6 +13,7 @@ from lessonplan.report.formatting import MISSING, count, fixed, percent
 from lessonplan.report.panels import Panel, panel
 from lessonplan.report.reading import Json
 from lessonplan.report.sections.section import Column, Rows
+from lessonplan.report.zoom import READABLE, Level, zoom_levels
 
 _WHOLE = 25  # classes up to which the whole matrix can be read
 _LISTED = 15  # pairs in the table
@@ -64,6 +65,16 @@ def confusion_panels(confusion: Sequence[Sequence[int]], names: Sequence[str]) -
             counts[np.ix_(shown, shown)], [labels[i] for i in shown], "confusion-part", counts.sum(1)[shown]
         ),
     )
+
+
+def class_zoom(found: Json, names: Sequence[str]) -> list[Level]:
+    """The classes of the worst pairs, step by step nearer, with counts and shares; nothing of few classes, whose
+    figure has all numbers."""
+    confusion = found.get("confusion") or []
+    if len(confusion) <= run_plots.MOST_NUMBERS:
+        return []
+    counts = np.asarray(confusion, dtype=np.int64)
+    return zoom_levels(counts, named(names, len(counts)), whole=len(counts) <= READABLE)
 
 
 def class_tables(found: Json, names: Sequence[str]) -> list[Rows]:

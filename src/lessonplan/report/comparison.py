@@ -11,8 +11,10 @@ from urllib.parse import quote
 from lessonplan.kept_metrics import read_kept
 from lessonplan.measures import BALANCED
 from lessonplan.report import plots
+from lessonplan.report.at_features import of_features
 from lessonplan.report.axes import COST
 from lessonplan.report.choices import choice_tables
+from lessonplan.report.comparison_classes import class_section
 from lessonplan.report.comparison_curves import curve_axes
 from lessonplan.report.comparison_evaluation import evaluation_rows
 from lessonplan.report.formatting import count, listing, number
@@ -132,6 +134,14 @@ def _link(folder: Path, relative: Any) -> str | None:
     return f"{address}/index.html" if (path / "index.html").is_file() else f"{address}/"
 
 
+def _file_link(folder: Path, relative: Any, name: str) -> str | None:
+    """The relative address of a file of a run, None without one."""
+    path = inside(folder, relative)
+    if path is None or not (path / name).is_file():
+        return None
+    return f"{quote(path.relative_to(folder.resolve()).as_posix())}/{name}"
+
+
 def comparison_context(folder: Path, results: Json) -> dict[str, Any]:
     """Everything the template ``comparison.html`` shows.
 
@@ -145,7 +155,12 @@ def comparison_context(folder: Path, results: Json) -> dict[str, Any]:
     looks = styles(names, reference)
     level = number(results.get("level")) or 0.95
     runs = [
-        {**run, "method": method["name"], "link": _link(folder, run.get("folder"))}
+        {
+            **run,
+            "method": method["name"],
+            "link": _link(folder, run.get("folder")),
+            "predictions": _file_link(folder, run.get("folder"), "predictions.csv"),
+        }
         for method in methods
         for run in method.get("runs") or []
     ]
@@ -161,6 +176,7 @@ def comparison_context(folder: Path, results: Json) -> dict[str, Any]:
             results, [name for name, of in stored.items() if any(r.has("test") for r in of)]
         ),
         "methods": methods,
+        "of_features": of_features(methods),
         "reference": reference,
         "looks": looks,
         "legend": legend_entries(list(looks.items())),
@@ -184,6 +200,7 @@ def comparison_context(folder: Path, results: Json) -> dict[str, Any]:
             if any(number(method.get(key)) is not None for method in methods)
         },
         "evaluated": evaluation_rows(methods),
+        "classes": class_section(folder, methods, reference, looks, level),
         "backward_differs": backward_differs(methods),
         "scores": _score_panels(methods, reference, looks),
         "costs": _cost_panels(methods, looks),

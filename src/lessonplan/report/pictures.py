@@ -20,6 +20,7 @@ from lessonplan.report.reading import read_json_if_there
 _LONGEST = 80  # characters of a file's name
 _HEAVY = 250_000  # bytes; heavier pictures are packed smaller
 _WIDEST = 1400  # px, twice the width a page gives a picture
+_LIGHT = 4000  # characters of a small picture; heavier ones, photographs, are packed smaller
 SMOOTH = 64
 """Pixels on the longer side below which a picture is enlarged pixel for pixel."""
 
@@ -99,3 +100,14 @@ def stored_picture(png: Any) -> tuple[str | None, int, int]:
             return f"data:image/png;base64,{png}", *image.size
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):  # what is no base64 is a ValueError
         return None, 0, 0
+
+
+def small_picture(png: Any) -> tuple[str | None, int, int]:
+    """As ``stored_picture``; a photograph, of which a page may have dozens, as WebP."""
+    uri, width, height = stored_picture(png)
+    if uri is None or len(uri) <= _LIGHT:
+        return uri, width, height
+    buffer = io.BytesIO()
+    with Image.open(io.BytesIO(base64.b64decode(str(png)))) as image:
+        image.convert("RGB").save(buffer, format="WEBP", quality=80)
+    return f"data:image/webp;base64,{base64.b64encode(buffer.getvalue()).decode()}", width, height

@@ -12,8 +12,10 @@ from lessonplan.report.axes import COST, Axis
 from lessonplan.report.bands import Band
 from lessonplan.report.formatting import compact, listing, number, percent, points, shorten
 from lessonplan.report.palette import INK, MUTED, PAPER, Style
-from lessonplan.report.reading import Json
+from lessonplan.report.reading import Floats, Json
 from lessonplan.report.svg import compact_axis, curve_figure, drawing, new_figure, to_svg
+
+FEW_ANSWERS = 10  # below which the accuracy of a bin of confidence says nothing
 
 
 def _row_height(rows: int) -> float:
@@ -219,3 +221,43 @@ def bars(
         _method_axis(axes, [method for method, _ in known])
         words = listing([f"{method} {compact(value)}" for method, value in known])
         return to_svg(figure, name, f"Bars of {xlabel} per method: {words}.")
+
+
+def calibration(
+    points_of: Mapping[str, tuple[Floats, Floats, Floats]], looks: Mapping[str, Style]
+) -> Markup | None:
+    """Accuracy against confidence, a line a method; the dashed line is that of a calibrated network.
+
+    Args:
+        points_of: per method mean confidence, accuracy and number of predictions in each bin of confidence,
+            ``(B,)`` each; bins of fewer than ``FEW_ANSWERS`` are left out.
+        looks: per method.
+    """
+    filled = {
+        name: (100 * confidence[counts >= FEW_ANSWERS], 100 * accuracy[counts >= FEW_ANSWERS])
+        for name, (confidence, accuracy, counts) in points_of.items()
+        if (counts >= FEW_ANSWERS).any()
+    }
+    if not filled:
+        return None
+    with drawing(), curve_figure(250) as (figure, axes):
+        axes.plot([0, 100], [0, 100], color=MUTED, linewidth=1.2, linestyle=(0, (3, 3)))
+        for name, (confidence, accuracy) in filled.items():
+            look = looks[name]
+            axes.plot(
+                confidence,
+                accuracy,
+                color=look.color,
+                linestyle=look.linestyle,
+                marker=look.marker,
+                markersize=3.2,
+            )
+        axes.set_xlim(0, 100)
+        axes.set_ylim(0, 102)
+        axes.set_xlabel("confidence (%)")
+        axes.set_ylabel("accuracy (%)")
+        words = "; ".join(
+            f"{name} {listing([f'{a:.0f} at {c:.0f}' for c, a in zip(*both, strict=True)])}"
+            for name, both in filled.items()
+        )
+        return to_svg(figure, "calibration", f"Accuracy in percent by confidence in percent: {words}.")

@@ -8,8 +8,9 @@ from markupsafe import Markup
 
 from lessonplan.report import run_plots
 from lessonplan.report.at_chance import run_note as at_chance_note
+from lessonplan.report.at_features import MIXED
 from lessonplan.report.choices import choice_panels, choice_sentence
-from lessonplan.report.class_panels import class_panels, class_tables
+from lessonplan.report.class_panels import class_panels, class_tables, class_zoom
 from lessonplan.report.formatting import MISSING, compact, count, duration, fixed, number, percent
 from lessonplan.report.mistakes import mistakes
 from lessonplan.report.palette import Style, style
@@ -152,7 +153,7 @@ def _trained_on(run: Run) -> str:
         return ""
     text = "The head alone was trained, on features that the frozen network made of every picture once."
     mixed = (run.config.get("plan") or {}).get("mix") is not None
-    return f"{text} Features were mixed, not pixels: manifold mixup at the last layer." if mixed else text
+    return f"{text} {MIXED}" if mixed else text
 
 
 def _comparison(run: Run) -> Json:
@@ -194,6 +195,7 @@ def run_context(run: Run) -> dict[str, Any]:
         "classes_of": part,
         "classes": class_panels(judged, names, part),
         "class_tables": class_tables(judged, names),
+        "zoom": class_zoom(judged, names),
         "mistakes": mistakes(run),
         "config": config,
         "environment": environment if isinstance(environment, dict) else {},

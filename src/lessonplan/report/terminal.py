@@ -8,6 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from lessonplan.report.at_features import of_features
 from lessonplan.report.comparison_evaluation import evaluation_table
 from lessonplan.report.formatting import MISSING, compact, duration, interval, p_value, percent, points, shown
 from lessonplan.report.train_test import MEASURES, backward_differs, cells, measured
@@ -31,10 +32,11 @@ def print_table(results: dict[str, Any], console: Console | None = None) -> None
     backward = ("backward",) if backward_differs(results["methods"]) else ()
     for column in (*columns[:3], level, *columns[4:], "passes", *backward, "time"):
         table.add_column(shown(column), justify="left" if column in ("method", "verdict") else "right")
+    mixed = of_features(results["methods"])
     for method in results["methods"]:
         difference = method["difference"] or {}
         table.add_row(
-            shown(method["name"]),
+            shown(method["name"]) + (", of features" if method["name"] in mixed else ""),
             str(method["n"]),
             percent(method["mean"]),
             interval(method["ci_t"]),

@@ -44,6 +44,7 @@ _BY_NAME = {
     "tune.json": Turn.TABLE,
     "advice.json": Turn.TABLE,
     "metrics.jsonl.gz": Turn.TABLE,
+    "answers.json.gz": Turn.TABLE,
     "index.html": Turn.PAGE,
 }
 _GROW = (".jsonl", ".journal", ".txt")
