@@ -59,7 +59,7 @@ from lessonplan.data.recordings import from_wav
 from lessonplan.data.shards.lmdb import from_lmdb
 from lessonplan.data.shards.tar import from_tar
 from lessonplan.data.svhn import from_svhn
-from lessonplan.errors import LessonplanError
+from lessonplan.errors import LessonplanError, LessonplanWarning
 from lessonplan.kept_metrics import read_kept
 from lessonplan.lab import kept_rows
 from lessonplan.lab.advice.record import read_record as read_advice
@@ -74,6 +74,8 @@ from lessonplan.lmdb_entries import CODE as READ_LMDB
 from lessonplan.matlab import CODE as READ_MATLAB
 from lessonplan.pretrained import read_weights
 from lessonplan.pretrained.kept_rows import KeptRows
+from lessonplan.report.answers import NAME as KEPT_ANSWERS
+from lessonplan.report.answers import keep_answers
 from lessonplan.report.ordering import read_runs
 from lessonplan.report.reading import read_results, read_run
 from lessonplan.select.control import read_record as read_selected
@@ -270,6 +272,18 @@ SELECTED = {"epoch": 0, "select": {"candidates_each": [10, 10], "kept_each": [5,
 ROWS = {"folder": "runs/a", "stamp": [1, 2], "row": {"status": "finished"}}
 TREES = b"epoch,start,permutation,loss,accuracy\n1,0,0-1-2,1.5,0.25\n1,0,2-1-0,1.25,0.5\n1,1,0-2-1,1,0.5\n"
 PREDICTIONS = b"index,true,predicted,confidence\n0,a,a,0.9\n1,b,a,0.6\n"
+ANSWERED = b"row,file,true,predicted,confidence,loss\n0,a.png,cat,cat,0.9,0.1\n1,b.png,dog,cat,0.8,1.6\n"
+JUDGED = {"class_names": ["cat", "dog"], "test": {"confusion": [[1, 0], [1, 0]], "calibration_error": 0.4}}
+ANSWERS = {
+    "methods": {
+        "erm": {
+            "part": "test", "class_names": ["a", "b"], "confusion": {"rows": [0], "columns": [0], "counts": [1]},
+            "runs": [{"folder": "runs/a", "seed": 0, "right": [1, 0], "true": [1, 1], "taken": [2, 0]}],
+            "worst": [{"name": "b.png", "true": "dog", "taken_for": [["cat", 1]], "loss": 1.6, "wrong": 1}],
+        }
+    },
+    "pictures": {"b.png": "iVBORw0KGgo="},
+}  # fmt: skip
 FEATURES, KEPT = (6, 4), "f.bin"  # rows and length of kept features
 
 
@@ -364,6 +378,12 @@ def _picture(folder: Path) -> None:
     Preprocessing((3, 16, 16), (0.5,) * 3, (0.5,) * 3)([next(folder.iterdir())])
 
 
+def _answers(folder: Path) -> None:
+    with warnings.catch_warnings():  # predictions that cannot be read are left out
+        warnings.simplefilter("ignore", LessonplanWarning)
+        keep_answers(folder, [{"name": "erm", "runs": [{"folder": "runs/a", "status": "finished"}]}], lambda _: {})
+
+
 def _continued(folder: Path) -> None:
     RunFolder(folder, {"budget": "2ep"})._before()
 
@@ -428,6 +448,13 @@ def readers() -> dict[str, Reader]:
                (gzip.compress(b'{"run": "runs/a", "epoch": 0, "val": {"loss": 1}}\n' * 5),), read_kept),
         Reader("kept metrics unpacked", "metrics.jsonl.gz",
                (b'{"run": "runs/a", "epoch": 0, "val": {"loss": 1}}\n' * 5,), read_kept, seal=gzip.compress),
+        Reader("kept answers", KEPT_ANSWERS, (gzip.compress(json.dumps(ANSWERS).encode()),), _answers),
+        Reader("kept answers unpacked", KEPT_ANSWERS,
+               (json.dumps(ANSWERS).encode(),), _answers, seal=gzip.compress),
+        Reader("a run's answers", "runs/a/predictions.csv", (ANSWERED, ANSWERED.replace(b"cat", b'"cat"')),
+               _answers, {"runs/a/result.json": json.dumps(JUDGED).encode()}),
+        Reader("what a run was judged by", "runs/a/result.json", (json.dumps(JUDGED).encode(),), _answers,
+               {"runs/a/predictions.csv": ANSWERED}),
         Reader("what was selected", "metrics.jsonl", (json.dumps(SELECTED).encode() + b"\n",), read_selected),
         Reader("rows of a table", ".rows.jsonl", (json.dumps(ROWS).encode() + b"\n",), kept_rows.KeptRows),
         Reader("orders", "runs.csv", (TREES,),

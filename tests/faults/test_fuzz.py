@@ -83,6 +83,12 @@ READS = {
     "pretrained/files.py": {"state dict", "safetensors"},
     "pretrained/kept_rows.py": {"kept features", "their checksums"},
     **{f"report/{name}.py": {"result"} for name in ("advice", "data_check", "evaluation", "lr", "page", "tune")},
+    "report/answers.py": {
+        "kept answers",
+        "kept answers unpacked",
+        "a run's answers",
+        "what a run was judged by",
+    },
     "report/order_explained.py": {"result"},
     "report/ordering.py": {"orders", "result"},
     "report/pictures.py": {"png"},

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import io
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from rich.console import Console
 
 import lessonplan as lp
+from lessonplan.lab.results import Results
+from lessonplan.report import write_run
+from lessonplan.report.at_features import MIXED
+from lessonplan.report.terminal import print_table
 from lessonplan.train.run_folder import read_metrics
 
 
@@ -62,3 +69,44 @@ def test_what_is_mixed_are_features(trained: Any) -> None:
     assert len(features) == 6 * 20
     distances = torch.cdist(features, found[0])  # every row is the features of a training picture
     assert distances.min(1).values.max() < 0.02 * distances.max()
+
+
+@pytest.mark.parametrize(("plan", "mixed"), [("sum:k=2", True), ("none", False), ("cutmix", False)])
+def test_a_runs_page_says_what_was_mixed(trained: Any, plan: str, mixed: bool) -> None:
+    run, _ = trained(plan)
+    page = write_run(run.folder).read_text()
+    assert (MIXED in page) == mixed
+    assert ("The head alone was trained" in page) == (plan != "cutmix")
+
+
+@pytest.fixture(scope="module")
+def compared(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Results]:
+    out = tmp_path_factory.mktemp("compared")
+    settings = {"tune": "head", "batch_size": 20, "feature_cache": str(out / "cache")}
+    given = {"data": "digits", "per_class": 4, "augment": "none", "model": "tiny", "settings": settings}
+    methods = {"plain": "none", "sum": "sum:k=2", "gradual": "gradual:k=4", "pixels": "cutmix"}
+    return out / "c", lp.compare(methods, out=out / "c", budget="6 steps", seeds=1, jobs=1, **given)
+
+
+@pytest.mark.slow
+def test_a_comparison_says_which_methods_mixed_features(compared: tuple[Path, Results]) -> None:
+    """On its page, in the terminal and in a notebook; cutmix mixes pictures at every step."""
+    folder, results = compared
+    mixing = {"sum", "gradual"}
+    assert {method["name"] for method in results["methods"] if method.get("mixes") == "features"} == mixing
+    assert {method["name"] for method in results["methods"] if MIXED in method["finding"]} == mixing
+    at = {method["name"]: [run.get("at") for run in method["runs"]] for method in results["methods"]}
+    assert at == {"plain": ["features"], "sum": ["features"], "gradual": ["features"], "pixels": [None]}
+
+    page = (folder / "index.html").read_text()
+    rows = re.findall(r'<th scope="row" data-value="(\w+)">[^\n]*<small>mixes features, not pixels</small>', page)
+    assert set(rows) == mixing
+    findings = re.findall(r"<li>.*?(\w+) reaches[^\n]*" + re.escape(MIXED), page)
+    assert set(findings) == mixing
+    assert "sum, gradual mixed features that a frozen network made of images" in page
+
+    written = io.StringIO()
+    print_table(results, Console(file=written, width=200))
+    assert set(re.findall(r"(\w+), of features", written.getvalue())) == mixing
+    assert " ".join(written.getvalue().split()).count(MIXED) == 2
+    assert set(re.findall(r"(\w+), of features", results._repr_html_())) == mixing

@@ -148,6 +148,8 @@ def test_the_strip_of_mistakes(tmp_path) -> None:
 
 def test_a_comparison_has_the_columns_where_a_method_has_the_numbers(tmp_path, synthetic) -> None:
     results = synthetic.write_comparison_folder(tmp_path, extras=False, seeds=2)
+    for run in (tmp_path / "runs").glob("*/result.json"):  # which tells of classes, in a section of its own
+        run.unlink()
     assert "Macro F1" not in write_comparison(tmp_path).read_text()
     results["methods"][1]["test_macro_f1"] = 0.61234
     (tmp_path / "results.json").write_text(json.dumps(results))

@@ -131,7 +131,7 @@ def test_holds_every_part_in_order(written):
     _, _, page = written
     sections = [attrs["id"] for attrs, _ in page.all("section")]
     assert sections == [
-        "results", "source", "curves", "scores", "examples", "figures", "cost", "failures", "runs",
+        "results", "classes", "source", "curves", "scores", "examples", "figures", "cost", "failures", "runs",
         "configuration", "environment",
     ]  # fmt: skip
     plots = page.all("svg", role="img")

@@ -29,7 +29,7 @@ WORST = 8
 _MOST = 256 * 2**20  # bytes, unpacked
 _PARTS = {"test": "test", "val": "validation"}
 _COLUMNS = ("true", "predicted", "confidence", "loss")  # behind the row and the name
-_ODD = (KeyError, TypeError, ValueError, AttributeError)  # what values of a wrong kind make
+_ODD = (KeyError, TypeError, ValueError, AttributeError, IndexError, ArithmeticError)  # what values of a wrong kind make
 
 Pictures = Callable[[Sequence[str]], Mapping[str, str]]
 """From names of samples (files, or where there are none indices in the data) to pictures as base64 PNG, without
@@ -196,7 +196,7 @@ def _worst(folders: Sequence[Path], pictures: dict[str, str]) -> list[Json]:
                 "name": name,
                 "is_file": is_file,
                 "true": said[name][0][1],
-                "taken_for": others.most_common(),
+                "taken_for": [list(one) for one in others.most_common()],
                 "loss": -mean,
                 "wrong": others.total(),
                 "runs": len(said[name]),

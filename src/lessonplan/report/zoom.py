@@ -15,7 +15,8 @@ from lessonplan.confusion import classes_of, frequent_confusions
 from lessonplan.report.formatting import count, percent, shorten
 
 READABLE = 24  # classes up to which numbers can be read
-_STEPS = (READABLE, 12, 6)  # classes of the worst pairs, step by step nearer
+_FEW = 12  # classes that are seen at a glance
+_STEPS = (READABLE, _FEW, 6)  # classes of the worst pairs, step by step nearer
 _HUE = (59, 134, 200)  # of a cell, readable under dark and under light ink when it is translucent
 _DARKEST = 0.72
 _LONGEST = 18  # characters of a class' name
@@ -57,7 +58,7 @@ def zoom_levels(counts: NDArray[np.int64], names: Sequence[str], whole: bool = T
         whole: begin with the whole matrix: as a table up to 24 classes, as a picture of more.
 
     Returns:
-        levels, each with fewer classes than the one before.
+        levels, each with fewer classes than the one before; up to 12 classes no more than the whole.
     """
     classes, totals = len(counts), counts.sum(1)
     short = [shorten(name, _LONGEST) for name in names]
@@ -68,7 +69,7 @@ def zoom_levels(counts: NDArray[np.int64], names: Sequence[str], whole: bool = T
         rows = [] if picture else _rows(counts, totals, every)
         levels.append(Level(f"all {classes} classes", short, rows, picture))
         shown = classes
-    pairs = frequent_confusions(counts, READABLE**2)
+    pairs = frequent_confusions(counts, READABLE**2) if classes > _FEW else []
     for step in _STEPS:
         chosen = classes_of(pairs, step)
         if chosen and len(chosen) < min(shown, classes):
