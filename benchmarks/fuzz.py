@@ -75,7 +75,7 @@ from lessonplan.matlab import CODE as READ_MATLAB
 from lessonplan.pretrained import read_weights
 from lessonplan.pretrained.kept_rows import KeptRows
 from lessonplan.report.answers import NAME as KEPT_ANSWERS
-from lessonplan.report.answers import keep_answers
+from lessonplan.report.answers import find_answers
 from lessonplan.report.ordering import read_runs
 from lessonplan.report.reading import read_results, read_run
 from lessonplan.select.control import read_record as read_selected
@@ -381,7 +381,7 @@ def _picture(folder: Path) -> None:
 def _answers(folder: Path) -> None:
     with warnings.catch_warnings():  # predictions that cannot be read are left out
         warnings.simplefilter("ignore", LessonplanWarning)
-        keep_answers(folder, [{"name": "erm", "runs": [{"folder": "runs/a", "status": "finished"}]}], lambda _: {})
+        find_answers(folder, [{"name": "erm", "runs": [{"folder": "runs/a", "status": "finished"}]}])
 
 
 def _continued(folder: Path) -> None:

@@ -256,10 +256,13 @@ def test_damaged_predictions_are_left_out(compared: Path, tmp_path: Path) -> Non
     methods = json.loads((folder / "results.json").read_text())["methods"]
     broken = folder / methods[0]["runs"][0]["folder"] / "predictions.csv"
     broken.write_text(broken.read_text() + '90,"x.png,ant,bee,0.9,much\n')
+    for file in (folder / "runs").glob("*/mistakes.json"):
+        file.write_text('{"worst": [7]}' if file.parent.name.endswith("1") else "{")
     with pytest.warns(LessonplanWarning, match=r"predictions\.csv out of the samples"):
         found = answers.find_answers(folder, methods)
     assert max(sample["runs"] for sample in found["methods"]["erm"]["worst"]) < 3
     assert len(found["methods"]["erm"]["runs"]) == 3  # its counts stand in result.json
+    assert found["pictures"] == {}
 
 
 def test_samples_of_one_name_are_told_apart(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ import warnings
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +30,8 @@ WORST = 8
 _MOST = 256 * 2**20  # bytes, unpacked
 _PARTS = {"test": "test", "val": "validation"}
 _COLUMNS = ("true", "predicted", "confidence", "loss")  # behind the row and the name
-_ODD = (KeyError, TypeError, ValueError, AttributeError, IndexError, ArithmeticError)  # what values of a wrong kind make
+_ODD = (KeyError, TypeError, ValueError, AttributeError, IndexError, ArithmeticError)
+"""What values of a wrong kind make."""
 
 Pictures = Callable[[Sequence[str]], Mapping[str, str]]
 """From names of samples (files, or where there are none indices in the data) to pictures as base64 PNG, without
@@ -53,12 +55,7 @@ def keep_answers(root: Path, methods: Sequence[Json], pictures: Pictures) -> Non
         kept = _read(root)
     except DataError:  # it is written anew
         kept = {"methods": {}, "pictures": {}}
-    try:
-        found = _found(root, methods, kept)
-    except _ODD as error:
-        raise DataError(
-            f"a result.json in {root / 'runs'} is damaged ({first_line(error)}): put it back"
-        ) from error
+    found = _found(root, methods, kept)
     shown = found["pictures"]
     missing = [sample["name"] for method in found["methods"].values() for sample in method["worst"]]
     missing = [name for name in dict.fromkeys(missing) if name not in shown]
@@ -94,7 +91,11 @@ def _found(root: Path, methods: Sequence[Json], kept: Json) -> Json:
         runs = [run for run in method.get("runs") or [] if run.get("status") == "finished"]
         known = kept["methods"].get(method["name"])
         if known is None or [run["folder"] for run in known["runs"]] != [run.get("folder") for run in runs]:
-            known = _of_method(root, runs, pictures)
+            try:
+                known = _of_method(root, runs, pictures)
+            except _ODD as error:
+                what = f"{type(error).__name__}: {first_line(error)}"
+                raise DataError(f"a result in {root / 'runs'} is damaged ({what}): put it back") from error
         if known is not None:
             found[method["name"]] = known
     shown = {sample["name"] for method in found.values() for sample in method["worst"]}
@@ -238,11 +239,17 @@ def _cut(text: str) -> Iterator[list[str]]:
 
 
 def _take_pictures(of_run: Mapping[Path, Sequence[str]], wanted: set[str], pictures: dict[str, str]) -> None:
-    """Add the pictures that runs have kept in ``mistakes.json``."""
+    """Add the pictures that runs have kept in ``mistakes.json``; one that is damaged has none."""
     for folder, names in of_run.items():
         if wanted <= pictures.keys():
             return
-        for sample in read_json_if_there(folder / "mistakes.json").get("worst") or []:
-            row, png = sample.get("row"), sample.get("png")
-            if isinstance(row, int) and 0 <= row < len(names) and isinstance(png, str) and names[row] in wanted:
-                pictures.setdefault(names[row], png)
+        with suppress(DataError, *_ODD):
+            for sample in read_json_if_there(folder / "mistakes.json").get("worst") or []:
+                row, png = sample.get("row"), sample.get("png")
+                if (
+                    isinstance(row, int)
+                    and 0 <= row < len(names)
+                    and isinstance(png, str)
+                    and names[row] in wanted
+                ):
+                    pictures.setdefault(names[row], png)
