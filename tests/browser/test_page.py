@@ -11,6 +11,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from lessonplan.report import write_comparison, write_run
@@ -153,3 +154,25 @@ def test_run_page_renders(browser, folder, tmp_path):
     assert report["phone"]["overflow"] <= 0
     assert len(report["phone"]["plots"]) == 10
     assert all(min(plot["width"], plot["height"], plot["drawn"]) > 100 for plot in report["desk"]["plots"])
+
+
+@pytest.mark.parametrize("of", ["comparison", "run"])
+def test_matrices_are_zoomed(browser, tmp_path, of):
+    """One level at a time, on a phone too, where wide tables scroll by themselves."""
+    counts = np.diag(np.full(40, 9)) + np.roll(np.eye(40, dtype=int), 1, 1)
+    run = tmp_path / "runs/a"
+    run.mkdir(parents=True)
+    (run / "result.json").write_text(json.dumps({"status": "finished", "test": {"confusion": counts.tolist()}}))
+    rows = [{"folder": "runs/a", "seed": 0, "status": "finished"}]
+    methods = [{"name": name, "runs": rows, "difference": None} for name in ("erm", "mixup")]
+    (tmp_path / "results.json").write_text(json.dumps({"schema": 1, "methods": methods}))
+    page = write_comparison(tmp_path) if of == "comparison" else write_run(run)
+    report, console = visit(browser, page, "light", tmp_path)
+    assert console == []
+    count, levels = (2, 4) if of == "comparison" else (1, 3)
+    for device in ("phone", "desk"):
+        zoomed = report[device]["zoomed"]
+        assert [len(zoom) for zoom in zoomed] == [levels] * count
+        for zoom in zoomed:
+            assert [turn["levels"] for turn in zoom] == np.eye(levels, dtype=bool).tolist()
+            assert all(turn["overflow"] <= 0 and turn["height"] > 150 for turn in zoom)
