@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -12,6 +13,9 @@ from torch import Tensor, nn
 
 import lessonplan as lp
 from lessonplan.errors import ConfigError, LessonplanWarning
+from lessonplan.models.channels import suit_channels
+from lessonplan.network.untouched import seeded
+from lessonplan.seeds import fold_seed
 
 X = np.random.default_rng(0).integers(0, 256, (40, 8, 8, 3), dtype=np.uint8)
 
@@ -162,3 +166,146 @@ def test_a_finished_run_of_other_weights_is_told_of(tmp_path):
         assert again.result == first.result
     with pytest.warns(LessonplanWarning, match="began with other weights than this network has"):
         lp.fit(network(1), "digits", None, "2 steps", out=tmp_path, threads=1)
+
+
+class Colours(nn.Module):
+    """For colours; ``spread`` takes grey images too, ``normalised`` nothing but colours."""
+
+    def __init__(self, num_classes: int = 1000, form: str = "plain") -> None:
+        super().__init__()
+        self.form, self.scale = form, nn.Parameter(torch.ones(3, 1, 1), requires_grad=False)
+        self.stem = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU())
+        self.fc = nn.Linear(4, num_classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.form == "normalised":
+            x = x - self.scale
+        if self.form == "spread":
+            x = x.expand(-1, 3, -1, -1)
+        return self.fc(self.stem(x).mean((2, 3)))
+
+
+def torchvisions(*, weights: str | None = None, **kwargs: int) -> nn.Module:
+    """As torchvision's builders are written."""
+    return Colours(**kwargs)
+
+
+def of_size(shape: tuple[int, ...], num_classes: int) -> nn.Module:
+    return nn.Sequential(nn.Flatten(), nn.Linear(shape[0] * shape[1] * shape[2], num_classes))
+
+
+def with_any(**kwargs: int) -> nn.Module:
+    return Net(**kwargs)
+
+
+@pytest.mark.parametrize(
+    ("factory", "by_hand"),
+    [
+        (Net, Net),
+        (Colours, lambda: Colours(3)),
+        (torchvisions, lambda: Colours(3)),
+        (of_size, lambda: of_size((3, 8, 8), 3)),
+        (with_any, Net),
+        (lambda: Net(3), Net),
+        (partial(Colours, form="spread"), lambda: Colours(3, "spread")),
+    ],
+    ids=["defaults", "class", "keywords", "shape", "unknown keyword", "nothing", "partial"],
+)
+def test_a_factory_is_told_what_it_names(factory, by_hand, tmp_path) -> None:
+    """Its network is the one that the same seed gives by hand, and its run is read by it too."""
+    run = lp.fit(factory, data(), None, "2 steps", seed=3, out=tmp_path / "run", threads=1)
+    with seeded(fold_seed(3, "weights")):
+        module = by_hand()
+    expected = lp.fit(module, data(), None, "2 steps", seed=3, threads=1)
+    assert expected.result["weights"] == run.result["weights"]
+    assert torch.equal(
+        lp.load(tmp_path / "run", factory).predict(X[:4]), lp.load(tmp_path / "run", run.model).predict(X[:4])
+    )
+    assert lp.fit(factory, data(), None, "2 steps", seed=3, out=tmp_path / "run", threads=1).result == run.result
+
+
+@pytest.mark.parametrize(
+    ("model", "words"),
+    [
+        (3, "model is a int: give a name"),
+        (
+            lambda classes: Net(classes),
+            "<lambda> wants 'classes', which nobody gives: .* num_classes, in_channels",
+        ),
+        (lambda: 3, "<lambda> gives int: give one that gives a torch module"),
+        (partial(Net, form="tensor", outputs="x"), "Net cannot be built: TypeError"),
+        (partial(torchvisions, num_classes=5), "gives .*, 5.* for 3 classes"),
+    ],
+)
+def test_what_makes_no_network_is_told(model, words) -> None:
+    with pytest.raises(ConfigError, match=words):
+        lp.fit(model, data(), None, "1ep", threads=1)
+
+
+def grey(side: int = 8):
+    return lp.data.load((X[:, :side, :side, 0], np.arange(40) % 3), test_fraction=0.25, augment="none")
+
+
+def test_a_network_for_colours_sees_grey_images(tmp_path, capsys) -> None:
+    """As if they were shown in each colour; of a run that is read again too."""
+    torch.manual_seed(0)
+    net = Colours(3)
+    net.stem[0].weight.requires_grad_(False)
+    shown = copy.deepcopy(net)
+    run = lp.fit(net, grey(), None, "2 steps", lr=1e-9, weight_decay=0.0, out=tmp_path / "run", threads=1)
+    assert "convolution was changed: stem.0 from 3 to 1 channels" in capsys.readouterr().err
+    assert (net.stem[0].weight.shape, net.stem[0].weight.requires_grad) == ((4, 1, 3, 3), False)
+    again, x = lp.load(tmp_path / "run", Colours), torch.randn(5, 1, 8, 8)
+    with torch.no_grad():
+        assert torch.equal(again.model(x), run.model(x))
+        torch.testing.assert_close(run.model.train()(x), shown.train()(x.expand(-1, 3, -1, -1)))
+
+
+def test_weights_of_colours_in_a_network_of_ones_own(tmp_path, capsys) -> None:
+    torch.manual_seed(0)
+    net = Colours(3)
+    torch.save(net.state_dict(), tmp_path / "colours.pth")
+    lp.fit(Colours, grey(), None, "2 steps", lr=1e-9, weights=str(tmp_path / "colours.pth"), threads=1)
+    assert "10 tensors loaded; stem.0.weight from 3 to 1 channels" in capsys.readouterr().err
+
+
+def test_colours_for_a_network_of_grey_images() -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3)).eval()
+    before, x = copy.deepcopy(net), torch.randn(5, 3, 8, 8)
+    assert suit_channels(net, (3, 8, 8)) == "0 from 1 to 3 channels"
+    torch.testing.assert_close(net(x), before(x.mean(1, keepdim=True)))
+
+
+def test_a_network_that_spreads_channels_itself_is_left_alone() -> None:
+    net = Colours(3, "spread")
+    assert suit_channels(net, (1, 8, 8)) == ""
+    assert net.stem[0].weight.shape[1] == 3
+
+
+def test_grey_images_that_a_network_cannot_take() -> None:
+    """Its own normalisation gives three channels, whatever comes in; and images may be too small."""
+    net = Colours(3, "normalised")
+    assert suit_channels(net, (1, 8, 8)) == ""
+    two = nn.Sequential(
+        nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 7), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3)
+    )
+    with pytest.raises(
+        ConfigError, match=r"Sequential cannot take images of shape \(1, 8, 8\) .*: 0 has 3 channels"
+    ):
+        lp.fit(two, grey(), None, "1 steps", threads=1)
+    assert two[0].weight.shape[1] == 3, "it is left as it was"
+
+
+@pytest.mark.slow
+def test_a_comparison_tells_a_factory_what_it_names(tmp_path) -> None:
+    """Each run is the one that ``fit`` makes of the factory and the run's seed."""
+    found = lp.compare(
+        {"erm": "none"}, "digits", model=of_size, seeds=[3], budget="2 steps", per_class=6, out=tmp_path / "c",
+        jobs=1, threads=1,
+    )  # fmt: skip
+    assert not found["failures"]
+    (folder,) = (tmp_path / "c" / "runs").iterdir()
+    data = lp.data.load("digits", per_class=6, val_fraction=0.2, seed=3)
+    alone = lp.fit(of_size, data, None, "2 steps", seed=3, threads=1)
+    assert torch.equal(lp.load(folder, of_size).model[1].weight, alone.model[1].weight)

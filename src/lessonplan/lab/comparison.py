@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,6 +35,7 @@ from lessonplan.lab.runs import Runs, plain_name
 from lessonplan.lab.worst_pictures import pictures_of
 from lessonplan.lock import sole_user
 from lessonplan.models import check_model
+from lessonplan.models.factory import Factory
 from lessonplan.parts.identity import describe_function
 from lessonplan.plan import Plan
 from lessonplan.report.answers import keep_answers
@@ -57,7 +58,7 @@ def compare(
     data: Any = "digits",
     *,
     out: str | Path,
-    model: str | Callable[[], nn.Module] = "tiny",
+    model: str | Factory = "tiny",
     seeds: int | Sequence[int] = 5,
     budget: str = "30k samples",
     reference: str | None = None,
@@ -82,7 +83,7 @@ def compare(
         data: a source's name, or anything ``lessonplan.data.load`` takes.
         out: folder of the comparison, or a URL that fsspec opens: results.csv, results.json, metrics.jsonl.gz
             and answers.json.gz (of all runs), index.html and runs/.
-        model: name of a network, or a function that makes one.
+        model: name of a network, or a function that makes one (``lessonplan.models.factory``).
         seeds: how many, or which.
         budget: what each run may spend.
         reference: the method the others are compared with; "erm" if there, else the first.
@@ -134,10 +135,9 @@ def compare(
     Settings.make(**comparison.settings)
     every = [Settings.make(**{**comparison.settings, **method.settings}).weights for method in chosen]
     needed = {weights for weights in (comparison.settings.get("weights"), *every) if weights is not None}
-    network: Any = model if isinstance(model, str) or not needed else model()
-    origins = {weights: origin_of(network, weights) for weights in needed}
+    origins = {weights: origin_of(model, weights) for weights in needed}
     told = {weights: origin.identity for weights, origin in origins.items()}
-    sample = load_job_data(data, data_options, comparison.seeds[0], comparison.settings, network)
+    sample = load_job_data(data, data_options, comparison.seeds[0], comparison.settings, model)
     if isinstance(model, str):
         check_model(model, sample.shape)
     if evaluation is not None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,10 +15,9 @@ from lessonplan.errors import ConfigError
 from lessonplan.lab.evaluation import Evaluation, evaluate, subject_of
 from lessonplan.lab.evaluation.running import is_complete, read_evaluation
 from lessonplan.lab.methods import Method
+from lessonplan.models.factory import Factory
 from lessonplan.network.accelerator import resolve_device
 from lessonplan.network.threads import cpu_threads
-from lessonplan.network.untouched import seeded
-from lessonplan.seeds import fold_seed
 from lessonplan.settings import Settings
 from lessonplan.train.fitting import fit
 from lessonplan.train.loggers import loggers
@@ -54,7 +52,7 @@ class Job:
     method: Method
     seed: int
     folder: Path
-    model: str | Callable[[], nn.Module]
+    model: str | Factory
     data: Any
     budget: str
     data_options: dict[str, Any] = field(default_factory=dict)
@@ -87,9 +85,8 @@ class Job:
 
     def do(self) -> None:
         """Train and evaluate; what the run found is in its folder afterwards."""
-        model = self.model if isinstance(self.model, str) else _made(self.model, self.seed)
         settings = {**self.settings, **self.method.settings}
-        data = load_job_data(self.data, self.data_options, self.seed, settings, model)
+        data = load_job_data(self.data, self.data_options, self.seed, settings, self.model)
         settings["threads"] = stored_threads(self.folder) or settings.get("threads") or self.threads
         try:
             plan = self.method.fresh_plan()
@@ -98,7 +95,14 @@ class Job:
             with cpu_threads(settings["threads"]):
                 logs = loggers(self.log, self.folder)
                 run = fit(
-                    model, data, plan, self.budget, seed=self.seed, out=self.folder, callbacks=logs, **settings
+                    self.model,
+                    data,
+                    plan,
+                    self.budget,
+                    seed=self.seed,
+                    out=self.folder,
+                    callbacks=logs,
+                    **settings,
                 )
                 if self.evaluation is not None:
                     self._evaluate(run.model, data)
@@ -148,8 +152,3 @@ def load_job_data(spec: Any, options: dict[str, Any], seed: int, settings: dict[
     weights = settings.get("weights")
     needs = origin_of(model, weights).needs if weights is not None else None
     return load_data(spec, seed=seed, device=device, input=needs, **options)
-
-
-def _made(factory: Callable[[], nn.Module], seed: int) -> nn.Module:
-    with seeded(fold_seed(seed, "weights")):
-        return factory()

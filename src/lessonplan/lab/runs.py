@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-from torch import nn
 
 from lessonplan.data import Data
 from lessonplan.errors import ConfigError
@@ -16,6 +14,7 @@ from lessonplan.lab.config import Comparison, content_hash
 from lessonplan.lab.evaluation import Evaluation
 from lessonplan.lab.job import Job
 from lessonplan.lab.methods import Method
+from lessonplan.models.factory import Factory
 from lessonplan.models.spec import model_identity
 from lessonplan.settings import Settings
 from lessonplan.stored import read_json
@@ -51,7 +50,7 @@ class Runs:
     sample: Data
     root: Path
     data: Any
-    model: str | Callable[[], nn.Module]
+    model: str | Factory
     evaluation: Evaluation | None
     threads: int | None
     weights: Mapping[str, dict[str, Any]]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -16,6 +16,8 @@ from lessonplan.data import load as load_data
 from lessonplan.errors import ConfigError, visible
 from lessonplan.mix import Mix
 from lessonplan.models import build_model
+from lessonplan.models.channels import suit_channels
+from lessonplan.models.factory import Factory
 from lessonplan.network.accelerator import device_of, is_accelerator, resolve_device, same_device
 from lessonplan.network.network import LossFunction
 from lessonplan.plan import Plan
@@ -27,7 +29,7 @@ from lessonplan.settings import Settings
 from lessonplan.train.budget import Budget
 from lessonplan.train.identity import run_config
 from lessonplan.train.optimizer import OptimizerFactory
-from lessonplan.train.origin import Origin, origin_of
+from lessonplan.train.origin import Origin, origin_of, own_network
 from lessonplan.train.tuning import Tune
 
 
@@ -96,7 +98,7 @@ class Beginning:
 
 
 def begin(
-    model: str | nn.Module,
+    model: str | nn.Module | Factory,
     data: str | Data,
     plan: Plan | str | None,
     *,
@@ -110,6 +112,11 @@ def begin(
     Raises:
         ConfigError: a setting is wrong, or device, data and weights do not go together.
     """
+    if not (isinstance(model, str) or callable(model)):
+        raise ConfigError(
+            f"model is a {type(model).__name__}: give a name (lessonplan.models.model_names()), a torch module, or"
+            " a function that makes one"
+        )
     if isinstance(loss, str):
         settings = {**settings, "loss": loss}
     if isinstance(optimizer, str):
@@ -124,8 +131,14 @@ def begin(
         data = load_data(data, seed=seed, device=device, input=origin.needs if origin is not None else None)
     else:
         data = data.on(device) if origin is None else data.on(device).as_asked(origin.needs)
+    known = model if origin is None else origin.plain
+    if not isinstance(known, str):
+        known = own_network(known, data.shape, data.num_classes, fold_seed(seed, "weights"))
+        if changed := suit_channels(known, data.shape):
+            print(f"lessonplan: the network's first convolution was changed: {visible(changed)}", file=sys.stderr)
+        origin = replace(origin, model=known, plain=known) if origin is not None else None
     return Beginning(
-        model if origin is None else origin.plain,
+        known,
         data,
         plan,
         chosen,
@@ -163,7 +176,7 @@ def _with_children(mix: Mix) -> Iterator[Mix]:
         yield from _with_children(child)
 
 
-def _place(setting: str, model: str | nn.Module, data: str | Data) -> torch.device:
+def _place(setting: str, model: str | nn.Module | Factory, data: str | Data) -> torch.device:
     """Where a run works: where the setting says, else where the network is, or where its data were put.
 
     Data that were loaded without a device follow.

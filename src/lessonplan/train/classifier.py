@@ -12,9 +12,12 @@ from torch import Tensor, nn
 from lessonplan.data import Preprocessing
 from lessonplan.errors import ConfigError
 from lessonplan.models import build_model
+from lessonplan.models.channels import suit_channels
+from lessonplan.models.factory import Factory
 from lessonplan.models.spec import model_identity
 from lessonplan.network.network import as_logits
 from lessonplan.stores import fetched
+from lessonplan.train.origin import own_network
 from lessonplan.train.run_folder import load_config, read_result
 from lessonplan.train.trained import FILE, load_trained
 
@@ -102,12 +105,12 @@ class Classifier:
         )
 
 
-def load(run: str | Path, model: nn.Module | None = None, device: str = "cpu") -> Classifier:
+def load(run: str | Path, model: nn.Module | Factory | None = None, device: str = "cpu") -> Classifier:
     """A finished run as a classifier.
 
     Args:
         run: the folder of a run, or a URL that fsspec opens.
-        model: a network of the same architecture, where the run trained one of the user's own.
+        model: a network of the same architecture, or what makes one, where the run trained one of the user's own.
         device: where the network shall work.
 
     Raises:
@@ -119,6 +122,7 @@ def load(run: str | Path, model: nn.Module | None = None, device: str = "cpu") -
     if not (folder / FILE).exists():
         raise ConfigError(f"{folder} has no {FILE}: the run is not finished, train it to its end")
     inputs = config["input"]
+    shape = tuple(inputs["shape"])
     if model is None:
         if " with " in config["model"]:
             raise ConfigError(
@@ -130,7 +134,9 @@ def load(run: str | Path, model: nn.Module | None = None, device: str = "cpu") -
                 f"{folder} trained {config['model']} as its file was then, and it has changed: put that file back,"
                 " or give the network as model=..."
             )
-        model = build_model(config["model"], shape=tuple(inputs["shape"]), num_classes=len(inputs["classes"]))
+        model = build_model(config["model"], shape=shape, num_classes=len(inputs["classes"]))
+    model = own_network(model, shape, len(inputs["classes"]), int(config["seed"]))
+    suit_channels(model, shape)
     try:
         load_trained(model, folder, read_result(folder))
     except ConfigError as error:

@@ -20,6 +20,7 @@ from lessonplan.evaluate.classification import classification_metrics, detailed_
 from lessonplan.files import write_json
 from lessonplan.lock import sole_user
 from lessonplan.models import count_parameters
+from lessonplan.models.factory import Factory
 from lessonplan.network.network import LossFunction
 from lessonplan.network.ranks import Ranks
 from lessonplan.network.threads import cpu_threads, own_threads
@@ -71,7 +72,7 @@ class Run:
 
 
 def fit(
-    model: str | nn.Module = "tiny",
+    model: str | nn.Module | Factory = "tiny",
     data: str | Data = "digits",
     plan: Plan | str | None = None,
     budget: str | Budget = "20ep",
@@ -89,14 +90,15 @@ def fit(
     share of the budget are from there on those of the longer run.
 
     Args:
-        model: a name (``lessonplan.models.model_names()``) or any module from images to logits ``(N, C)``, which
-            is
-            trained in place. Parts whose parameters need no gradient keep their running statistics.
+        model: a name (``lessonplan.models.model_names()``), any module from images to logits ``(N, C)``, which is
+            trained in place, or a function or class that makes one (``lessonplan.models.factory``), with weights
+            drawn by the seed. Parts whose parameters need no gradient keep their running statistics. A module for
+            colours takes grey images by the sum of its first convolution over them.
         data: a source's name, or what ``lessonplan.data.load`` returned.
         plan: what happens to samples on their way into the network; None or an empty plan is plain SGD. Its
             mix is given back as it was.
         budget: ``"20ep"``, ``"4000 steps"``, ``"400k samples"``, ``"10min"``, ``"1.2M cost"``.
-        seed: of the network's weights (for a name), the order of samples and the mixes.
+        seed: of the network's weights (for a name or a function), the order of samples and the mixes.
         out: folder of the run, or a URL that fsspec opens (``s3://bucket/run``; ``Run.folder`` is the local copy
             then); without one nothing is written and nothing can be resumed.
         loss: a name (see ``Settings``), or a function ``(logits, target) -> (M,)`` or scalar.

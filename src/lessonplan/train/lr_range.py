@@ -16,6 +16,7 @@ from torch import nn
 from lessonplan.data import Data
 from lessonplan.errors import ConfigError, require
 from lessonplan.files import write_json
+from lessonplan.models.factory import Factory
 from lessonplan.network.network import LossFunction
 from lessonplan.network.threads import cpu_threads, own_threads
 from lessonplan.plan import Plan
@@ -81,7 +82,7 @@ class LrRange:
 
 @in_place
 def find_lr(
-    model: str | nn.Module = "tiny",
+    model: str | nn.Module | Factory = "tiny",
     data: str | Data = "digits",
     plan: Plan | str | None = None,
     lowest: float = 1e-6,
@@ -230,8 +231,8 @@ def check_range(lowest: float, highest: float, steps: int, folder: Path | None =
         )
 
 
-def _copied(model: str | nn.Module) -> str | nn.Module:
-    if isinstance(model, str):
+def _copied(model: str | nn.Module | Factory) -> str | nn.Module | Factory:
+    if not isinstance(model, nn.Module):
         return model
     try:
         return copy.deepcopy(model)

@@ -15,9 +15,12 @@ from lessonplan.data.needs import InputNeeds
 from lessonplan.data.preprocess import Preprocessing
 from lessonplan.errors import ConfigError
 from lessonplan.models import build_model
+from lessonplan.models.channels import suit_channels
+from lessonplan.models.factory import Factory, make_network, name_of
 from lessonplan.models.spec import parse
 from lessonplan.models.timm_adapter import timm_input, timm_names
 from lessonplan.models.transformers_adapter import transformers_input
+from lessonplan.network.untouched import seeded
 from lessonplan.pretrained import Match, NoMatch, begin_head, find_head, put_weights, read_weights
 from lessonplan.pretrained.files import digest_of
 from lessonplan.stores import fetched, is_url
@@ -33,7 +36,7 @@ class Origin:
     """Weights for a network, before it is built.
 
     Attributes:
-        model: the network's spelling, or the network itself.
+        model: the network's spelling, the network itself, or what makes it.
         plain: the spelling without a tag that names weights, for later.
         needs: what they ask of the input.
         identity: what tells them from others, as plain data.
@@ -42,8 +45,8 @@ class Origin:
         classes: how many a library's weights have a head for, where that is known.
     """
 
-    model: str | nn.Module
-    plain: str | nn.Module
+    model: str | nn.Module | Factory
+    plain: str | nn.Module | Factory
     needs: InputNeeds
     identity: dict[str, Any]
     state: dict[str, Tensor] | None
@@ -64,12 +67,13 @@ class Origin:
         Raises:
             ConfigError: the weights are of another architecture, or there is no head.
         """
-        if isinstance(self.model, nn.Module):
-            network = self.model
+        if not isinstance(self.model, str):
+            network = own_network(self.model, shape, num_classes, seed)
+            suit_channels(network, shape)
         else:
             library = self.state is None
             network = build_model(
-                str(self.model if library else self.plain),
+                self.model if library else str(self.plain),
                 shape=shape,
                 num_classes=num_classes,
                 seed=seed,
@@ -126,11 +130,23 @@ class Origin:
         return f"; they fit {known}" if known else "; timm.list_models() lists other networks"
 
 
-def origin_of(model: str | nn.Module, weights: str) -> Origin:
+def own_network(model: nn.Module | Factory, shape: tuple[int, ...], num_classes: int, seed: int) -> nn.Module:
+    """A module of the user's own, or what a factory makes; what it draws is drawn by the seed.
+
+    Raises:
+        ConfigError: the factory cannot be called, or gives no network.
+    """
+    if isinstance(model, nn.Module):
+        return model
+    with seeded(seed):
+        return make_network(model, shape, num_classes)
+
+
+def origin_of(model: str | nn.Module | Factory, weights: str) -> Origin:
     """Find weights for a network.
 
     Args:
-        model: a spelling, or a module of the user's own.
+        model: a spelling, or a module or factory of the user's own.
         weights: ``"pretrained"`` for those that timm or transformers have for it; a file; or the folder or URL
             of a finished run.
 
@@ -163,7 +179,7 @@ def origin_of(model: str | nn.Module, weights: str) -> Origin:
     return Origin(model, _plain(model), needs, identity, state, str(path))
 
 
-def _library(model: str | nn.Module) -> Origin:
+def _library(model: str | nn.Module | Factory) -> Origin:
     if isinstance(model, str) and (known := parse(model)).family in ("timm", "transformers"):
         ask = timm_input if known.family == "timm" else transformers_input
         told = ask(known.name)
@@ -177,11 +193,13 @@ def _library(model: str | nn.Module) -> Origin:
     )
 
 
-def _plain(model: str | nn.Module) -> str | nn.Module:
+def _plain(model: str | nn.Module | Factory) -> str | nn.Module | Factory:
     """``timm:NAME`` of ``timm:NAME.TAG``."""
     tagged = isinstance(model, str) and model.lower().startswith("timm:")
     return model.partition(".")[0] if isinstance(model, str) and tagged else model
 
 
-def _called(model: str | nn.Module) -> str:
-    return model if isinstance(model, str) else type(model).__name__
+def _called(model: str | nn.Module | Factory) -> str:
+    if isinstance(model, str):
+        return model
+    return type(model).__name__ if isinstance(model, nn.Module) else name_of(model)

@@ -6,34 +6,44 @@ from pathlib import Path
 
 from torch import nn
 
-from lessonplan.data import Data
 from lessonplan.errors import ConfigError, DataError
 from lessonplan.models import build_model
+from lessonplan.models.factory import make_network
 from lessonplan.network.untouched import seeded
 from lessonplan.parts.own import load_own
 from lessonplan.stored import read_tensors
+from lessonplan.text_options import read_pairs
 
 
-def made(model: str, data: Data | None = None) -> nn.Module:
+def made(model: str, shape: tuple[int, ...], num_classes: int, *, of_run: bool) -> nn.Module:
     """The network that ``"module:factory"``, ``"FILE.py:factory"`` or one of our names stands for.
+
+    Args:
+        model: its address or name.
+        shape: of one input.
+        num_classes: of outputs.
+        of_run: whether a run's weights are meant for it.
 
     Raises:
         ConfigError: there is none.
     """
     if ":" not in model or model.startswith("timm:"):
-        if data is None:
+        if of_run:
             raise ConfigError(f"--model {model!r}: the run's own network is found by itself; write module:factory")
-        return build_model(model, shape=data.shape, num_classes=data.num_classes, seed=0)
+        return build_model(model, shape=shape, num_classes=num_classes, seed=0)
     try:
         own = load_own(model)
     except ConfigError as error:
         raise ConfigError(f"--model {model}: {error}") from None
-    factory, name = own.target, own.address
+    if isinstance(own.target, nn.Module):
+        return own.target
+    if not callable(own.target):
+        raise ConfigError(
+            f"--model {model}: {own.address} is a {type(own.target).__name__}, not a torch.nn.Module"
+        )
+    options = read_pairs(own.address, own.options)
     with seeded(0):  # the user's function may draw from PyTorch's global generator
-        network = factory if isinstance(factory, nn.Module) else factory() if callable(factory) else None
-    if not isinstance(network, nn.Module):
-        raise ConfigError(f"--model {model}: {name} gives a {type(network).__name__}, not a torch.nn.Module")
-    return network
+        return make_network(own.target, shape, num_classes, name=own.address, options=options)
 
 
 def load_weights(network: nn.Module, path: Path) -> None:

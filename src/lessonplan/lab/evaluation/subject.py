@@ -16,6 +16,7 @@ from lessonplan.data import load as load_data
 from lessonplan.errors import ConfigError, DataError
 from lessonplan.evaluate.adversarial import PixelModel
 from lessonplan.lab.evaluation.own_model import load_weights, made
+from lessonplan.models.channels import suit_channels
 from lessonplan.network.accelerator import resolve_device
 from lessonplan.train.classifier import load
 from lessonplan.train.run_folder import load_config, read_metrics
@@ -152,7 +153,9 @@ def run_subject(
     """
     where = resolve_device(device)
     config = load_config(folder)
-    classifier = load(folder, model=made(model) if model is not None else None)
+    inputs = config["input"]
+    asked = tuple(inputs["shape"]), len(inputs["classes"])
+    classifier = load(folder, model=made(model, *asked, of_run=True) if model is not None else None)
     if data is None:
         found = _own_data(folder, config, options)
     else:
@@ -197,7 +200,8 @@ def model_subject(
     """
     where = resolve_device(device)
     found = load_data(data, seed=seed, **options)
-    network = made(model, found)
+    network = made(model, found.shape, found.num_classes, of_run=False)
+    suit_channels(network, found.shape)
     if weights is not None:
         load_weights(network, weights)
     own = found.preprocessing
