@@ -18,7 +18,8 @@ from lessonplan.seeds import fold_seed
 from lessonplan.settings import Settings
 from lessonplan.train.identity import identity_settings
 from lessonplan.train.optimizer import build_optimizer, parameter_groups
-from lessonplan.train.tuning import Tune, Tuning, stages
+from lessonplan.train.stages import stages
+from lessonplan.train.tuning import Tune, Tuning
 
 
 def net() -> nn.Module:

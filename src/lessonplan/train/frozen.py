@@ -30,7 +30,8 @@ from lessonplan.pretrained.features import Backbone, FeatureCache, FeatureKey, N
 from lessonplan.rows import rows_of
 from lessonplan.settings import Settings
 from lessonplan.train.preparation import check_head
-from lessonplan.train.tuning import Tune, forward_shares, stages
+from lessonplan.train.stages import stages
+from lessonplan.train.tuning import Tune, forward_shares
 
 
 class FeatureSource:

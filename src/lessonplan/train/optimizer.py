@@ -6,14 +6,15 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from lessonplan.errors import ConfigError
 from lessonplan.network.learner import restart
 from lessonplan.pretrained.head import find_head
 from lessonplan.settings import Settings
-from lessonplan.train.tuning import Tune, stages
+from lessonplan.train.stages import stages
+from lessonplan.train.tuning import Tune
 
 OptimizerFactory = Callable[[Iterable[nn.Parameter]], Optimizer]
 """Given the parameters, makes any PyTorch optimizer."""
@@ -95,13 +96,16 @@ def build_optimizer(
     return optimizer
 
 
-def parameter_groups(network: nn.Module, trained: list[nn.Parameter], settings: Settings) -> Any:
+def parameter_groups(
+    network: nn.Module, trained: list[nn.Parameter], settings: Settings, example: Tensor | None = None
+) -> Any:
     """The parameters that train, in groups where learning rate or weight decay differ.
 
     Args:
         network: whose stages are told apart.
         trained: parameters that train at some time.
         settings: ``head_lr``, ``layer_decay``, ``decay_norms``.
+        example: ``(1, ...)`` one input, by which the order of the stages is told; None takes it as it is written.
 
     Raises:
         ConfigError: ``head_lr`` is neither a multiple nor a number.
@@ -113,7 +117,8 @@ def parameter_groups(network: nn.Module, trained: list[nn.Parameter], settings: 
         return trained
     factors = {}
     if head_factor != 1.0 or settings.layer_decay != 1.0:
-        parts = stages(network, find_head(network, settings.head))
+        ordered = example if settings.layer_decay != 1.0 else None
+        parts = stages(network, find_head(network, settings.head), ordered)
         for depth, stage in enumerate(reversed(parts)):
             factor = head_factor if depth == 0 else settings.layer_decay**depth
             factors.update({id(p): factor for p in stage})

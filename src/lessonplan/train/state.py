@@ -73,7 +73,9 @@ class TrainingState(Stateful):
             self.model, tune, settings.head, example, frozen_statistics=settings.frozen_statistics
         )
         self.parameters = tuple(self.model.parameters())  # to look for them takes as long as to ask for their norm
-        trained = parameter_groups(self.model, self.tuning.will_train(), settings)
+        trained = parameter_groups(
+            self.model, self.tuning.will_train(), settings, example if shards is None else None
+        )
         self.optimizer = build_optimizer(trained, settings, optimizer)
         if shards is not None:
             shards.check_optimizer(self.optimizer, self.model)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,9 +17,9 @@ from lessonplan.pretrained.head import find_head
 from lessonplan.pretrained.lora import Lora, adapter_parameters
 from lessonplan.text_options import read_pairs, read_values
 from lessonplan.train.adapters_cost import AdaptersCost, adapters_cost
+from lessonplan.train.stages import NORMS, stages
 
 KINDS = ("all", "head", "last:N", "norm", "gradual", "lora")
-_NORMS = (nn.modules.batchnorm._BatchNorm, nn.GroupNorm, nn.LayerNorm, nn.modules.instancenorm._InstanceNorm)
 
 
 @dataclass(frozen=True)
@@ -78,48 +77,6 @@ class Tune:
         return f"gradual:parts={self.parts},until={self.until:g}" if self.kind == "gradual" else self.kind
 
 
-def stages(network: nn.Module, head: str) -> list[list[nn.Parameter]]:
-    """The parameters of a network's stages from its input to its head; the head is the last one.
-
-    A stage is a module with parameters that is no mere container (``Sequential``, ``ModuleList``) of others, with
-    the normalisation that follows it. Parameters that belong to no module of this kind (position embeddings) are
-    the first stage's.
-    """
-    head_parameters = list(network.get_submodule(head).parameters())
-    taken = {id(p) for p in head_parameters}
-    found: list[list[nn.Parameter]] = []
-    for module in _stage_modules(network):
-        own = [p for p in module.parameters() if id(p) not in taken]
-        taken |= {id(p) for p in own}
-        if own and found and isinstance(module, _NORMS):
-            found[-1] += own
-        elif own:
-            found.append(own)
-    loose = [p for p in network.parameters() if id(p) not in taken]
-    if loose:
-        found[:1] = [loose + (found[0] if found else [])]
-    return [*found, head_parameters]
-
-
-def _stage_modules(network: nn.Module) -> Iterator[nn.Module]:
-    children = list(network.children())
-    while len(children) == 1:  # a wrapper around the network itself
-        children = list(children[0].children())
-    for child in children:
-        if isinstance(child, (nn.Sequential, nn.ModuleList)):
-            yield from _stage_modules_of(child)
-        else:
-            yield child
-
-
-def _stage_modules_of(container: nn.Module) -> Iterator[nn.Module]:
-    for child in container.children():
-        if isinstance(child, (nn.Sequential, nn.ModuleList)):
-            yield from _stage_modules_of(child)
-        else:
-            yield child
-
-
 class Tuning:
     """Lets parts of a network train, and says what an update then costs.
 
@@ -127,7 +84,7 @@ class Tuning:
         network: whose parameters' ``requires_grad`` is set; it has its adapters already where they train.
         tune: what trains.
         head: name of the module that gives the logits; None finds out.
-        example: ``(1, ...)`` one input, by which the cost of the parts is told.
+        example: ``(1, ...)`` one input, by which the order and the cost of the parts are told.
         frozen_statistics: batch normalisation that trains does so with the running statistics as they are.
 
     Raises:
@@ -150,7 +107,7 @@ class Tuning:
         self._open = -1
         if tune.kind == "all":
             return
-        self._stages = stages(network, find_head(network, head))
+        self._stages = stages(network, find_head(network, head), example)
         before = len(self._stages) - 1
         if tune.kind == "last" and tune.last > before:
             raise ConfigError(
@@ -173,7 +130,7 @@ class Tuning:
         train = {id(p) for stage in self._stages[len(self._stages) - number :] for p in stage}
         if self.tune.kind == "norm":
             train |= {
-                id(p) for m in self.network.modules() if isinstance(m, _NORMS) for p in m.parameters(recurse=False)
+                id(p) for m in self.network.modules() if isinstance(m, NORMS) for p in m.parameters(recurse=False)
             }
         if self.tune.kind == "lora":
             train |= {id(p) for p in adapter_parameters(self.network)}
