@@ -84,6 +84,13 @@ def timm_names() -> list[str]:
     return list(_import_timm().list_models())
 
 
+def timm_families() -> list[list[str]]:
+    """Models that timm can build, those of one file of timm together."""
+    timm = _import_timm()
+    families = [list(timm.list_models(module=module)) for module in timm.list_modules()]
+    return [names for names in families if names]
+
+
 def _is_of_the_net(error: Exception) -> bool:
     """Whether an error, or what caused it, is of a connection or of a file that is not there."""
     cause: BaseException | None = error

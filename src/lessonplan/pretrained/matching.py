@@ -1,7 +1,8 @@
-"""Stored weights into a network: by name, or by the order of what it is made of."""
+"""Stored weights into a network: by name, or by the order or the shapes of what it is made of."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -10,9 +11,9 @@ from torch import Tensor, nn
 
 from lessonplan.errors import ConfigError
 from lessonplan.models.channels import to_channels
+from lessonplan.pretrained.renamed import COUNT, by_shapes, keeps_order
 
 _PREFIXES = ("", "module.", "_orig_mod.", "model.", "backbone.", "net.", "encoder.", "network.")
-_COUNT = "num_batches_tracked"
 
 
 @dataclass(frozen=True)
@@ -21,10 +22,11 @@ class Match:
 
     Attributes:
         loaded: tensors that were taken over.
-        renamed: how many of them were found by their order instead of their names.
+        renamed: how many of them were found by something else than their names.
         fresh: names of the network's tensors that begin anew: its head.
         unused: how many stored tensors had no place.
         adapted: what was changed to fit, in words.
+        found_by: what the renamed ones were found by.
     """
 
     loaded: int
@@ -32,11 +34,12 @@ class Match:
     fresh: tuple[str, ...]
     unused: int
     adapted: tuple[str, ...] = ()
+    found_by: str = "their order"
 
     def __str__(self) -> str:
         parts = [f"{self.loaded} tensors loaded"]
         if self.renamed:
-            parts[0] += f" ({self.renamed} of other names, by their order)"
+            parts[0] += f" ({self.renamed} of other names, by {self.found_by})"
         parts += self.adapted
         if self.unused:
             parts.append(f"{self.unused} left out")
@@ -58,9 +61,10 @@ def put_weights(network: nn.Module, state: Mapping[str, Tensor], head: str) -> M
     """Load stored weights into a network, all but a head of another size.
 
     Names are tried first (also behind prefixes such as ``module.``); where they are of another library, tensors
-    are told by their order, if kinds and shapes agree from the first to the last. The first layer takes images of
-    another number of channels: colours are summed for grey ones, and grey weights are shared out among colours.
-    Position embeddings of another grid are resampled.
+    are told by their order, if kinds and shapes agree from the first to the last, or by their shapes and the
+    numbers in their names, if these leave no choice (``by_shapes``). Files that are sorted have no order. The
+    first layer takes images of another number of channels: colours are summed for grey ones, and grey weights are
+    shared out among colours. Position embeddings of another grid are resampled.
 
     Args:
         network: changed in place.
@@ -71,17 +75,20 @@ def put_weights(network: nn.Module, state: Mapping[str, Tensor], head: str) -> M
         NoMatch: they are of another architecture.
     """
     own = {name: value for name, value in network.state_dict().items() if isinstance(value, Tensor)}
-    body = [name for name in own if not _within(name, head) and not name.endswith(_COUNT)]
+    body = [name for name in own if not _within(name, head) and not name.endswith(COUNT)]
     state, origin = _by_names(state, own)
-    renamed = 0
+    renamed, found_by = 0, "their order"
     if any(name not in state for name in body):
-        found = _by_order(state, own, body, head)
+        found = _by_order(state, own, body, head) if keeps_order(state) else None
+        if found is None:
+            found, found_by = _by_shapes(state, own, body, head), "their shapes and numbers"
         if found is None:
             fitting = sum(name in state and state[name].shape == own[name].shape for name in body)
             missing = [name for name in body if name not in state]
+            hint = _of_same_shapes(state, own, body)
             raise NoMatch(
                 f"{fitting} of {len(body)} tensors fit: {missing[0]} and {len(missing) - 1} more are not among the"
-                f" {len(state)} stored ones ({', '.join(list(state)[:2])}, ...)",
+                f" {len(state)} stored ones ({', '.join(list(state)[:2])}, ...){hint}",
                 fitting,
             )
         renamed, state = len(body), found
@@ -105,8 +112,21 @@ def put_weights(network: nn.Module, state: Mapping[str, Tensor], head: str) -> M
             ready[name] = stored
     for name, stored in ready.items():
         own[name].copy_(stored)
-    fresh = tuple(name for name in own if name not in ready and not name.endswith(_COUNT))
-    return Match(len(ready), renamed, fresh, origin - len(ready), tuple(adapted))
+    fresh = tuple(name for name in own if name not in ready and not name.endswith(COUNT))
+    return Match(len(ready), renamed, fresh, origin - len(ready), tuple(adapted), found_by)
+
+
+def _of_same_shapes(state: Mapping[str, Tensor], own: Mapping[str, Tensor], body: list[str]) -> str:
+    """What to do where all that is missing is which tensor is which."""
+    there = Counter(value.shape for value in state.values())
+    if not Counter(own[name].shape for name in body) <= there:
+        return ""
+    if keeps_order(state):
+        return "; their shapes are the network's, in another order: give them the network's names"
+    return (
+        "; their shapes are the network's, but the file is sorted by its own names: give the state dict that torch"
+        " has saved, which keeps the order of the layers, or one with the network's names"
+    )
 
 
 def _within(name: str, module: str) -> bool:
@@ -151,8 +171,8 @@ def _by_order(
     state: Mapping[str, Tensor], own: Mapping[str, Tensor], body: list[str], head: str
 ) -> dict[str, Tensor] | None:
     """Stored tensors under the network's names, one after the other; None where kinds or shapes differ."""
-    stored = [name for name in state if not name.endswith(_COUNT)]
-    heads = [name for name in own if _within(name, head) and not name.endswith(_COUNT)]
+    stored = [name for name in state if not name.endswith(COUNT)]
+    heads = [name for name in own if _within(name, head) and not name.endswith(COUNT)]
     if len(stored) < len(body):
         return None
     pairs = list(zip(body, stored, strict=False))
@@ -162,11 +182,32 @@ def _by_order(
         if mine.rpartition(".")[2] != theirs.rpartition(".")[2] or not (a == b or channels):
             return None
     pairs += list(zip(heads, stored[len(body) :], strict=False))
-    found = {mine: state[theirs] for mine, theirs in pairs}
-    for mine, theirs in pairs:  # how many batches a normalisation has seen
-        count = f"{theirs.rpartition('.')[0]}.{_COUNT}"
+    return _taken(state, own, dict(pairs))
+
+
+def _by_shapes(
+    state: Mapping[str, Tensor], own: Mapping[str, Tensor], body: list[str], head: str
+) -> dict[str, Tensor] | None:
+    """Stored tensors under the network's names, told by shapes and numbers; None where these leave a choice."""
+    stored = {name: value.shape for name, value in state.items()}
+    shapes = {name: own[name].shape for name in body}
+    heads = {name: value.shape for name, value in own.items() if _within(name, head)}
+    first = next((name for name in body if len(shapes[name]) == 4), None)
+    for channels in (None, 3, 1):  # of the images that the weights were trained on
+        if channels is not None and first is not None:
+            shapes[first] = torch.Size([shapes[first][0], channels, *shapes[first][2:]])
+        if (names := by_shapes(stored, shapes, heads)) is not None:
+            return _taken(state, own, names)
+    return None
+
+
+def _taken(state: Mapping[str, Tensor], own: Mapping[str, Tensor], names: Mapping[str, str]) -> dict[str, Tensor]:
+    """Stored tensors under the network's names, and how many batches the normalisations among them have seen."""
+    found = {mine: state[theirs] for mine, theirs in names.items()}
+    for mine, theirs in names.items():
+        count = f"{theirs.rpartition('.')[0]}.{COUNT}"
         if count in state:
-            found[f"{mine.rpartition('.')[0]}.{_COUNT}"] = state[count]
+            found[f"{mine.rpartition('.')[0]}.{COUNT}"] = state[count]
     return {name: value for name, value in found.items() if name in own}
 
 

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import difflib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from lessonplan.data.needs import InputNeeds
@@ -18,17 +16,16 @@ from lessonplan.models import build_model
 from lessonplan.models.channels import suit_channels
 from lessonplan.models.factory import Factory, make_network, name_of
 from lessonplan.models.spec import parse
-from lessonplan.models.timm_adapter import timm_input, timm_names
+from lessonplan.models.timm_adapter import timm_input
 from lessonplan.models.transformers_adapter import transformers_input
 from lessonplan.network.untouched import seeded
 from lessonplan.pretrained import Match, NoMatch, begin_head, find_head, put_weights, read_weights
 from lessonplan.pretrained.files import digest_of
 from lessonplan.stores import fetched, is_url
+from lessonplan.train.nearest import nearest
 from lessonplan.train.run_folder import load_config
 
 PRETRAINED = "pretrained"
-_NAMED = 3
-_LIKELY = 6  # models of similar names that are tried where weights do not fit
 
 
 @dataclass(frozen=True)
@@ -94,40 +91,8 @@ class Origin:
         except NoMatch as error:
             raise ConfigError(
                 f"the weights in {self.where} are not those of {_called(self.model)}: {error}"
-                f"{self._nearest(shape)}"
+                f"{nearest(self.model, self.state, Path(self.where), shape)}"
             ) from None
-
-    def _nearest(self, shape: tuple[int, ...]) -> str:
-        """A model that the weights would fit, looked for among those of similar names."""
-        folder = Path(self.where).parent
-        if isinstance(self.model, str) and self.model.startswith("transformers:"):
-            if not (folder / "config.json").is_file():
-                return ""
-            return (
-                "; transformers writes other names into its files than it reads: give the file's folder,"
-                f" model='transformers:{folder}' and weights='pretrained'"
-            )
-        if not isinstance(self.model, str) or not self.model.startswith("timm:") or self.state is None:
-            return ""
-        names = timm_names()
-        stem = Path(self.where).stem.replace("-", "_")
-        likely = difflib.get_close_matches(stem, names, n=_LIKELY, cutoff=0.3)
-        likely += [name for name in names if name in stem][-_LIKELY:]
-        likely += [f"tf_{name}" for name in likely if f"tf_{name}" in names]  # the same with TensorFlow's padding
-        best: list[str] = []
-        most = 0
-        for name in dict.fromkeys(likely):
-            try:
-                with torch.device("meta"):
-                    network = build_model(f"timm:{name}", shape=shape, num_classes=2)
-                match = put_weights(network, {k: v.to("meta") for k, v in self.state.items()}, find_head(network))
-            except (ConfigError, NotImplementedError, RuntimeError):
-                continue
-            if match.loaded >= most:  # networks that differ in their padding alone cannot be told apart
-                best = [*best, name] if match.loaded == most else [name]
-                most = match.loaded
-        known = " or ".join(f"timm:{name}" for name in best[:_NAMED])
-        return f"; they fit {known}" if known else "; timm.list_models() lists other networks"
 
 
 def own_network(model: nn.Module | Factory, shape: tuple[int, ...], num_classes: int, seed: int) -> nn.Module:
