@@ -12,7 +12,9 @@ from torch import Tensor, nn
 from lessonplan.errors import ConfigError
 from lessonplan.models.channels import to_channels
 from lessonplan.pretrained.renamed import COUNT, by_shapes, keeps_order
+from lessonplan.pretrained.timm_files import as_timm_reads
 
+_RELATIVE = "rel"  # relative_position_bias_table, rel_pos
 _PREFIXES = ("", "module.", "_orig_mod.", "model.", "backbone.", "net.", "encoder.", "network.")
 
 
@@ -64,7 +66,8 @@ def put_weights(network: nn.Module, state: Mapping[str, Tensor], head: str) -> M
     are told by their order, if kinds and shapes agree from the first to the last, or by their shapes and the
     numbers in their names, if these leave no choice (``by_shapes``). Files that are sorted have no order. The
     first layer takes images of another number of channels: colours are summed for grey ones, and grey weights are
-    shared out among colours. Position embeddings of another grid are resampled.
+    shared out among colours. Position embeddings of another grid are resampled, tables of relative positions too
+    where timm knows how, which reads files of some authors' own as well.
 
     Args:
         network: changed in place.
@@ -78,6 +81,11 @@ def put_weights(network: nn.Module, state: Mapping[str, Tensor], head: str) -> M
     body = [name for name in own if not _within(name, head) and not name.endswith(COUNT)]
     state, origin = _by_names(state, own)
     renamed, found_by = 0, "their order"
+    adapted: list[str] = []
+    known = as_timm_reads(network, state) if any(_amiss(name, state, own) for name in body) else None
+    if known is not None and any(name not in state for name in body) and all(name in known for name in body):
+        adapted.append("renamed as timm does")
+        state, origin = known, len(known)
     if any(name not in state for name in body):
         found = _by_order(state, own, body, head) if keeps_order(state) else None
         if found is None:
@@ -99,17 +107,23 @@ def put_weights(network: nn.Module, state: Mapping[str, Tensor], head: str) -> M
             " they belong to a larger one",
             len(body),
         )
-    adapted: list[str] = []
     ready: dict[str, Tensor] = {}
+    tables = 0
     first = next((name for name in body if own[name].ndim == 4), None)
     for name, value in own.items():
         if name not in state:
             continue
         stored = state[name]
-        if stored.shape != value.shape and not _within(name, head):
+        resampled = known.get(name) if known is not None and _RELATIVE in name else None
+        if stored.shape != value.shape and resampled is not None and resampled.shape == value.shape:
+            stored = resampled
+            tables += 1
+        elif stored.shape != value.shape and not _within(name, head):
             stored = _fitted(network, name, stored, value, name == first, adapted)
         if stored.shape == value.shape:
             ready[name] = stored
+    if tables:
+        adapted.append(f"{tables} tables of relative positions resampled")
     for name, stored in ready.items():
         own[name].copy_(stored)
     fresh = tuple(name for name in own if name not in ready and not name.endswith(COUNT))
@@ -127,6 +141,10 @@ def _of_same_shapes(state: Mapping[str, Tensor], own: Mapping[str, Tensor], body
         "; their shapes are the network's, but the file is sorted by its own names: give the state dict that torch"
         " has saved, which keeps the order of the layers, or one with the network's names"
     )
+
+
+def _amiss(name: str, state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> bool:
+    return name not in state or state[name].shape != own[name].shape
 
 
 def _within(name: str, module: str) -> bool:
