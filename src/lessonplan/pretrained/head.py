@@ -57,6 +57,13 @@ def _gives(module: nn.Module) -> int | None:
     return layers[-1].out_features if isinstance(layers[-1], nn.Linear) else layers[-1].out_channels
 
 
+def last_parameters(network: nn.Module, head: str) -> list[tuple[str, nn.Parameter]]:
+    """The parameters of a head's last linear layer, which have a row for each class, by name; none without one."""
+    inside = network.get_submodule(head).named_modules(prefix=head)
+    layers = [(name, m) for name, m in inside if isinstance(m, nn.Linear | nn.Conv2d)]
+    return list(layers[-1][1].named_parameters(prefix=layers[-1][0])) if layers else []
+
+
 @torch.no_grad()
 def begin_head(network: nn.Module, head: str) -> None:
     """Set a new head to zeros, so that it disturbs nothing behind it before it has learnt.
@@ -68,8 +75,7 @@ def begin_head(network: nn.Module, head: str) -> None:
         network: changed in place.
         head: name of the module; where it has several layers, its last linear one is meant.
     """
-    layers = [m for m in network.get_submodule(head).modules() if isinstance(m, nn.Linear | nn.Conv2d)]
-    for parameter in layers[-1].parameters() if layers else ():
+    for _, parameter in last_parameters(network, head):
         parameter.zero_()
 
 

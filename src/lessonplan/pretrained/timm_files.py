@@ -29,7 +29,8 @@ def as_timm_reads(network: nn.Module, state: Mapping[str, Tensor]) -> dict[str, 
     if read is None:
         return None
     try:
-        with warnings.catch_warnings(action="ignore", category=UserWarning):  # of PyTorch, about timm's own code
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # of PyTorch, about timm's own code
             found = read(dict(state), network)
     except Exception:  # it was written for some files, and trips over others in its own ways
         return None

@@ -85,7 +85,13 @@ class Beginning:
         if self.origin is None:
             return self.plain_network()
         shape, classes, drawn = self.data.shape, self.data.num_classes, fold_seed(self.seed, "weights")
-        network, match = self.origin.network(shape=shape, num_classes=classes, seed=drawn, head=self.settings.head)
+        network, match = self.origin.network(
+            shape=shape,
+            num_classes=classes,
+            seed=drawn,
+            head=self.settings.head,
+            class_names=self.data.class_names,
+        )
         say(visible(f"weights of {self.origin.where}: {match}"))
         return network
 

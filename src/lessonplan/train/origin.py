@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from lessonplan.data.needs import InputNeeds
@@ -19,13 +21,14 @@ from lessonplan.models.spec import parse
 from lessonplan.models.timm_adapter import timm_input
 from lessonplan.models.transformers_adapter import transformers_input
 from lessonplan.network.untouched import seeded
-from lessonplan.pretrained import Match, NoMatch, begin_head, find_head, put_weights, read_weights
+from lessonplan.pretrained import Match, NoMatch, begin_head, find_head, last_parameters, put_weights, read_weights
 from lessonplan.pretrained.files import digest_of
 from lessonplan.stores import fetched, is_url
 from lessonplan.train.nearest import nearest
 from lessonplan.train.run_folder import load_config
 
 PRETRAINED = "pretrained"
+_NAMED = 3  # classes
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,7 @@ class Origin:
         state: the tensors, or None where the library that builds the network loads them.
         where: for messages.
         classes: how many a library's weights have a head for, where that is known.
+        class_names: those that a run was trained on.
     """
 
     model: str | nn.Module | Factory
@@ -49,9 +53,16 @@ class Origin:
     state: dict[str, Tensor] | None
     where: str
     classes: int | None = None
+    class_names: tuple[str, ...] | None = None
 
     def network(
-        self, *, shape: tuple[int, ...], num_classes: int, seed: int, head: str | None = None
+        self,
+        *,
+        shape: tuple[int, ...],
+        num_classes: int,
+        seed: int,
+        head: str | None = None,
+        class_names: Sequence[str] | None = None,
     ) -> tuple[nn.Module, Match]:
         """The network with these weights and a head for the classes.
 
@@ -60,6 +71,8 @@ class Origin:
             num_classes: of the data.
             seed: of what begins anew.
             head: name of the module that gives the logits; None finds out.
+            class_names: of the data; a run's head is kept for the classes that it was trained on, in any order,
+                and for as many others begun anew. None keeps it where the number is the same.
 
         Raises:
             ConfigError: the weights are of another architecture, or there is no head.
@@ -87,12 +100,41 @@ class Origin:
             match = put_weights(network, self.state, name)
             if match.fresh:
                 begin_head(network, name)
+            elif class_names is not None and self.class_names not in (None, tuple(class_names)):
+                match = self._for_classes(network, name, tuple(class_names), match)
             return network, match
         except NoMatch as error:
             raise ConfigError(
                 f"the weights in {self.where} are not those of {_called(self.model)}: {error}"
                 f"{nearest(self.model, self.state, Path(self.where), shape)}"
             ) from None
+
+    def _for_classes(self, network: nn.Module, head: str, names: tuple[str, ...], match: Match) -> Match:
+        """A head that was loaded, for classes of other names or in another order than those of the run."""
+        assert self.class_names is not None
+        last = last_parameters(network, head)
+        if not last or any(len(parameter) != len(names) for _, parameter in last):
+            return match
+        if sorted(names) == sorted(self.class_names):
+            _in_order(last, self.class_names, names)
+            return replace(match, adapted=(*match.adapted, "the head's rows in the order of the classes"))
+        begin_head(network, head)
+        known = ", ".join(self.class_names[:_NAMED]) + (", ..." if len(self.class_names) > _NAMED else "")
+        return replace(
+            match,
+            loaded=match.loaded - len(last),
+            unused=match.unused + len(last),
+            fresh=tuple(name for name, _ in last),
+            adapted=(*match.adapted, f"a head for other classes ({known}) left out"),
+        )
+
+
+@torch.no_grad()
+def _in_order(parameters: list[tuple[str, nn.Parameter]], before: tuple[str, ...], now: tuple[str, ...]) -> None:
+    """Put the rows of a head's last layer into the order of the classes."""
+    places = [before.index(name) for name in now]
+    for _, parameter in parameters:
+        parameter.copy_(parameter[places])
 
 
 def own_network(model: nn.Module | Factory, shape: tuple[int, ...], num_classes: int, seed: int) -> nn.Module:
@@ -128,9 +170,11 @@ def origin_of(model: str | nn.Module | Factory, weights: str) -> Origin:
             f"weights={weights!r} is a folder ({', '.join(inside) or 'empty'}) and no run: give a file of weights"
             " (safetensors, or a saved state dict), or the folder of a finished run"
         )
-    state = read_weights(stored)
+    state, names = read_weights(stored), None
     if path.is_dir():
-        prepared = Preprocessing.from_dict(load_config(path)["input"]["preprocessing"])
+        inputs = load_config(path)["input"]
+        names = tuple(inputs["classes"])
+        prepared = Preprocessing.from_dict(inputs["preprocessing"])
         needs = InputNeeds.of_run(prepared)
     else:
         known = parse(model) if isinstance(model, str) else None
@@ -141,7 +185,7 @@ def origin_of(model: str | nn.Module | Factory, weights: str) -> Origin:
             with contextlib.suppress(ConfigError):  # a model without an image processor asks for nothing
                 needs = InputNeeds.of_timm(transformers_input(known.name))
     identity = {"weights": stored.name, "digest": digest_of(state)}
-    return Origin(model, _plain(model), needs, identity, state, str(path))
+    return Origin(model, _plain(model), needs, identity, state, str(path), class_names=names)
 
 
 def _library(model: str | nn.Module | Factory) -> Origin:
