@@ -51,9 +51,14 @@ def build_timm(
             f"timm cannot build {name!r} for {height} x {width} images ({error}): choose another model or size"
         ) from error
     except Exception as error:  # each library between timm and the net has errors of its own
-        if not pretrained:
+        if pretrained:
+            raise _unfetched(name, error) from error
+        if not (name.startswith("hf-hub:") and _is_of_the_net(error)):
             raise
-        raise _unfetched(name, error) from error
+        raise ConfigError(
+            f"{name} says in a config.json which architecture it is, and that cannot be fetched"
+            f" ({first_line(error)}): give the architecture itself, timm:NAME"
+        ) from error
     if not isinstance(model, nn.Module):
         raise ConfigError(f"timm model {name!r} is no torch module: choose another one")
     return model
@@ -105,17 +110,19 @@ def _unfetched(name: str, error: Exception) -> ConfigError:
     """What to bring where weights cannot be downloaded."""
     reason = first_line(error)
     timm = _import_timm()
+    of_hub = name.startswith("hf-hub:")
+    shown = name if of_hub else f"timm:{name}"
     where = f"https://huggingface.co/{name.removeprefix('hf-hub:')}"
-    config = None if name.startswith("hf-hub:") else timm.get_pretrained_cfg(name)
+    config = None if of_hub else timm.get_pretrained_cfg(name)
     if config is not None and config.hf_hub_id:
         where = f"https://huggingface.co/{config.hf_hub_id}"
     elif config is not None and config.url:
         return ConfigError(
-            f"the weights of timm:{name} cannot be fetched ({reason}): bring {config.url} and give it with"
+            f"the weights of {shown} cannot be fetched ({reason}): bring {config.url} and give it with"
             " --weights FILE"
         )
     return ConfigError(
-        f"the weights of timm:{name} cannot be fetched ({reason}): bring model.safetensors from {where} and give"
+        f"the weights of {shown} cannot be fetched ({reason}): bring model.safetensors from {where} and give"
         " it with --weights FILE"
     )
 

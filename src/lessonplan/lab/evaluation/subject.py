@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from lessonplan.data import Data, Preprocessing, View
 from lessonplan.data import load as load_data
+from lessonplan.data.needs import InputNeeds
 from lessonplan.errors import ConfigError, DataError
 from lessonplan.evaluate.adversarial import PixelModel
 from lessonplan.lab.evaluation.own_model import load_weights, made
@@ -226,6 +227,9 @@ def _input(config: dict[str, Any]) -> dict[str, Any]:
             options["pad"] = (shape[1], shape[2])
     if audio:
         options["clip_seconds"] = audio["seconds"]
+    prepared = Preprocessing.from_dict(inputs["preprocessing"])
+    if prepared.decoding.interpolation or prepared.decoding.crop:  # as the weights asked that it began with
+        options["input"] = InputNeeds.of_run(prepared)
     return options
 
 
