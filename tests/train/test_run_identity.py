@@ -16,9 +16,11 @@ import yaml
 import lessonplan as lp
 from lessonplan.errors import ConfigError, LessonplanWarning
 from lessonplan.lab import runs
+from lessonplan.settings import Settings
 from lessonplan.supply.epoch import HANDLED
 from lessonplan.train import identity
-from lessonplan.train.identity import RUN_FORMAT
+from lessonplan.train.budget import Budget
+from lessonplan.train.identity import RUN_FORMAT, run_config
 from lessonplan.train.run_folder import read_config
 from test_same_weights import calculates_as_first
 
@@ -230,3 +232,20 @@ def test_a_loss_of_ones_own_of_format_1(quick, tmp_path) -> None:
     config["loss"] = "cross_entropy"  # as format 1 wrote it
     file.write_text(yaml.safe_dump(config))
     quick(out=tmp_path / "run", loss=F.cross_entropy)
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        ({"tune": "last:1"}, True),
+        ({"tune": "gradual"}, True),
+        ({"layer_decay": 0.9}, True),
+        ({"tune": "norm"}, False),
+        ({}, False),
+    ],
+)
+def test_runs_that_tell_stages_apart_are_no_runs_of_before(settings, named) -> None:
+    """How a network is cut into stages was changed; what does not depend on it keeps its name."""
+    data = lp.data.load("digits", per_class=5)
+    config = run_config("tiny", data, lp.Plan(), Budget.parse("1ep"), Settings.make(**settings), 0)
+    assert ("stages" in config) is named

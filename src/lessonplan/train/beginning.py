@@ -141,7 +141,7 @@ def begin(
     if not isinstance(known, str):
         known = own_network(known, data.shape, data.num_classes, fold_seed(seed, "weights"))
         if changed := suit_channels(known, data.shape):
-            print(f"lessonplan: the network's first convolution was changed: {visible(changed)}", file=sys.stderr)
+            say(visible(f"the network's first convolution was changed: {changed}"))
         origin = replace(origin, model=known, plain=known) if origin is not None else None
     return Beginning(
         known,

@@ -17,6 +17,7 @@ from lessonplan.settings import Settings
 from lessonplan.supply.epoch import HANDLED
 from lessonplan.train.budget import Budget
 from lessonplan.train.optimizer import OptimizerFactory, learning_schedule
+from lessonplan.train.tuning import Tune
 
 RUN_FORMAT = 3
 """Raised when a change of the code makes stored runs incomparable with new ones.
@@ -24,8 +25,8 @@ RUN_FORMAT = 3
 Format 2: the look-ahead keeps its winner's update, and functions of the user's own are told apart by what they do.
 Format 3: the schedule ``stagnation`` judges the losses of each K by themselves. Stored runs of other schedules and
 mixes are the same ones, but for selections that ended on augmented samples after an epoch that kept nothing
-(``ended_early``). Runs with weights from elsewhere name ``batch_norm``, and stacked look-aheads on their own
-losses ``dropout``, since what they do was changed.
+(``ended_early``). Runs with weights from elsewhere name ``batch_norm``, stacked look-aheads on their own losses
+``dropout``, and runs that tell the network's stages apart ``stages``, since what they do was changed.
 """
 
 _ONE_K = {"sum", "mixup", "cutmix", "cutout", "manifold", "puzzle", "probability", "chain", "choice"}
@@ -69,6 +70,8 @@ def run_config(
         config |= model_identity(model)
     if weights is not None:
         config["weights"] = weights
+    if Tune.parse(settings.tune).kind in ("last", "gradual") or settings.layer_decay != 1.0:
+        config["stages"] = "as they run"
     config["settings"]["device"] = data.train.device.type
     for name, function in (("loss", loss), ("optimizer", optimizer)):
         if function is not None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import json
-import sys
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -18,6 +17,7 @@ from lessonplan.models import build_model, model_names
 from lessonplan.models.timm_adapter import timm_families, timm_names
 from lessonplan.pretrained import Match, find_head, put_weights
 from lessonplan.pretrained.renamed import layers_of
+from lessonplan.progress import say
 
 _NAMED = 3
 _LIKELY = 6  # models of similar names that are tried first
@@ -109,7 +109,7 @@ def _match(network: nn.Module | None, stored: Mapping[str, Tensor]) -> Match | N
 
 def _among_families(stored: Mapping[str, Tensor], shape: tuple[int, ...]) -> list[str]:
     """Of timm's families those whose layers are most like the stored ones, one model after the other."""
-    print("lessonplan: looking for a network that the weights fit; Ctrl-C ends it", file=sys.stderr)
+    say("looking for a network that the weights fit; Ctrl-C ends it")
     until = time.monotonic() + _SECONDS
     found = _traits(stored)
     alike: list[tuple[float, list[str]]] = []
