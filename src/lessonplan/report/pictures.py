@@ -108,6 +108,9 @@ def small_picture(png: Any) -> tuple[str | None, int, int]:
     if uri is None or len(uri) <= _LIGHT:
         return uri, width, height
     buffer = io.BytesIO()
-    with Image.open(io.BytesIO(base64.b64decode(str(png)))) as image:
-        image.convert("RGB").save(buffer, format="WEBP", quality=80)
+    try:
+        with Image.open(io.BytesIO(base64.b64decode(str(png))), formats=("PNG",)) as image:
+            image.convert("RGB").save(buffer, format="WEBP", quality=80)
+    except (OSError, SyntaxError, ValueError):  # its pixels are damaged
+        return None, 0, 0
     return f"data:image/webp;base64,{base64.b64encode(buffer.getvalue()).decode()}", width, height
