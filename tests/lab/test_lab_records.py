@@ -22,6 +22,9 @@ class Memory(Record):
     def _hear(self, what: str, said: Any) -> None:
         self.heard.append((self.title or "", what, said))
 
+    def reach(self):
+        self._hear("reach", None)
+
     def open(self, config, known, first):
         self._hear("open", known)
         return f"number of {self.title}"
@@ -47,6 +50,8 @@ def test_runs_and_table_are_recorded(tmp_path, monkeypatch):
     results = lp.compare("erm,mixup", seeds=2, per_class=4, log="memory", **arguments)
     opened = [title for title, what, _ in Memory.heard if what == "open"]
     assert opened[-1] == "c"
+    assert Memory.heard[0] == ("c", "reach", None)  # once, before processes that write into the same store
+    assert [what for _, what, _ in Memory.heard].count("reach") == 1
     assert len(set(opened)) == 5
     ((columns, rows),) = [said for _, what, said in Memory.heard if what == "table"]
     assert columns[:3] == ("method", "n", "test %")

@@ -7,12 +7,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-from PIL import Image
 
 import lessonplan as lp
-from lessonplan.errors import ConfigError
+from lessonplan.errors import ConfigError, RunFailed
 from lessonplan.train import Callback, fit
 from lessonplan.train.loggers import Logger, flat_numbers, loggers
 from lessonplan.train.records import Record
@@ -117,6 +115,51 @@ def test_a_head_without_training_is_recorded_too(tmp_path):
     assert "result/test/accuracy" in record.of("numbers")[-1][1]
 
 
+class Refusing(Memory):
+    """A record whose package refuses everything from a step on."""
+
+    faults = (OSError,)
+
+    def __init__(self, folder: Path | None, first: int) -> None:
+        super().__init__(folder)
+        self.first = first
+
+    def open(self, config, known, first):
+        if self.first < 0:
+            raise OSError("no such store\nand much more")
+        return super().open(config, known, first)
+
+    def numbers(self, numbers, step):
+        if step >= self.first:
+            raise OSError("the line is dead")
+
+    def close(self, ending):
+        super().close(ending)
+        raise OSError("the line is still dead")
+
+
+@pytest.mark.parametrize(
+    ("first", "said", "closed"),
+    [
+        (-1, "begin a record: no such store$", []),
+        (4, "take the numbers of an epoch: the line is dead$", ["failed"]),
+        (7, "take the result, which the run's folder has: the line is still dead$", ["finished"]),
+    ],
+)
+def test_what_a_package_refuses_is_one_sentence(first, said, closed, tmp_path):
+    record = Refusing(tmp_path, first)
+    with pytest.raises(RunFailed, match=f"^memory cannot {said}"):
+        _fit(tmp_path, Logger(record))
+    assert record.of("close") == closed
+
+
+def test_a_record_that_cannot_be_closed_hides_no_failure(tmp_path):
+    with pytest.raises(NotFinite):
+        _fit(tmp_path, Logger(Refusing(tmp_path, 7)), lr=1e30)
+    with pytest.raises(RunFailed, match=r"go on with the record that .*loggers\.json names \(without that file"):
+        _fit(tmp_path, Logger(Refusing(tmp_path, -1)), lr=1e30)
+
+
 def test_missing_packages_and_wrong_names(monkeypatch):
     monkeypatch.setitem(sys.modules, "wandb", None)
     with pytest.raises(ConfigError, match=r"pip install 'lessonplan\[wandb\]'"):
@@ -126,123 +169,13 @@ def test_missing_packages_and_wrong_names(monkeypatch):
     assert loggers("") == []
 
 
-# -- the real packages -----------------------------------------------------------------------------------
-
-
-def _tensorboard(folder: Path) -> dict[str, list[tuple[int, float]]]:
-    reading = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
-    util = pytest.importorskip("tensorboard.util.tensor_util")
-    events = reading.EventAccumulator(str(folder / "tensorboard"), size_guidance={"tensors": 0}).Reload()
-    found = {}
-    for name in events.Tags()["tensors"]:
-        values = [(event.step, util.make_ndarray(event.tensor_proto)) for event in events.Tensors(name)]
-        if values[0][1].dtype.kind == "f":
-            found[name] = [(step, float(value)) for step, value in values]
-    return found
-
-
-def _wandb(folder: Path) -> dict[str, list[tuple[int, float]]]:
-    pb = pytest.importorskip("wandb.proto.wandb_internal_pb2")
-    found: dict[str, list[tuple[int, float]]] = {}
-    for file in sorted((folder / "wandb").glob("offline-run-*/*.wandb"), key=lambda f: f.stat().st_mtime):
-        for data in _chunks(file.read_bytes()):
-            record = pb.Record()
-            record.ParseFromString(data)
-            if record.WhichOneof("record_type") != "history":
-                continue
-            items = {"/".join(i.nested_key) or i.key: json.loads(i.value_json) for i in record.history.item}
-            for name, value in items.items():
-                if isinstance(value, (int, float)) and not name.startswith("_"):
-                    found.setdefault(name, []).append((record.history.step.num, float(value)))
-    return found
-
-
-def _chunks(content: bytes) -> list[bytes]:
-    """The records of a file in LevelDB's log format: blocks of 32 KiB, pieces with checksum, length and kind."""
-    at, pieces, records = 7, b"", []
-    while at + 7 <= len(content):
-        if 32768 - at % 32768 < 7:
-            at += 32768 - at % 32768
-            continue
-        length, kind = int.from_bytes(content[at + 4 : at + 6], "little"), content[at + 6]
-        pieces += content[at + 7 : at + 7 + length]
-        at += 7 + length
-        if kind in (1, 4):  # whole, or the last of several
-            records.append(pieces)
-            pieces = b""
-    return records
-
-
-def _mlflow(folder: Path) -> dict[str, list[tuple[int, float]]]:
-    mlflow = pytest.importorskip("mlflow")
-    client = mlflow.MlflowClient()
-    (run,) = client.search_runs([e.experiment_id for e in client.search_experiments()])
-    return {
-        name: [(m.step, m.value) for m in client.get_metric_history(run.info.run_id, name)]
-        for name in run.data.metrics
-    }
-
-
-REAL = {"tensorboard": _tensorboard, "wandb": _wandb, "mlflow": _mlflow}
-
-
-@pytest.fixture
-def _quiet_places(tmp_path, monkeypatch):
-    monkeypatch.setenv("WANDB_MODE", "offline")
-    monkeypatch.setenv("WANDB_SILENT", "true")
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
-    monkeypatch.setenv("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING", "false")
-    monkeypatch.chdir(tmp_path)
-
-
-def _skip_without(name: str) -> None:
-    pytest.importorskip(name, reason=f"pip install 'lessonplan[{name}]'")
-    if name == "mlflow":
-        import mlflow
-
-        mlflow.set_tracking_uri(None)
-
-
-@pytest.mark.slow
-@pytest.mark.usefixtures("_quiet_places")
-@pytest.mark.parametrize("name", REAL)
-def test_the_same_numbers_are_in_the_real_tools_after_a_resume(name, tmp_path):
-    _skip_without(name)
-    folder = tmp_path / "run"
-    picture = tmp_path / "mixed.png"
-    Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(picture)
-    with pytest.raises(KeyboardInterrupt):
-        _fit(folder, *loggers(name, folder, picture), StopAt(5))
-    run = _fit(folder, *loggers(name, folder, picture))
-    found = REAL[name](folder)
-    wanted: dict[str, list[tuple[int, float]]] = {}
-    for record in _records(folder):
-        for key, value in flat_numbers(record):
-            if not key.startswith("system/"):
-                wanted.setdefault(key, []).append((record["step"], value))
-    assert len(wanted) > 15
-    for key, values in wanted.items():
-        assert found[key] == values, key
-    assert found["result/test/accuracy"] == [(6, run.result["test"]["accuracy"])]
-    if name == "mlflow":
-        import mlflow
-
-        client = mlflow.MlflowClient()
-        (stored,) = client.search_runs(["0"])
-        assert stored.info.status == "FINISHED"
-        assert stored.data.params["plan/mix/k"] == "2"
-        assert [f.path for f in client.list_artifacts(stored.info.run_id)] == ["mixed samples"]
-    if name == "wandb":
-        numbers = {file.name.rpartition("-")[2] for file in (folder / "wandb").glob("offline-run-*")}
-        assert len(numbers) == 1  # one id
-
-
-@pytest.mark.slow
-@pytest.mark.usefixtures("_quiet_places")
-def test_a_failed_run_is_marked_in_mlflow(tmp_path):
-    _skip_without("mlflow")
-    import mlflow
-
-    with pytest.raises(NotFinite):
-        _fit(tmp_path / "run", *loggers("mlflow", tmp_path / "run"), lr=1e30)
-    assert [run.info.status for run in mlflow.MlflowClient().search_runs(["0"])] == ["FAILED"]
+def test_options_are_looked_at_before_packages(tmp_path):
+    for text, said in {
+        "wandb:project=a,wandb": "names wandb twice",
+        "wandb:projct=a": "did you mean 'project'",
+        "tensorboard:project=a": "unknown option of tensorboard 'project': there are none",
+        "wandb:project=": "wandb:project= names nothing",
+        "wandb:cloth": "write option=value",
+    }.items():
+        with pytest.raises(ConfigError, match=said):
+            loggers(text, tmp_path)

@@ -59,7 +59,8 @@ class Compare:
     level: float = 0.95
     """confidence level of the intervals"""
     log: str = ""
-    """where runs and table are recorded beside their folders: tensorboard, wandb, mlflow, separated by commas"""
+    """where runs and table are recorded beside their folders: tensorboard, wandb, mlflow, separated by commas,
+    with options behind a colon: wandb:project=NAME,entity=NAME,group=NAME and mlflow:experiment=NAME"""
     source: Annotated[DataOptions, Flat] = DATA_DEFAULTS
     settings: Annotated[Settings, Flat] = DEFAULTS
     talk: Annotated[Talk, Flat] = TALK

@@ -41,7 +41,8 @@ class Train:
     seed: int = 0
     """of split, weights, order and mixes"""
     log: str = ""
-    """where the run is recorded beside its folder: tensorboard, wandb, mlflow (extras), separated by commas"""
+    """where the run is recorded beside its folder: tensorboard, wandb, mlflow (extras), separated by commas, with
+    options behind a colon: wandb:project=NAME,entity=NAME,group=NAME and mlflow:experiment=NAME"""
     source: Annotated[DataOptions, Flat] = DATA_DEFAULTS
     settings: Annotated[Settings, Flat] = DEFAULTS
     talk: Annotated[Talk, Flat] = TALK

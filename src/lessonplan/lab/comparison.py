@@ -45,7 +45,7 @@ from lessonplan.stored import read_yaml
 from lessonplan.stores import in_place
 from lessonplan.train.identity import without_conduct
 from lessonplan.train.origin import origin_of
-from lessonplan.train.records import records
+from lessonplan.train.records import records, refusals
 from lessonplan.train.run_folder import describe_differences, in_words, read_result
 
 _MAY_CHANGE = ("seeds", "level")
@@ -98,7 +98,8 @@ def compare(
         level: confidence level of the intervals.
         evaluation: what every network goes through after training; its numbers are compared too.
         log: where runs and comparison are recorded beside their folders: ``tensorboard``, ``wandb``, ``mlflow``,
-            separated by commas.
+            separated by commas, with options behind a colon (``wandb:project=NAME,entity=NAME,group=NAME``,
+            ``mlflow:experiment=NAME``).
         **data_options: ``per_class``, ``val_fraction`` (0.2 if not given), ``augment`` and the other options of
             ``lessonplan.data.load``.
 
@@ -156,6 +157,9 @@ def compare(
     named = any(":" in str(settings.device) for settings in begun)
     by = None
     if waiting:
+        for record in recorded:
+            with refusals(record, "be reached"):
+                record.reach()
         by = runner(executor, jobs, threads or 1, sample, root, most=len(waiting), named=named)
     with sole_user(root):
         _claim_folder(root, comparison)

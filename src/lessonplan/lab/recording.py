@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from lessonplan.report.formatting import interval, p_value, percent, points
-from lessonplan.train.loggers import flat_numbers, flat_texts, keep_record, known_records
-from lessonplan.train.records import Record
+from lessonplan.train.loggers import flat_numbers, flat_texts, keep_record, known_records, opening
+from lessonplan.train.records import Record, refusals
 
 
 def record_comparison(records: Sequence[Record], root: Path, results: dict[str, Any]) -> None:
     """Write what a comparison found into a record of its own; its runs have theirs.
+
+    The step is the number of its runs, so that a record of more of them goes on behind that of the first.
 
     Args:
         records: where, see ``lessonplan.train.records.records``.
@@ -40,15 +42,18 @@ def record_comparison(records: Sequence[Record], root: Path, results: dict[str, 
         told = {"mean": method["mean"], "n": method["n"], "difference": difference.get("mean")}
         numbers |= dict(flat_numbers({_plain(method["name"]): told}))
     pictures = sorted((root / "examples").glob("*.png"))
+    step = sum(method["n"] for method in results["methods"])
     for record in records:
         known = known_records(root).get(record.name)
-        number = record.open(dict(flat_texts(results["config"])), (known or {}).get("id"), 0)
-        keep_record(record, {"id": number, "step": 0})
-        record.numbers(numbers, 0)
-        for picture in pictures:
-            record.picture(f"mixed samples/{picture.stem}", picture, 0)
-        record.table("comparison", columns, rows)
-        record.close("failed" if results["failures"] else "finished")
+        with refusals(record, opening(record, known is not None)):
+            number = record.open(dict(flat_texts(results["config"])), (known or {}).get("id"), step)
+        keep_record(record, {"id": number, "step": step})
+        with refusals(record, "take the comparison, which its folder has"):
+            record.numbers(numbers, step)
+            for picture in pictures:
+                record.picture(f"mixed samples/{picture.stem}", picture, step)
+            record.table("comparison", columns, rows)
+            record.close("failed" if results["failures"] else "finished")
 
 
 def _plain(name: str) -> str:

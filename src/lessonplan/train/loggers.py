@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lessonplan.files import write_json
 from lessonplan.stored import read_json_value
 from lessonplan.train.callbacks import Callback
-from lessonplan.train.records import Ending, Record, records
+from lessonplan.train.records import Ending, Record, records, refusals
 
 if TYPE_CHECKING:
     from lessonplan.train.trainer import Trainer
@@ -26,12 +27,13 @@ def loggers(names: str, folder: str | Path | None = None, picture: Path | None =
     A run that fails is marked so; one that is resumed goes on in the same record.
 
     Args:
-        names: ``tensorboard``, ``wandb`` and ``mlflow``, separated by commas.
+        names: ``tensorboard``, ``wandb`` and ``mlflow``, separated by commas; behind a colon their options:
+            ``wandb:project=NAME,entity=NAME,group=NAME``, ``mlflow:experiment=NAME``.
         folder: of the run; TensorBoard's files go into ``tensorboard/`` in it.
         picture: a PNG file of what the network sees, if there is one.
 
     Raises:
-        ConfigError: a name is unknown, or its package is not installed.
+        ConfigError: a name or an option is unknown, or its package is not installed.
     """
     place = Path(folder) if folder is not None else None
     return [Logger(record, picture) for record in records(names, place)]
@@ -81,16 +83,18 @@ class Logger(Callback):
         kept = self._kept().get(self.record.name)
         known = kept if isinstance(kept, dict) and isinstance(kept.get("id"), str) else {}
         self._written = int(known.get("step", -1))
-        self._id = self.record.open(_configuration(trainer), known.get("id"), self._written + 1)
-        if self.picture is not None and not known:
-            self.record.picture("mixed samples", self.picture, 0)
+        with refusals(self.record, opening(self.record, bool(known))):
+            self._id = self.record.open(_configuration(trainer), known.get("id"), self._written + 1)
+            if self.picture is not None and not known:
+                self.record.picture("mixed samples", self.picture, 0)
         self._keep()
 
     def on_epoch_end(self, trainer: Trainer) -> None:
         """Write a record, unless it was written before the run was interrupted."""
         latest = trainer.history[-1]
         if latest["step"] > self._written:
-            self.record.numbers(dict(flat_numbers(latest)), latest["step"])
+            with refusals(self.record, "take the numbers of an epoch"):
+                self.record.numbers(dict(flat_numbers(latest)), latest["step"])
             self._written = latest["step"]
             self._keep()
 
@@ -99,13 +103,15 @@ class Logger(Callback):
         if self._id is None:  # a head that was found without training
             self.on_train_start(trainer)
         numbers = {f"result/{name}": value for name, value in flat_numbers(result)}
-        self.record.numbers(numbers, trainer.counters.steps)
-        self._close("finished")
+        with refusals(self.record, "take the result, which the run's folder has"):
+            self.record.numbers(numbers, trainer.counters.steps)
+            self._close("finished")
 
     def on_failure(self, trainer: Trainer, error: BaseException) -> None:
         """Say that it failed, or was stopped by Ctrl-C."""
         if self._id is not None:
-            self._close("stopped" if isinstance(error, KeyboardInterrupt) else "failed")
+            with suppress(*self.record.faults):  # what ended the run is the news
+                self._close("stopped" if isinstance(error, KeyboardInterrupt) else "failed")
 
     def _close(self, ending: Ending) -> None:
         self.record.close(ending)
@@ -116,6 +122,13 @@ class Logger(Callback):
 
     def _keep(self) -> None:
         keep_record(self.record, {"id": self._id, "step": self._written})
+
+
+def opening(record: Record, known: bool) -> str:
+    """What a record that is opened is to do, and what helps where it cannot."""
+    if not known or record.folder is None:
+        return "begin a record"
+    return f"go on with the record that {record.folder / _FILE} names (without that file a new one begins)"
 
 
 def known_records(folder: Path | None) -> dict[str, Any]:
