@@ -3,6 +3,7 @@
 # make test-accelerator: train and evaluate on a pretended accelerator, which is compiled first (needs c++)
 # make test-browser: look at the pages with Chromium; make bench: measure what the benchmarks claim
 # make test-lowest: with the lowest declared versions; make test-pythons: on every Python that is here
+# make test-packages: with Weights & Biases, MLflow, datasets and Albumentations, in an environment of their own (2 GB)
 # make docs: build the documentation into site/, and look for dead links and for what comes from the net
 # make mutation: whether the tests notice faults that are put into the parts (an hour; goes on where it stopped)
 # make test-types: the public surface as mypy and pyright see it from outside
@@ -10,6 +11,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 CONSTRAINTS := constraints.txt
+PACKAGES := constraints-packages.txt
 STAMP := $(VENV)/.installed
 # what the tests compare with; their own requirements would replace torch
 ORACLES := torchattacks==3.5.1 captum==0.9.0
@@ -20,7 +22,7 @@ PYRIGHT := pyright[nodejs]==1.1.414
 # compiled tests are kept, or a second "make test" would take seconds longer to start
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: demo test test-slow test-accelerator test-browser test-lowest test-pythons test-types mutation lint bench clean docs
+.PHONY: demo test test-slow test-accelerator test-browser test-lowest test-pythons test-types test-packages mutation lint bench clean docs
 
 demo: $(STAMP)
 	$(BIN)/lessonplan compare --data digits --per-class 10 --methods erm,mixup,sum,cascade,gradual --seeds 5 --budget "30k samples" --evaluate-every 20 --out demo
@@ -65,6 +67,19 @@ test-pythons:
 test-types: $(STAMP) $(VENV)/.types
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow tests/release/test_types.py
 
+# With what development does without. None of these tests may be skipped, and the first thing is to import everything.
+test-packages: $(VENV)-packages/.installed
+	LESSONPLAN_PACKAGES=all OMP_NUM_THREADS=1 $(VENV)-packages/bin/python -m pytest -n auto -m packages tests/packages
+
+# An environment of its own, since they want other versions of what others need: constraints that the file of their own
+# names go before the others.
+$(VENV)-packages/.installed: pyproject.toml $(CONSTRAINTS) $(PACKAGES)
+	$(PYTHON) -m venv $(VENV)-packages
+	awk -F== 'NR == FNR { own[$$1]; next } !($$1 in own)' $(PACKAGES) $(CONSTRAINTS) > $(VENV)-packages/constraints.txt
+	$(VENV)-packages/bin/pip install --quiet --disable-pip-version-check "$$(grep '^torch==' $(CONSTRAINTS))" \
+		-c $(VENV)-packages/constraints.txt -c $(PACKAGES) -e ".[dev-packages]"
+	touch $@
+
 mutation: $(STAMP) $(VENV)/.mutation
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/mutation.py
 
@@ -102,7 +117,7 @@ lint: $(STAMP)
 	$(BIN)/mypy
 
 clean:
-	rm -rf $(VENV) demo site
+	rm -rf $(VENV) $(VENV)-packages demo site
 
 # torch first and by its exact version, so that no resolver is free to fetch another build of it
 $(STAMP): pyproject.toml $(CONSTRAINTS)
