@@ -20,6 +20,7 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
         ("lightning_cascade", "lightning", "lightning"),
         ("hugging_face_trainer", "transformers", "transformers"),
         ("accelerate_loop", "accelerate", "accelerate"),
+        ("albumentations_transforms", "albumentations", "albumentations"),
     ],
 )
 def test_an_example_without_its_package_names_the_extra(
@@ -30,6 +31,14 @@ def test_an_example_without_its_package_names_the_extra(
     done = subprocess.run(python(code), capture_output=True, text=True, check=False, cwd=tmp_path)
     assert done.returncode != 0
     assert f"pip install 'lessonplan[{extra}]'" in done.stderr.splitlines()[-1]
+
+
+def test_the_example_without_datasets_says_what_to_install(tmp_path: Path) -> None:
+    path = str(EXAMPLES / "huggingface_datasets.py")
+    code = f"import sys; sys.modules['datasets'] = None; import runpy; runpy.run_path({path!r})"
+    done = subprocess.run(python(code), capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert done.returncode != 0
+    assert done.stderr.splitlines()[-1].endswith(": pip install datasets")
 
 
 @pytest.mark.parametrize("given", ["mixup", lp.Plan.parse("mixup"), None], ids=["text", "plan", "nothing"])

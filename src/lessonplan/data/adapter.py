@@ -51,6 +51,11 @@ def from_dataset(dataset: Any, options: Options) -> Parts:
     """
     if isinstance(dataset, Mapping):
         return _from_mapping(dataset, options)
+    if not (hasattr(dataset, "__getitem__") and hasattr(dataset, "__len__")):
+        raise DataError(
+            f"a {type(dataset).__name__} cannot be asked for its samples by position: give a data set with"
+            " __getitem__ and __len__ (Hugging Face's without streaming=True)"
+        )
     if len(dataset) == 0:
         raise DataError(f"the {type(dataset).__name__} holds no samples")
     _check_fixed(dataset)
@@ -278,6 +283,8 @@ def _named_labels(dataset: Any) -> Any:
     values = None
     home = type(dataset).__module__.partition(".")[0]
     if home == "datasets" and isinstance(getattr(dataset, "column_names", None), list):
+        if dataset.format["type"] == "custom":  # with_transform: items have other columns than the set
+            return None
         column = column_of(dataset.column_names, LABELS)
         values = dataset[column] if column is not None else None
     elif home == "torchvision" and getattr(dataset, "target_transform", None) is None:

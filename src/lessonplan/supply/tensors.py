@@ -20,7 +20,7 @@ from torch.utils.data import (
 
 from lessonplan.batch import Samples
 from lessonplan.data.adapter import labels_of
-from lessonplan.errors import ConfigError
+from lessonplan.errors import ConfigError, first_line
 from lessonplan.network.accelerator import same_device
 from lessonplan.rows import rows_of
 
@@ -101,7 +101,17 @@ class DatasetSamples:
     def fetch(self, indices: Tensor, epoch: int = 0) -> tuple[Tensor, Tensor]:
         """Samples ``(B, ...)`` and labels ``(B,)`` as the data set gives them now."""
         del epoch
-        return self._placed(self.collate([self.dataset[i] for i in indices.tolist()]))
+        items = [self.dataset[i] for i in indices.tolist()]
+        try:
+            batch = self.collate(items)
+        except TypeError as error:
+            if self.collate is not default_collate:
+                raise
+            raise ConfigError(
+                f"the {type(self.dataset).__name__} gives samples that are no tensors ({first_line(error)}): give"
+                " lessonplan.data.load(dataset), or a DataLoader whose collate_fn makes (x, y) of them"
+            ) from error
+        return self._placed(batch)
 
     def batches(self, index_batches: Iterable[Tensor], epoch: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         """The same for many batches, read ahead by the workers."""
