@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+from tests.integrations.examples import example
 
 import lessonplan as lp
 from lessonplan.child import python
@@ -20,7 +22,6 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
         ("lightning_cascade", "lightning", "lightning"),
         ("hugging_face_trainer", "transformers", "transformers"),
         ("accelerate_loop", "accelerate", "accelerate"),
-        ("albumentations_transforms", "albumentations", "albumentations"),
     ],
 )
 def test_an_example_without_its_package_names_the_extra(
@@ -33,12 +34,14 @@ def test_an_example_without_its_package_names_the_extra(
     assert f"pip install 'lessonplan[{extra}]'" in done.stderr.splitlines()[-1]
 
 
-def test_the_example_without_datasets_says_what_to_install(tmp_path: Path) -> None:
-    path = str(EXAMPLES / "huggingface_datasets.py")
-    code = f"import sys; sys.modules['datasets'] = None; import runpy; runpy.run_path({path!r})"
-    done = subprocess.run(python(code), capture_output=True, text=True, check=False, cwd=tmp_path)
-    assert done.returncode != 0
-    assert done.stderr.splitlines()[-1].endswith(": pip install datasets")
+def test_examples_of_data_without_their_packages_say_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in ("albumentations", "datasets"):
+        monkeypatch.setitem(sys.modules, module, None)
+    monkeypatch.delitem(sys.modules, "lessonplan.integrations.albumentations", raising=False)
+    with pytest.raises(ConfigError, match=r"pip install 'lessonplan\[albumentations\]'$"):
+        example("albumentations_transforms")
+    with pytest.raises(SystemExit, match=r"datasets.*: pip install datasets$"):
+        example("huggingface_datasets")
 
 
 @pytest.mark.parametrize("given", ["mixup", lp.Plan.parse("mixup"), None], ids=["text", "plan", "nothing"])
