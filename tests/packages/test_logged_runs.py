@@ -61,12 +61,13 @@ class StopAt(Callback):
             raise KeyboardInterrupt
 
 
-def _stopped_and_resumed(name: str, folder: Path, text: str | None = None):
+def _stopped_and_resumed(first: str, folder: Path, then: str | None = None):
+    """A run that is recorded by one text, and gone on with by another."""
     picture = folder.parent / "mixed.png"
     Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(picture)
     with pytest.raises(KeyboardInterrupt):
-        _fit(folder, *loggers(text or name, folder, picture), StopAt(5))
-    return _fit(folder, *loggers(name, folder, picture))
+        _fit(folder, *loggers(first, folder, picture), StopAt(5))
+    return _fit(folder, *loggers(then or first, folder, picture))
 
 
 def _check(name: str, folder: Path, run: Any) -> None:
@@ -115,7 +116,7 @@ def test_a_failed_run_is_marked(name: str, tmp_path: Path) -> None:
 def test_project_and_group_of_wandb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WANDB_PROJECT", "elsewhere")
     folder = tmp_path / "run"
-    _stopped_and_resumed("wandb", folder, "wandb:project=cloth,group=first")
+    _stopped_and_resumed("wandb:project=cloth,group=first", folder, "wandb:project=another")
     assert seen_in("wandb", folder).place[0] == "cloth"  # gone on with where it was begun
     _fit(tmp_path / "two", *loggers("wandb:group=first", tmp_path / "two"))
     assert seen_in("wandb", tmp_path / "two").place == ("elsewhere", "first")
@@ -128,11 +129,11 @@ def test_an_experiment_of_mlflow(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     for record in records("mlflow:experiment=cloth", folder):
         record.reach()
-    _stopped_and_resumed("mlflow", folder, "mlflow:experiment=cloth")
+    _stopped_and_resumed("mlflow:experiment=cloth", folder, "mlflow:experiment=never made")
     assert seen_in("mlflow", folder).place == ("cloth",)
     mlflow.set_experiment("another")
     try:
-        run = _stopped_and_resumed("mlflow", tmp_path / "two", "mlflow:experiment=cloth")
+        run = _stopped_and_resumed("mlflow:experiment=cloth", tmp_path / "two", "mlflow")
         assert mlflow.active_run() is None
     finally:
         mlflow.set_experiment("Default")
