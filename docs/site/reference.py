@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import importlib
+import ast
+import importlib.util
 import inspect
 import pkgutil
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import lessonplan as lp
 
-OWN_IMPORT = [
-    *(
-        f"lessonplan.integrations.{name}"
-        for name in ("accelerate", "lightning", "timm", "torchvision", "transformers")
-    ),
-    "lessonplan.train.loggers",
-]
-"""Modules that ``import lessonplan`` leaves alone: most of them need a package."""
+_LIBRARIES = ("accelerate", "albumentations", "lightning", "timm", "torchvision", "transformers")
+OWN_IMPORT = [*(f"lessonplan.integrations.{name}" for name in _LIBRARIES), "lessonplan.train.loggers"]
+"""Modules that ``import lessonplan`` leaves alone. They are read and not imported: most of them need a package."""
 
 
 def public() -> dict[str, list[str]]:
@@ -27,8 +24,29 @@ def public() -> dict[str, list[str]]:
     for name in modules:
         pages[f"lessonplan.{name}"] = [f"lessonplan.{name}.{member}" for member in _members(getattr(lp, name))]
     for name in OWN_IMPORT:
-        pages[name] = [f"{name}.{member}" for member in _members(importlib.import_module(name))]
+        pages[name] = [f"{name}.{member}" for member in listed_in(_read(name))]
     return pages
+
+
+def _read(module: str) -> ast.Module:
+    spec = importlib.util.find_spec(module)
+    assert spec is not None, module
+    assert spec.origin is not None, module
+    return ast.parse(Path(spec.origin).read_text())
+
+
+def listed_in(tree: ast.Module) -> list[str]:
+    """The names in the ``__all__`` of a module that is not imported.
+
+    >>> listed_in(ast.parse('__all__ = ["A", "b"]'))
+    ['A', 'b']
+    """
+    lists = [
+        node.value
+        for node in tree.body
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__"
+    ]
+    return list(ast.literal_eval(lists[0]))
 
 
 def _members(module: ModuleType) -> list[str]:
@@ -46,6 +64,8 @@ def home(name: str) -> str:
     >>> home("lessonplan.mix.Cascade")
     'lessonplan.mix.cascade.Cascade'
     """
+    if name.rpartition(".")[0] in OWN_IMPORT:
+        return name
     value: Any = pkgutil.resolve_name(name.replace(".", ":", 1))
     if isinstance(value, ModuleType):
         return value.__name__
@@ -56,9 +76,10 @@ def home(name: str) -> str:
 
 def page_of(module: str, names: list[str]) -> str:
     """The Markdown of a page, for mkdocstrings."""
-    value = pkgutil.resolve_name(module)
-    first = (inspect.getdoc(value) or "").partition("\n\n")[0]
-    if module in OWN_IMPORT:
+    own = module in OWN_IMPORT
+    text = ast.get_docstring(_read(module)) if own else inspect.getdoc(pkgutil.resolve_name(module))
+    first = (text or "").partition("\n\n")[0]
+    if own:
         title, line = (
             module.removeprefix("lessonplan."),
             f"from {module} import {', '.join(_last(n) for n in names)}",

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 else:
     need("albumentations", "albumentations")
 
+__all__ = ["Transform"]
+
 _SEEDS = 2**31
 
 
