@@ -32,7 +32,7 @@ test: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto -m "not browser and not slow and not accelerator"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto -m "not browser and not slow and not accelerator and not packages"
 
 test-slow: $(STAMP) $(VENV)/.s3 $(VENV)/.types
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto -m slow
@@ -52,7 +52,7 @@ test-lowest: $(STAMP)
 		$$($(BIN)/python tests/release/lowest_versions.py) "pytest>=8" "pytest-xdist>=3.6" "hypothesis>=6.100" "pyarrow==15.0.0"
 	$(VENV)-lowest/bin/pip install --quiet --disable-pip-version-check --no-deps -e .
 	OMP_NUM_THREADS=1 $(VENV)-lowest/bin/python -m pytest -n auto $(LOWEST) \
-		-m "not browser and not slow and not accelerator"
+		-m "not browser and not slow and not accelerator and not packages"
 
 # Without PyTorch, for the same reason: compiling, the command line and what needs no network.
 test-pythons:

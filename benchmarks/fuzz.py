@@ -84,6 +84,7 @@ from lessonplan.stores.copy import Copy
 from lessonplan.stores.sync import copy_named
 from lessonplan.train.checkpoint import Checkpoints
 from lessonplan.train.loggers import known_records
+from lessonplan.train.nearest import of_transformers
 from lessonplan.train.run_folder import RunFolder, load_config, read_metrics
 
 SLOWEST = 5.0  # seconds
@@ -448,6 +449,8 @@ def readers() -> dict[str, Reader]:
                (gzip.compress(b'{"run": "runs/a", "epoch": 0, "val": {"loss": 1}}\n' * 5),), read_kept),
         Reader("kept metrics unpacked", "metrics.jsonl.gz",
                (b'{"run": "runs/a", "epoch": 0, "val": {"loss": 1}}\n' * 5,), read_kept, seal=gzip.compress),
+        Reader("configuration of transformers", "config.json", (b'{"model_type": "vit", "hidden_size": 32}',),
+               lambda folder: of_transformers("tiny", folder)),
         Reader("kept answers", KEPT_ANSWERS, (gzip.compress(json.dumps(ANSWERS).encode()),), _answers),
         Reader("kept answers unpacked", KEPT_ANSWERS,
                (json.dumps(ANSWERS).encode(),), _answers, seal=gzip.compress),

@@ -101,6 +101,7 @@ READS = {
     "train/fitting.py": {"result"},
     "train/loggers.py": {"logger"},
     "train/records.py": {"png"},
+    "train/nearest.py": {"configuration of transformers"},
     "train/run_folder.py": {"config", "metrics", "result", "shorter budgets"},
     "train/trained.py": {"safetensors"},
     "data/shards/index.py": "an index of ours with a checksum, which is made again if it is damaged",

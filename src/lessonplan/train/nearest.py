@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import json
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -12,12 +11,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lessonplan.errors import ConfigError
+from lessonplan.errors import ConfigError, DataError, visible
 from lessonplan.models import build_model, model_names
 from lessonplan.models.timm_adapter import timm_families, timm_names
 from lessonplan.pretrained import Match, find_head, put_weights
 from lessonplan.pretrained.renamed import layers_of
 from lessonplan.progress import say
+from lessonplan.stored import read_json
 
 _NAMED = 3
 _LIKELY = 6  # models of similar names that are tried first
@@ -39,7 +39,7 @@ def nearest(model: str | Any, state: Mapping[str, Tensor], where: Path, shape: t
         where: they are from.
         shape: of one input.
     """
-    if told := _of_transformers(model, where.parent):
+    if told := of_transformers(model, where.parent):
         return told
     stored = {name: value.to("meta") for name, value in state.items()}
     try:
@@ -55,16 +55,21 @@ def nearest(model: str | Any, state: Mapping[str, Tensor], where: Path, shape: t
     return "; timm.list_models() lists other networks" if asked else ""
 
 
-def _of_transformers(model: str | Any, folder: Path) -> str:
-    """What to say of a file beside the configuration of a model of transformers."""
+def of_transformers(model: str | Any, folder: Path) -> str:
+    """What to say of a file beside the configuration of a model of transformers; nothing of another."""
     try:
-        kind = json.loads((folder / "config.json").read_text()).get("model_type")
-    except (OSError, ValueError, AttributeError):
+        told = read_json(folder / "config.json") if (folder / "config.json").is_file() else {}
+    except DataError:
         return ""
-    if not kind:
+    kind = told.get("model_type")
+    if not isinstance(kind, str):
         return ""
     asked = isinstance(model, str) and model.startswith("transformers:")
-    why = "transformers writes other names into its files than it reads" if asked else f"they lie with a {kind}"
+    why = (
+        "transformers writes other names into its files than it reads"
+        if asked
+        else f"they lie with a {visible(kind)}"
+    )
     return f"; {why}: give the file's folder, model='transformers:{folder}' and weights='pretrained'"
 
 
