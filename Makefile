@@ -1,7 +1,7 @@
 # make demo: install, compare five training procedures on embedded images, write demo/index.html
 # make test: install, then style, types and tests; make test-slow: those that kill processes and wait for them
 # make test-accelerator: train and evaluate on a pretended accelerator, which is compiled first (needs c++)
-# make test-browser: look at the pages with Chromium; make bench: measure what the benchmarks claim
+# make test-browser: look at the pages, and the documentation, with Chromium; make bench: measure what the benchmarks claim
 # make test-lowest: with the lowest declared versions; make test-pythons: on every Python that is here
 # make test-packages: with Weights & Biases, MLflow, datasets and Albumentations, in an environment of their own (2 GB)
 # make docs: build the documentation into site/, and look for dead links and for what comes from the net
@@ -41,7 +41,7 @@ test-accelerator: $(STAMP)
 	PYTHONPATH=tests/accelerator $(BIN)/python -c "import pretended; pretended.install()"
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto -m accelerator tests/accelerator
 
-test-browser: $(STAMP)
+test-browser: docs
 	$(BIN)/python -m pytest -m browser tests/browser
 
 # The lowest versions that pyproject.toml declares, but for PyTorch: another build of it than the constraints' brings
