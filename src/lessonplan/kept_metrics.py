@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import gzip
 import json
-import zlib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from lessonplan.errors import DataError, first_line
 from lessonplan.files import read_json_lines, write_atomically
+from lessonplan.stored import read_packed
 
 NAME = "metrics.jsonl.gz"
-_MOST = 256 * 2**20  # bytes, unpacked
 _LONG = ("candidates_each", "kept_each")  # a number a raw batch, which a control needs and a curve does not
 
 
@@ -44,14 +43,11 @@ def read_kept(root: Path) -> dict[str, list[dict[str, Any]]]:
     if not file.is_file():
         return kept
     again = "repeat the comparison to write it again"
+    lines = read_packed(file, again)
     try:
-        with gzip.open(file) as content:
-            lines = content.read(_MOST + 1)
-        if len(lines) > _MOST:
-            raise DataError(f"{file} holds more than {_MOST // 2**20} MiB, as no file of ours does: {again}")
         for line in map(json.loads, lines.splitlines()):
             kept.setdefault(str(line.pop("run")), []).append(line)
-    except (OSError, EOFError, ValueError, zlib.error, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{file} is damaged ({first_line(error)}): {again}") from error
     except (KeyError, TypeError, AttributeError):
         raise DataError(f"{file} has a line that is of no run: {again}") from None

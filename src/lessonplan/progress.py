@@ -8,12 +8,13 @@ import sys
 import time
 from collections.abc import Iterator
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:  # imported when a line is shown: processes that read pictures show none
     from rich.console import Console
     from rich.progress import Progress
 
+Self = TypeVar("Self", bound="HasLine")
 _REMEMBERED_SECONDS = 1800.0  # runs may take minutes each, and two are needed for a rate
 
 _PATIENCE = 0.5  # seconds that a step may take before its line is worth looking at
@@ -187,6 +188,26 @@ class Line:
         return self._progress is not None
 
 
+class HasLine:
+    """What shows a line of its own while it is entered.
+
+    Args:
+        line: the line.
+    """
+
+    def __init__(self, line: Line) -> None:
+        self.line = line
+
+    def __enter__(self: Self) -> Self:
+        self.line.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.line.stop()
+
+
 def step(what: str, total: float | None = None, unit: str | None = None, patience: float | None = None) -> Line:
     """A line over a step of a command that may take long, such as reading its pictures.
 
@@ -207,32 +228,3 @@ def _console() -> Console:
     from rich.console import Console
 
     return Console(stderr=True)
-
-
-def per_time(speed: float, unit: str) -> str:
-    """A rate in words.
-
-    >>> per_time(1234.5, "samples"), per_time(0.05, "runs"), per_time(2.25, "")
-    ('1,234 samples/s', '3.0 runs/min', '2.2/s')
-    """
-    unit = f" {unit}" if unit else ""
-    if speed < 1:
-        return f"{60 * speed:.1f}{unit}/min"
-    return f"{speed:,.0f}{unit}/s" if speed >= 10 else f"{speed:.1f}{unit}/s"
-
-
-def memory_text() -> str:
-    """Memory in use now, in words: of this process with those that it started, and of an accelerator."""
-    import psutil
-
-    used = 0
-    with contextlib.suppress(psutil.Error):
-        here = psutil.Process()
-        for process in (here, *here.children(recursive=True)):
-            with contextlib.suppress(psutil.Error):  # one that ends meanwhile
-                used += process.memory_info().rss
-    text = f"{used / 2**30:.1f} GiB"
-    torch = sys.modules.get("torch")
-    if torch is not None and torch.cuda.is_available() and torch.cuda.is_initialized():
-        text += f" + {torch.cuda.memory_allocated() / 2**30:.1f} GiB on the device"
-    return text

@@ -5,7 +5,7 @@ from __future__ import annotations
 from rich.progress import BarColumn, ProgressColumn, Task, TimeRemainingColumn
 from rich.text import Text
 
-from lessonplan.progress import memory_text, per_time
+from lessonplan.progress_words import memory_text, per_time
 
 _ROOM_FOR_BAR, _ROOM_FOR_MEMORY = 130, 95  # columns of the terminal
 _BAR, _MEMORY, _NUMBERS = 24, 9, 42  # columns of the bar, of the memory, and of what else is no words

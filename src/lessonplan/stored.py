@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +15,7 @@ from lessonplan.errors import ConfigError, DataError, first_line
 if TYPE_CHECKING:
     from torch import Tensor
 
+_MOST = 256 * 2**20  # bytes of a packed file, unpacked
 LARGEST_YAML = 4 * 2**20  # bytes; the configuration of a run with 21,000 classes has a tenth of that
 _MOST_NODES = 500_000  # of a YAML file, those that anchors repeat counted every time
 _DEEPEST = 50
@@ -127,6 +130,22 @@ def read_json_value(path: Path, do: str = "write it again by repeating the comma
         raise DataError(f"cannot read {path}: {error.strerror or error}") from None
     except (ValueError, RecursionError) as error:
         raise DataError(f"{path} is not valid JSON ({first_line(error)}): {do}") from None
+
+
+def read_packed(path: Path, do: str = "write it again by repeating the command") -> bytes:
+    """What a gzip file of ours holds.
+
+    Raises:
+        DataError: it cannot be read, is damaged, or holds more than any of ours does.
+    """
+    try:
+        with gzip.open(path) as content:
+            unpacked = content.read(_MOST + 1)
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"{path} is damaged ({first_line(error)}): {do}") from error
+    if len(unpacked) > _MOST:
+        raise DataError(f"{path} holds more than {_MOST // 2**20} MiB, as no file of ours does: {do}")
+    return unpacked
 
 
 def read_tensors(path: Path, do: str = "put it back, or give another folder") -> dict[str, Tensor]:

@@ -94,7 +94,7 @@ READS = {
     "report/pictures.py": {"png"},
     "report/reading.py": {"result", "results", "config", "metrics"},
     "select/control.py": {"what was selected"},
-    "stored.py": {"config", "result", "safetensors"},
+    "stored.py": {"config", "result", "safetensors", "kept metrics", "kept answers"},
     "stores/copy.py": {"what a copy has"},
     "stores/sync.py": {"who sent last"},
     "train/checkpoint.py": {"checkpoint", "checkpoint as it is"},
@@ -118,7 +118,7 @@ READS = {
     "train/joining.py": "what other ranks of the same training say, and a digest",
 }
 READERS = {
-    "read_matlab", "read_some_json_lines",
+    "read_matlab", "read_some_json_lines", "read_packed",
     "read_json", "read_json_value", "read_json_lines", "read_yaml", "parse_yaml", "read_tensors", "read_text",
     "read_bytes", "loads", "fromfile", "memmap", "loadtxt", "genfromtxt", "ParquetFile", "loadmat", "ZipFile",
     "decompress", "load_file", "safe_open", "DictReader", "reader", "np.load", "torch.load", "Image.open",

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from types import TracebackType
 
-from lessonplan.progress import Line
+from lessonplan.progress import HasLine, Line
 from lessonplan.report.formatting import shown
 
 
-class RunCounter:
+class RunCounter(HasLine):
     """Counts finished runs, and keeps the best one in sight.
 
     Args:
@@ -28,18 +27,9 @@ class RunCounter:
         measure: str = "val accuracy",
         text: Callable[[float], str] = "{:.3f}".format,
     ) -> None:
-        self.line = Line(unit, total=total, done=done, unit=unit)
+        super().__init__(Line(unit, total=total, done=done, unit=unit))
         self._measure, self._text = measure, text
         self._best: float | None = None
-
-    def __enter__(self) -> RunCounter:
-        self.line.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.line.stop()
 
     def finished(self, label: str, error: str | None, value: float | None = None) -> None:
         """A run is over; ``value`` is what was measured of it, if anything."""

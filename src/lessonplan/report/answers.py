@@ -12,7 +12,6 @@ import heapq
 import io
 import json
 import warnings
-import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -23,11 +22,11 @@ import numpy as np
 from lessonplan.errors import DataError, LessonplanWarning, first_line
 from lessonplan.files import write_atomically
 from lessonplan.report.reading import Json, inside, read_json_if_there
+from lessonplan.stored import read_packed
 
 NAME = "answers.json.gz"
 WORST = 8
 """Samples that are kept of a method, of those with the highest mean loss."""
-_MOST = 256 * 2**20  # bytes, unpacked
 _PARTS = {"test": "test", "val": "validation"}
 _COLUMNS = ("true", "predicted", "confidence", "loss")  # behind the row and the name
 _ODD = (KeyError, TypeError, ValueError, AttributeError, IndexError, ArithmeticError)
@@ -107,13 +106,10 @@ def _read(root: Path) -> Json:
     if not file.is_file():
         return {"methods": {}, "pictures": {}}
     again = "delete it, and repeat the comparison to write it again"
+    text = read_packed(file, again)
     try:
-        with gzip.open(file) as content:
-            text = content.read(_MOST + 1)
-        if len(text) > _MOST:
-            raise DataError(f"{file} holds more than {_MOST // 2**20} MiB, as no file of ours does: {again}")
         kept: Json = json.loads(text)
-    except (OSError, EOFError, ValueError, zlib.error, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{file} is damaged ({first_line(error)}): {again}") from error
     try:
         for method in kept["methods"].values():

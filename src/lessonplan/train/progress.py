@@ -6,7 +6,8 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from lessonplan.progress import Line, per_time
+from lessonplan.progress import Line
+from lessonplan.progress_words import per_time
 from lessonplan.train.callbacks import Callback
 
 if TYPE_CHECKING:

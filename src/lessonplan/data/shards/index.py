@@ -12,7 +12,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
 from pathlib import Path
-from types import TracebackType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,7 +23,8 @@ from lessonplan.data.pixels import BROKEN, open_image
 from lessonplan.errors import DataError, LessonplanWarning
 from lessonplan.files import disk_error, write_atomically
 from lessonplan.lock import in_turn
-from lessonplan.progress import per_time, step
+from lessonplan.progress import HasLine, step
+from lessonplan.progress_words import per_time
 
 Array = npt.NDArray[Any]
 _LAYOUT = b"lessonplan-shards-1"
@@ -65,7 +65,7 @@ class Stamp(NamedTuple):
         return cls(os.path.abspath(path), told.st_size, told.st_mtime_ns)
 
 
-class Reading:
+class Reading(HasLine):
     """Says how far the reading of some files is: their bytes, and pictures a second.
 
     Args:
@@ -75,23 +75,14 @@ class Reading:
     def __init__(self, files: Sequence[Path]) -> None:
         self._sizes = [path.stat().st_size for path in files]
         self._before = [0, *accumulate(self._sizes)]
-        self._line = step("indexing shards", sum(self._sizes))
+        super().__init__(step("indexing shards", sum(self._sizes)))
         self._began = time.monotonic()
-
-    def __enter__(self) -> Reading:
-        self._line.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._line.stop()
 
     def at(self, file: int, share: float, pictures: int) -> None:
         """So much of a file is read, a share in [0, 1], and so many pictures of all files are known."""
         done = self._before[file] + min(share, 1.0) * self._sizes[file]
         passed = max(time.monotonic() - self._began, 1e-9)
-        self._line.update(done, rate=per_time(pictures / passed, "pictures"))
+        self.line.update(done, rate=per_time(pictures / passed, "pictures"))
 
 
 @dataclass

@@ -25,7 +25,8 @@ from lessonplan.lab.config import content_hash
 from lessonplan.lab.executor import Executor
 from lessonplan.lab.plan_file import PlanFile
 from lessonplan.lab.task import Mishap, go_on
-from lessonplan.progress import Line, per_time
+from lessonplan.progress import Line
+from lessonplan.progress_words import per_time
 from lessonplan.report import file_stem
 from lessonplan.report.formatting import shown
 
