@@ -12,6 +12,7 @@ import warnings
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 import torch
 from PIL import Image
@@ -25,7 +26,8 @@ from lessonplan.commands.doctor import lines
 from lessonplan.errors import MachineWarning
 from lessonplan.lab.evaluation.progress import Steps
 from lessonplan.lab.progress import RunCounter
-from lessonplan.network.threads import SAID_BY, own_threads
+from lessonplan.machine import SAID_BY
+from lessonplan.network.threads import own_threads
 
 SMALL = "--data digits --per-class 10 --model fcnet-8 --threads 1"
 
@@ -184,12 +186,14 @@ def _load(monkeypatch: pytest.MonkeyPatch, load: float, threads: int = 2) -> Non
     monkeypatch.setattr(os, "cpu_count", lambda: 4)
     monkeypatch.setattr(os, "getloadavg", lambda: (load, 0.0, 0.0))
     monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    monkeypatch.setattr(machine, "usable_cores", lambda: 4)
+    monkeypatch.setattr(psutil, "cpu_count", lambda logical=True: 2)
     for name in SAID_BY:
         monkeypatch.delenv(name, raising=False)
 
 
 def test_a_busy_machine_gets_one_thread_and_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    for load, threads, chosen in ((6.1, 4, 1), (6.0, 4, 4), (40.0, 1, 1), (0.2, 2, 2)):
+    for load, threads, chosen in ((6.1, 4, 1), (6.1, 2, 1), (6.0, 4, 4), (40.0, 1, 1), (40.0, 3, 3), (0.2, 2, 2)):
         _load(monkeypatch, load, threads)
         with warnings.catch_warnings(record=True) as said:
             warnings.simplefilter("always")
@@ -197,7 +201,7 @@ def test_a_busy_machine_gets_one_thread_and_is_told(monkeypatch: pytest.MonkeyPa
         assert bool(said) is (chosen < threads)
         if said:
             assert "6 processes want its 4 cores" in str(said[0].message)
-            assert "--threads 4" in str(said[0].message)
+            assert f"--threads {threads}" in str(said[0].message)
     _load(monkeypatch, 9.0, 4)
     monkeypatch.setenv("OMP_NUM_THREADS", "4")
     assert machine.busy() is not None
@@ -208,8 +212,7 @@ def test_training_takes_the_thread_that_it_says_and_keeps_it(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     taken: list[int] = []
-    real = torch.set_num_threads
-    monkeypatch.setattr(torch, "set_num_threads", lambda count: (taken.append(count), real(count))[1])
+    monkeypatch.setattr(torch, "set_num_threads", taken.append)
     data = lp.data.load("digits", per_class=10)
     _load(monkeypatch, 9.0)
     with pytest.warns(MachineWarning, match="training takes 1 instead of 2"):
@@ -224,6 +227,16 @@ def test_training_takes_the_thread_that_it_says_and_keeps_it(
 
 
 # -- doctor --------------------------------------------------------------------------------------------
+
+
+def test_doctor_says_what_training_will_do_on_a_busy_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    _load(monkeypatch, 9.0)
+    found = {"cpu": {"device": "cpu", "devices": []}, "cuda": {"device": "cuda", "devices": ["one"]}}
+    for device, threads, told in (("cpu", 4, True), ("cpu", 3, False), ("cpu", 1, False), ("cuda", 4, False)):
+        monkeypatch.setattr(doctor, "ask", lambda _, d=device, n=threads: ({**found[d], "threads": n}, None))
+        advice = doctor.examine()["threads"]["advice"]
+        assert (advice is not None) is told
+        assert not told or "training takes 1 thread" in advice
 
 
 def test_doctor_says_what_is_there(capsys: pytest.CaptureFixture[str], monkeypatch) -> None:

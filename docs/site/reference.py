@@ -32,7 +32,7 @@ def _read(module: str) -> ast.Module:
     spec = importlib.util.find_spec(module)
     assert spec is not None, module
     assert spec.origin is not None, module
-    return ast.parse(Path(spec.origin).read_text())
+    return ast.parse(Path(spec.origin).read_text(encoding="utf-8"))
 
 
 def listed_in(tree: ast.Module) -> list[str]:
@@ -80,10 +80,8 @@ def page_of(module: str, names: list[str]) -> str:
     text = ast.get_docstring(_read(module)) if own else inspect.getdoc(pkgutil.resolve_name(module))
     first = (text or "").partition("\n\n")[0]
     if own:
-        title, line = (
-            module.removeprefix("lessonplan."),
-            f"from {module} import {', '.join(_last(n) for n in names)}",
-        )
+        imported = ", ".join(_last(name) for name in names)
+        title, line = module.removeprefix("lessonplan."), f"from {module} import {imported}"
     else:
         title, line = f"lp{module.removeprefix('lessonplan')}", "import lessonplan as lp"
     return f"# `{title}`\n\n{first}\n\n`{line}`\n" + "".join(f"\n::: {home(name)}\n" for name in names)

@@ -22,7 +22,7 @@ from packaging.utils import canonicalize_name
 
 from lessonplan.child import python
 from lessonplan.extras import declared, fits
-from lessonplan.machine import busy, load, usable_cores
+from lessonplan.machine import crowded, load, usable_cores
 from lessonplan.progress import step
 from lessonplan.version import __version__
 
@@ -203,7 +203,8 @@ def _machine(asked: dict[str, Any]) -> dict[str, Any]:
 
 def _threads(asked: dict[str, Any]) -> dict[str, Any]:
     """How many cores there are for us, how busy they are, and what PyTorch takes of them."""
-    wanted, threads, told = load(), asked.get("threads"), busy()
+    wanted, threads = load(), asked.get("threads")
+    told = crowded(threads or 1) if asked.get("device") == "cpu" else None
     return {
         "cores": usable_cores(),
         "load": None if wanted is None else round(wanted, 1),

@@ -29,12 +29,11 @@ class LargeMemory:
     def __init__(self, size: int) -> None:
         self.size = size
         self._owner, self._start = _pages(size)
-        self._idle = sys.getrefcount(self._owner)
 
     @property
     def free(self) -> bool:
         """Whether no tensor lies in it: none of Python's, and none that autograd or a view keeps alive."""
-        return sys.getrefcount(self._owner) == self._idle
+        return sys.getrefcount(self._owner) == _IDLE
 
     def empty_like(self, x: Tensor) -> Tensor:
         """As ``torch.empty_like(x)``, in this memory.
@@ -43,7 +42,20 @@ class LargeMemory:
             x: dense, in any order of its dimensions, on a CPU, of at most ``size`` bytes and at least one.
         """
         flat = torch.frombuffer(self._owner, dtype=x.dtype, count=x.numel(), offset=self._start)
-        return torch.empty(0, dtype=x.dtype).set_(flat.untyped_storage(), 0, x.shape, x.stride())
+        return torch.empty(0, dtype=x.dtype, device="cpu").set_(flat.untyped_storage(), 0, x.shape, x.stride())
+
+
+class _Holder:
+    """Holds something as ``LargeMemory`` does, and nobody else holds it."""
+
+    def __init__(self) -> None:
+        self._owner = object()
+
+    def count(self) -> int:
+        return sys.getrefcount(self._owner)
+
+
+_IDLE = _Holder().count()
 
 
 def large_empty_like(x: Tensor) -> Tensor:
@@ -63,7 +75,10 @@ def _pages(size: int) -> tuple[mmap.mmap | np.ndarray, int]:
     """An object that holds so many bytes, and where they begin in it."""
     if sys.platform != "linux":
         return np.empty(size, dtype=np.uint8), 0
-    memory = mmap.mmap(-1, size + _HUGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    try:
+        memory = mmap.mmap(-1, size + _HUGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    except OSError as error:
+        raise MemoryError(f"{size} bytes for a batch: {error.strerror}") from error
     with suppress(OSError):  # a system without huge pages
         memory.madvise(mmap.MADV_HUGEPAGE)
     return memory, -torch.frombuffer(memory, dtype=torch.uint8).data_ptr() % _HUGE

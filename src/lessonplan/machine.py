@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import os
 
+import psutil
+
 _BUSY = 1.5
-"""Load a core above which others are at work: threads of our own make no more than 1."""
+"""Load a core above which others are at work: threads of our own that compute make no more than 1."""
+SAID_BY = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
+"""Variables of the environment that tell PyTorch how many threads it takes."""
 
 
 def usable_cores() -> int:
@@ -24,3 +28,15 @@ def busy() -> str | None:
     if wanted is None or wanted <= _BUSY * cores:
         return None
     return f"the machine is busy ({wanted:.0f} processes want its {cores} cores)"
+
+
+def crowded(threads: int) -> str | None:
+    """``busy``, where CPU threads that nobody has asked for would wait for each other; else None.
+
+    Args:
+        threads: PyTorch's. One waits for none; a number that is neither our cores' nor the processor's is a wish.
+    """
+    own = {usable_cores(), psutil.cpu_count(logical=False)}
+    if threads == 1 or threads not in own or any(os.environ.get(name) for name in SAID_BY):
+        return None
+    return busy()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import mmap
 import pickle
+import sys
 
 import pytest
 import torch
@@ -13,7 +15,7 @@ from torch.utils.data import DataLoader
 
 import lessonplan as lp
 from lessonplan import mix as m
-from lessonplan.large_memory import LARGE
+from lessonplan.large_memory import LARGE, LargeMemory
 from lessonplan.mix import functional as F
 from lessonplan.mix import one_pass
 from lessonplan.mix.memory import Memory, direct
@@ -415,6 +417,35 @@ def test_a_mix_keeps_the_memory_of_two_large_batches_and_no_small_one():
     small(*drawn())
     assert not small._memory._large
     assert not copy.deepcopy(mix)._memory
+
+
+def test_memory_of_a_rare_large_batch_goes_in_time():
+    mix, (x, y) = m.CutMix(num_classes=CLASSES), large(6 * LARGE_BATCH)
+    mix(x, y)
+    for _ in range(2):
+        held = [mix(x[:LARGE_BATCH], y[:LARGE_BATCH])[0] for _ in range(2)]
+        del held
+    assert max(memory.size for memory in mix._memory._large) < x.numel() * x.element_size()
+
+
+def test_memory_that_is_short_is_told_as_such(monkeypatch):
+    def short(*_, **__):
+        raise OSError(12, "Cannot allocate memory")
+
+    monkeypatch.setattr(mmap, "mmap", short)
+    if sys.platform == "linux":
+        with pytest.raises(MemoryError, match="Cannot allocate"):
+            m.Mixup(num_classes=CLASSES)(*large())
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # of PyTorch: both layouts are not done yet
+def test_another_default_device_and_other_layouts_are_left_alone():
+    x = torch.zeros(LARGE_BATCH, 3, 64, 64)
+    with torch.device("meta"):
+        assert LargeMemory(4 * x.numel()).empty_like(x).device.type == "cpu"
+    assert not direct(torch.eye(4).to_sparse_csr())
+    assert not direct(torch.nested.nested_tensor([torch.ones(2), torch.ones(3)]))
+    assert direct(x)
 
 
 def test_large_batches_are_what_small_ones_are():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterable
 
-IMAGES = ("image", "img", "images", "pixel_values", "jpg", "jpeg", "png", "webp")
+IMAGES = ("image", "img", "pixel_values", "images", "jpg", "jpeg", "png", "webp")
 LABELS = ("label", "fine_label", "labels", "target", "targets", "class", "cls", "y")
 
 

@@ -113,7 +113,7 @@ def compare(
     if root.exists() and not root.is_dir():
         raise ConfigError(f"{root} is a file: give a folder for the comparison")
     check_jobs(jobs)
-    check_data_options(data_options, "compare")
+    check_data_options(data_options, compare)
     if isinstance(model, nn.Module):
         raise ConfigError(
             f"model is one {type(model).__name__}, and each run needs a fresh network: give a function that makes"

@@ -66,7 +66,8 @@ class Mix(_KnowsClasses, Part, ABC):
             raises an error. Memory is new where it does not fit (type, shape, layout, a batch that wants
             gradients), on accelerators, and in workers; sums, which are a k-th of a batch, and mixes that look at
             the network always make new memory. Targets are always new. Without it a batch of 4 MiB and more
-            lies where an earlier one lay that nobody holds any more: up to two are kept for that.
+            lies where an earlier one lay that nobody holds any more: up to two are kept for that. PyTorch cannot
+            resize such a batch in place (``resize_``).
     """
 
     _lent: ClassVar[tuple[str, ...]] = ("_memory",)

@@ -10,6 +10,7 @@ from torch.utils.data import get_worker_info
 
 from lessonplan.large_memory import LARGE, LargeMemory, large_empty_like
 
+_ROOMY = 4  # times as large as a batch needs: larger memory is left for larger ones, and goes in time
 _SPARE = 2  # batches: "x, y = mix(x, y)" in a loop still has the last one when the next is mixed
 
 
@@ -22,6 +23,9 @@ def direct(x: Tensor) -> bool:
     return (
         type(x) is Tensor
         and not torch.compiler.is_compiling()
+        and not torch._C._is_tracing()
+        and x.layout is torch.strided
+        and not x.is_nested
         and x.device.type == "cpu"
         and x.numel() > 0
         and (x.is_contiguous() or _channels_last(x))
@@ -74,12 +78,10 @@ class Memory:
     def _free_of(self, size: int) -> LargeMemory:
         for _ in range(len(self._large)):
             try:
-                memory = (
-                    self._large.pop()
-                )  # the one written last, which may lie in the cache; no other thread has it
+                memory = self._large.pop()  # written last: it may lie in the cache, and no other thread has it
             except IndexError:
                 break
-            if memory.size >= size and memory.free:
+            if size <= memory.size <= _ROOMY * size and memory.free:
                 return memory
             self._large.appendleft(memory)
         return LargeMemory(size)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,10 +9,7 @@ from contextlib import contextmanager
 import torch
 
 from lessonplan.errors import MachineWarning
-from lessonplan.machine import busy
-
-SAID_BY = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
-"""Variables of the environment that tell PyTorch how many threads it takes."""
+from lessonplan.machine import crowded
 
 
 @contextmanager
@@ -34,8 +30,9 @@ def own_threads() -> int:
     times as long as with one thread, and large ones gain nothing. That one is taken is said in a warning, because
     the last bits of the weights depend on the number.
     """
-    threads, told = torch.get_num_threads(), busy()
-    if threads == 1 or told is None or any(os.environ.get(name) for name in SAID_BY):
+    threads = torch.get_num_threads()
+    told = crowded(threads)
+    if told is None:
         return threads
     warnings.warn(
         f"{told}, where CPU threads wait for each other: training takes 1 instead of {threads}"

@@ -154,7 +154,7 @@ def _fit(begun: Beginning, budget: Budget, out: Path | None, callbacks: Sequence
     _check_new(network, folder)
     own = isinstance(begun.model, nn.Module)
     first = weights_digest(network) if folder is not None and own else None
-    with cpu_threads(_threads(chosen.threads, threads, out, begun.device.type == "cpu")):
+    with cpu_threads(_threads(chosen.threads, threads, out, begun.device.type == "cpu" and ranks.alone)):
         try:
             trained = _first_then_others(lambda: trainee(network, data, plan, chosen), ranks)
             stored = ranks.by_first(lambda: folder is not None and folder.checkpoints.newest() is not None)
@@ -240,7 +240,7 @@ def _first_then_others(work: Callable[[], T], ranks: Ranks) -> T:
     return made[0] if made else work()
 
 
-def _threads(given: int | None, begun: int | None, out: Path | None, on_cpu: bool) -> int:
+def _threads(given: int | None, begun: int | None, out: Path | None, alone_on_cpu: bool) -> int:
     """How many CPU threads a run works with: those it began with, which the last bits of its weights depend on."""
     if begun is not None and given not in (None, begun):
         warnings.warn(
@@ -249,7 +249,7 @@ def _threads(given: int | None, begun: int | None, out: Path | None, on_cpu: boo
             LessonplanWarning,
             stacklevel=3,
         )
-    return begun or given or (own_threads() if on_cpu else torch.get_num_threads())
+    return begun or given or (own_threads() if alone_on_cpu else torch.get_num_threads())
 
 
 def _check_new(network: nn.Module, folder: RunFolder | None) -> None:

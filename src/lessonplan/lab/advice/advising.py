@@ -120,7 +120,7 @@ def advise(
         raise ConfigError(f"{root} is a file: give a folder for the tournament")
     allowance = Allowance.parse(time, budget)
     check_jobs(jobs)
-    check_data_options(data_options, "advise")
+    check_data_options(data_options, advise)
     if not 0.5 < level < 1:
         raise ConfigError(f"level={level!r}: give a confidence level between 0.5 and 1, such as 0.95")
     shared = {**(settings or {}), **({"device": device} if device is not None else {})}

@@ -108,7 +108,7 @@ def check_data(
     refused = {"test_fraction", "val_per_class", "augment", "label_noise", "on_bad", "input"} & set(data_options)
     if refused:
         raise ConfigError(f"{', '.join(sorted(refused))} changes nothing of a look at the data: leave it out")
-    check_data_options(data_options, "check_data")
+    check_data_options(data_options, check_data)
     by = Weights(model, weights) if model is not None and weights is not None else None
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*cannot be read.*left out")  # they are told of below

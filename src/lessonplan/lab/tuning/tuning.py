@@ -136,7 +136,7 @@ def tune(
             f"val_fraction={val_fraction!r}: trials are judged on validation samples, give a fraction above 0 and"
             " below 1"
         )
-    check_data_options(data_options, "tune")
+    check_data_options(data_options, tune)
     Budget.parse(budget)
     shared = {**(settings or {}), **({"device": device} if device is not None else {})}
     entry = _entry(plan).with_defaults(model=model, budget=budget, settings=shared)
