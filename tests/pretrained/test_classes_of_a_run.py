@@ -10,6 +10,7 @@ from torch import nn
 
 import lessonplan as lp
 from lessonplan.data.arrays import TensorSource
+from lessonplan.train.origin import origin_of
 
 _NAMES = ("bird", "cat", "dog")
 
@@ -72,3 +73,14 @@ def test_of_a_head_of_several_layers_the_last_one_begins_anew(tmp_path: Path) ->
     )  # fmt: skip
     torch.testing.assert_close(run.model[3][0].weight, trained[3][0].weight)
     assert run.model[3][2].weight.abs().max() < 1e-9
+
+
+def test_runs_with_other_heads_are_other_runs(first: Path) -> None:
+    """What becomes of the head is part of what tells runs apart; where it is kept nothing is said of it."""
+    origin = origin_of("tiny", str(first))
+    assert origin.identity_for(_NAMES) == origin.identity
+    turned, others = origin.identity_for(("dog", "bird", "cat")), origin.identity_for(("bird", "cow", "eel"))
+    assert turned["head"] != others["head"]
+    assert {**turned, "head": 0} == {**others, "head": 0} == {**origin.identity, "head": 0}
+    of_file = origin_of("tiny", str(first / "weights.safetensors"))
+    assert of_file.identity_for(("bird", "cow", "eel")) == of_file.identity

@@ -42,6 +42,38 @@ def test_another_librarys_safetensors_give_what_its_state_dict_gives(
         assert torch.equal(a, b)
 
 
+def _sizes(*names: str, shape: tuple[int, ...] = (4, 4, 3, 3)) -> dict[str, torch.Size]:
+    return {f"{name}.weight": torch.Size(shape) for name in names}
+
+
+@pytest.mark.parametrize(
+    ("mine", "theirs"),
+    [
+        # a list for each kind of layer, and a block with one of each
+        (
+            [f"blocks.{b}.conv{c}" for b in range(3) for c in (1, 2)],
+            [f"conv{c}.{b}" for c in (1, 2) for b in range(3)],
+        ),
+        (
+            [f"blocks.{b}.conv{c}" for b in range(2) for c in (1, 2)],
+            [f"conv{c}.{b}" for c in (1, 2) for b in range(2)],
+        ),
+        # one alone and two of a kind: which is the first is not said
+        (["reduce", "blocks.0", "blocks.1"], ["conv1", "conv2", "last"]),
+    ],
+)
+def test_layers_that_could_be_others_are_not_told(mine: list[str], theirs: list[str]) -> None:
+    assert by_shapes(_sizes(*theirs), _sizes(*mine), {}) is None
+
+
+def test_layers_that_nest_alike_are_told() -> None:
+    mine = [f"blocks.{b}.conv{c}" for b in range(3) for c in (1, 2)]
+    theirs = [f"layers.{b + 1}.c.conv{c}" for b in range(3) for c in (0, 1)]
+    assert by_shapes(_sizes(*reversed(theirs)), _sizes(*mine), {}) == {
+        f"{a}.weight": f"{b}.weight" for a, b in zip(mine, theirs, strict=True)
+    }
+
+
 @pytest.mark.parametrize(
     "name", ["resnet10t", "vit_tiny_patch16_224", "mobilenetv3_small_050", "convnext_atto", "regnetx_002"]
 )

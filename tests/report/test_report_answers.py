@@ -249,6 +249,48 @@ def test_what_is_kept_counts_for_the_same_runs_only(compared: Path, tmp_path: Pa
     assert answers.find_answers(folder, methods) == found
 
 
+def test_a_run_that_was_trained_again_is_read_again(compared: Path, tmp_path: Path) -> None:
+    """Its folder has the same name; the result in it is another one."""
+    folder = tmp_path / "c"
+    shutil.copytree(compared, folder)
+    methods = json.loads((folder / "results.json").read_text())["methods"]
+    file = folder / methods[0]["runs"][0]["folder"] / "result.json"
+    result = json.loads(file.read_text())
+    confusion = result["test"]["confusion"]
+    confusion[0] = confusion[0][::-1]
+    file.write_text(json.dumps(result))
+    answers.keep_answers(folder, methods, lambda _: {})
+    kept = answers.find_answers(folder, methods)["methods"]["erm"]["runs"][0]
+    assert kept["right"] == [row[i] for i, row in enumerate(confusion)]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda method: method.pop("confusion"),
+        lambda method: method["confusion"]["rows"].__setitem__(0, 99),
+        lambda method: method["confusion"]["counts"].pop(),
+        lambda method: method["runs"][0]["true"].pop(),
+        lambda method: method["runs"][0]["right"].__setitem__(0, "many"),
+        lambda method: method["worst"][0].pop("loss"),
+        lambda method: method["worst"][0].update(taken_for=[["ant"]]),
+        lambda method: method["runs"][0]["reliability"].pop("count"),
+    ],
+)
+def test_what_is_kept_and_damaged_inside_is_named_and_made_again(compared: Path, tmp_path: Path, damage) -> None:
+    folder = tmp_path / "c"
+    shutil.copytree(compared, folder)
+    methods = json.loads((folder / "results.json").read_text())["methods"]
+    before = answers.find_answers(folder, methods)
+    kept = json.loads(gzip.decompress((folder / answers.NAME).read_bytes()))
+    damage(kept["methods"]["mixup"])
+    (folder / answers.NAME).write_bytes(gzip.compress(json.dumps(kept).encode()))
+    with pytest.raises(DataError, match=rf"{answers.NAME} does not hold"):
+        answers.find_answers(folder, methods)
+    answers.keep_answers(folder, methods, lambda _: {})
+    assert answers.find_answers(folder, methods)["methods"] == before["methods"]
+
+
 def test_damaged_predictions_are_left_out(compared: Path, tmp_path: Path) -> None:
     folder = tmp_path / "c"
     shutil.copytree(compared, folder)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from functools import partial
 from typing import NamedTuple
 
@@ -309,3 +310,48 @@ def test_a_comparison_tells_a_factory_what_it_names(tmp_path) -> None:
     data = lp.data.load("digits", per_class=6, val_fraction=0.2, seed=3)
     alone = lp.fit(of_size, data, None, "2 steps", seed=3, threads=1)
     assert torch.equal(lp.load(folder, of_size).model[1].weight, alone.model[1].weight)
+
+
+class Masked(nn.Module):
+    """Draws what its state does not hold."""
+
+    def __init__(self, num_classes: int) -> None:
+        super().__init__()
+        self.register_buffer("mask", torch.rand(192) < 0.5, persistent=False)
+        self.layer = nn.Linear(192, num_classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layer(x.flatten(1) * self.mask)
+
+
+def test_a_factory_draws_the_same_when_its_run_is_loaded(tmp_path) -> None:
+    run = lp.fit(Masked, data(), budget="3 steps", seed=5, out=tmp_path / "run", threads=1)
+    assert torch.equal(lp.load(tmp_path / "run", Masked).model.mask, run.model.mask)
+
+
+def test_a_finished_run_of_a_factory_with_weights_is_no_other_run(tmp_path) -> None:
+    lp.fit(Net, data(), budget="3 steps", out=tmp_path / "first", threads=1)
+    lines = {"budget": "3 steps", "weights": str(tmp_path / "first/weights.safetensors"), "threads": 1}
+    one = lp.fit(Net, data(), out=tmp_path / "run", **lines)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        again = lp.fit(Net, data(), out=tmp_path / "run", **lines)
+    assert torch.equal(again.model.layer.weight, one.model.layer.weight)
+
+
+def test_annotations_that_cannot_be_read_say_nothing() -> None:
+    def odd(num_classes: "torch.nothing.at_all") -> nn.Module:  # noqa: UP037
+        return Net(num_classes)
+
+    assert lp.fit(odd, data(), budget="1 steps", threads=1).model.layer.out_features == 3
+
+
+def test_a_first_layer_that_is_computed_is_told() -> None:
+    network = nn.Sequential(
+        nn.utils.parametrizations.weight_norm(nn.Conv2d(3, 4, 3)),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(4, 2),
+    )
+    with pytest.raises(ConfigError, match="the weights of 0 are computed from others: give a network whose first"):
+        suit_channels(network, (1, 8, 8))

@@ -248,4 +248,5 @@ def test_runs_that_tell_stages_apart_are_no_runs_of_before(settings, named) -> N
     """How a network is cut into stages was changed; what does not depend on it keeps its name."""
     data = lp.data.load("digits", per_class=5)
     config = run_config("tiny", data, lp.Plan(), Budget.parse("1ep"), Settings.make(**settings), 0)
-    assert ("stages" in config) is named
+    assert ("stages" in config["settings"]) is named
+    assert ("stages" in identity.identity_settings(Settings.make(**settings))) is named, "of a comparison, too"

@@ -137,8 +137,8 @@ def compare(
     every = [Settings.make(**{**comparison.settings, **method.settings}).weights for method in chosen]
     needed = {weights for weights in (comparison.settings.get("weights"), *every) if weights is not None}
     origins = {weights: origin_of(model, weights) for weights in needed}
-    told = {weights: origin.identity for weights, origin in origins.items()}
     sample = load_job_data(data, data_options, comparison.seeds[0], comparison.settings, model)
+    told = {weights: origin.identity_for(sample.class_names) for weights, origin in origins.items()}
     if isinstance(model, str):
         check_model(model, sample.shape)
     if evaluation is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import is_parametrized
 
 from lessonplan.errors import ConfigError, first_line
 from lessonplan.network.untouched import asked
@@ -36,6 +37,11 @@ def suit_channels(network: nn.Module, shape: tuple[int, ...]) -> str:
     unready = any(p.is_meta or isinstance(p, nn.UninitializedParameter) for p in network.parameters())
     if unready or (reason := _refusal(network, shape)) is None:
         return ""
+    if is_parametrized(first, "weight"):
+        raise ConfigError(
+            f"{type(network).__name__} cannot take images of shape {shape} ({first_line(reason)}), and the weights"
+            f" of {name} are computed from others: give a network whose first layer has {shape[0]} channels"
+        )
     channels = first.in_channels
     first.weight = nn.Parameter(to_channels(old.detach(), shape[0]), requires_grad=old.requires_grad)
     first.in_channels = shape[0]

@@ -47,7 +47,7 @@ def make_network(
     takes, any_keyword = _parameters(factory)
     settled = factory.keywords if isinstance(factory, partial) else {}
     given: dict[str, Any] = {key: told[key] for key in takes if key in told and key not in settled}
-    hints = _hints(factory)
+    hints = _hints(factory) if options else {}
     for key, text in (options or {}).items():
         if key not in takes or key in _TOLD:
             raise unknown(f"option of {name}", key, [known for known in takes if known not in _TOLD])
@@ -108,5 +108,5 @@ def _hints(factory: Any) -> dict[str, Any]:
         return typing.get_type_hints(
             getattr(factory, "__init__", factory) if isinstance(factory, type) else factory
         )
-    except (NameError, TypeError):
+    except Exception:  # whatever code in annotations raises
         return {}

@@ -235,7 +235,7 @@ def _fitted(
     """A tensor of another shape made to fit, where that means something."""
     if is_first and stored.ndim == 4 and stored.shape[0] == value.shape[0] and stored.shape[2:] == value.shape[2:]:
         adapted.append(f"{name} from {stored.shape[1]} to {value.shape[1]} channels")
-        return to_channels(stored, value.shape[1])
+        return to_channels(stored.float(), value.shape[1])
     if "pos_embed" in name and stored.ndim == value.ndim == 3 and stored.shape[2] == value.shape[2]:
         from timm.layers.pos_embed import resample_abs_pos_embed
 

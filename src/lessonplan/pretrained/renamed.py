@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import permutations
 from typing import NamedTuple
 
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor
 
 COUNT = "num_batches_tracked"
 _KINDS = ("weight", "bias", "running_mean", "running_var")
+_MANY = 4  # layers of a kind that no other kind has as many of by chance
 _NUMBER = re.compile(r"\d+$")
 Shapes = Mapping[str, torch.Size]
 
@@ -92,11 +94,61 @@ def by_shapes(stored: Shapes, body: Shapes, head: Shapes) -> dict[str, str] | No
     if any([layer.numbers for layer in group] != sorted(layer.numbers for layer in group) for group, _ in pairs):
         return None  # the network's own numbers do not rise with its layers
     found: dict[str, str] = {}
+    of_patterns: dict[tuple[str, str], list[tuple[Layer, Layer]]] = defaultdict(list)
     for ours, others in pairs:
         for layer, other in zip(ours, sorted(others, key=lambda layer: layer.numbers), strict=True):
             found |= {name: other.tensors[kind] for kind, name in layer.tensors.items()}
+            of_patterns[layer.pattern, other.pattern].append((layer, other))
+    if not all(_nested_alike(*zip(*matched, strict=True)) for matched in of_patterns.values()):
+        return None
     left = [layer for layer in theirs if not set(layer.tensors.values()) & set(found.values())]
     return _with_head(found, left, layers_of(head))
+
+
+def _nested_alike(mine: Sequence[Layer], theirs: Sequence[Layer]) -> bool:
+    """Whether layers of two patterns are the same, each with its fellow: numbers may nest the other way round.
+
+    ``conv1.0, conv1.1, ...`` has all first convolutions of some blocks first, ``blocks.0.conv1, blocks.0.conv2``
+    those of the first block. Where one number varies there is no other order. Else the numbers must go through the
+    same turns in both, and either stand behind the same word at last, or make other turns if they are exchanged.
+    """
+    ours, others = _varying(mine), _varying(theirs)
+    if min(len(ours), len(others)) < 2:
+        return True
+    if _last_turns(mine, ours[-1]) != _last_turns(theirs, others[-1]):
+        return False
+    if _word(mine[0], ours[-1]) == _word(theirs[0], others[-1]):
+        return True
+    turns, their_turns = _turns(mine, ours), _turns(theirs, others)
+    exchanged = list(permutations(range(len(ours))))[1:]
+    return turns == their_turns and all({tuple(t[i] for i in e) for t in turns} != set(turns) for e in exchanged)
+
+
+def _varying(layers: Sequence[Layer]) -> list[int]:
+    """The places of the numbers that differ among layers."""
+    return [at for at in range(len(layers[0].numbers)) if len({layer.numbers[at] for layer in layers}) > 1]
+
+
+def _last_turns(layers: Sequence[Layer], place: int) -> list[int]:
+    """Of each layer, where its number at a place comes among those with the same other numbers."""
+    beside: dict[tuple[int, ...], list[int]] = defaultdict(list)
+    for layer in layers:
+        beside[layer.numbers[:place] + layer.numbers[place + 1 :]].append(layer.numbers[place])
+    return [
+        sorted(beside[layer.numbers[:place] + layer.numbers[place + 1 :]]).index(layer.numbers[place])
+        for layer in layers
+    ]
+
+
+def _turns(layers: Sequence[Layer], places: Sequence[int]) -> list[tuple[int, ...]]:
+    """Of each layer which of the numbers at these places it has, counted from 0."""
+    known = [sorted({layer.numbers[place] for layer in layers}) for place in places]
+    return [tuple(of.index(layer.numbers[at]) for of, at in zip(known, places, strict=True)) for layer in layers]
+
+
+def _word(layer: Layer, place: int) -> str:
+    """What a number stands behind."""
+    return [part for part in layer.pattern.split(".") if "#" in part][place].strip("#_")
 
 
 def _grouped(layers: Iterable[Layer]) -> dict[tuple[tuple[str, torch.Size], ...], dict[str, list[Layer]]]:
@@ -115,7 +167,7 @@ def _chosen(
         return None
     fitting = {a: [b for b in theirs if len(theirs[b]) == len(mine[a])] for a in mine}
     for a, several in fitting.items():
-        if len(several) > 1:
+        if len(mine) > 1 and (len(several) > 1 or len(mine[a]) < _MANY):  # so few may be others by chance
             fitting[a] = [b for b in several if (a, b) in known]
     chosen = {a: fits[0] for a, fits in fitting.items() if len(fits) == 1}
     if len(mine) - len(chosen) == 1:  # the last one is what is left

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import gzip
+import hashlib
 import heapq
 import io
 import json
@@ -89,7 +90,7 @@ def _found(root: Path, methods: Sequence[Json], kept: Json) -> Json:
     for method in methods:
         runs = [run for run in method.get("runs") or [] if run.get("status") == "finished"]
         known = kept["methods"].get(method["name"])
-        if known is None or [run["folder"] for run in known["runs"]] != [run.get("folder") for run in runs]:
+        if known is None or not _of_these(root, known, runs):
             try:
                 known = _of_method(root, runs, pictures)
             except _ODD as error:
@@ -99,6 +100,26 @@ def _found(root: Path, methods: Sequence[Json], kept: Json) -> Json:
             found[method["name"]] = known
     shown = {sample["name"] for method in found.values() for sample in method["worst"]}
     return {"methods": found, "pictures": {name: png for name, png in pictures.items() if name in shown}}
+
+
+def _of_these(root: Path, known: Json, runs: Sequence[Json]) -> bool:
+    """Whether what was kept is of these runs, as far as they are there to be asked."""
+    if [run["folder"] for run in known["runs"]] != [run.get("folder") for run in runs]:
+        return False
+    for kept in known["runs"]:
+        result = _digest(inside(root, kept["folder"]))
+        if result is not None and result != kept.get("result"):
+            return False
+    return True
+
+
+def _digest(folder: Path | None) -> str | None:
+    """What tells a run's result from another; None where it is not there."""
+    try:
+        content = (folder / "result.json").read_bytes() if folder is not None else None
+    except OSError:
+        return None
+    return hashlib.blake2b(content, digest_size=8).hexdigest() if content is not None else None
 
 
 def _read(root: Path) -> Json:
@@ -113,10 +134,39 @@ def _read(root: Path) -> Json:
         raise DataError(f"{file} is damaged ({first_line(error)}): {again}") from error
     try:
         for method in kept["methods"].values():
-            _ = [run["folder"] for run in method["runs"]], [sample["name"] for sample in method["worst"]]
+            _check(method)
         return {"methods": kept["methods"], "pictures": dict(kept["pictures"])}
     except _ODD:
         raise DataError(f"{file} does not hold what networks answered: {again}") from None
+
+
+def _check(method: Json) -> None:
+    """Raise one of ``_ODD`` where what is kept of a method is not what ``_of_method`` gives."""
+    runs, confusion = method["runs"], method["confusion"]
+    classes = len(runs[0]["true"])
+    of_class = [run[key] for run in runs for key in ("right", "true", "taken")]
+    triples = [confusion[key] for key in ("rows", "columns", "counts")]
+    numbers = [n for values in (*of_class, *triples) for n in values]
+    sound = (
+        method["part"] in _PARTS.values()
+        and {len(values) for values in of_class} == {classes}
+        and len({len(values) for values in triples}) == 1
+        and all(isinstance(n, int) and n >= 0 for n in numbers)
+        and max(triples[0] + triples[1], default=0) < classes
+        and all(isinstance(name, str) for name in method["class_names"])
+        and len(method["class_names"]) in (0, classes)
+    )
+    for run in runs:
+        _ = run["folder"], run["seed"], run["calibration_error"]
+        bins = (
+            [run["reliability"][key] for key in ("count", "confidence", "accuracy")] if run["reliability"] else []
+        )
+        sound = sound and len({len(values) for values in bins}) < 2
+    for sample in method["worst"]:
+        _ = sample["name"], sample["is_file"], sample["true"], sample["wrong"] + 0, sample["runs"] + 0
+        _ = sample["loss"] + 0, [(other[0], other[1] + 0) for other in sample["taken_for"]]
+    if not sound:
+        raise ValueError("it does not fit together")
 
 
 def _of_method(root: Path, runs: Sequence[Json], pictures: dict[str, str]) -> Json | None:
@@ -141,6 +191,7 @@ def _of_method(root: Path, runs: Sequence[Json], pictures: dict[str, str]) -> Js
         "runs": [
             {
                 "folder": run["folder"],
+                "result": _digest(inside(root, run["folder"])),
                 "seed": run.get("seed"),
                 "right": counts.diagonal().tolist(),
                 "true": counts.sum(1).tolist(),
@@ -175,7 +226,8 @@ def _worst(folders: Sequence[Path], pictures: dict[str, str]) -> list[Json]:
     of_run: dict[Path, list[str]] = {}
     is_file = False
     for folder in folders:
-        is_file, of_run[folder], lines = _predictions(folder / "predictions.csv")
+        files, of_run[folder], lines = _predictions(folder / "predictions.csv")
+        is_file = is_file or files
         for name, line in zip(of_run[folder], lines, strict=True):
             said.setdefault(name, []).append(line)
     means = (

@@ -69,7 +69,7 @@ class Beginning:
             self.seed,
             loss=self.loss,
             optimizer=self.optimizer,
-            weights=self.origin.identity if self.origin is not None else self._frozen(),
+            weights=self.origin.identity_for(self.data.class_names) if self.origin is not None else self._frozen(),
         )
 
     def _frozen(self) -> dict[str, Any] | None:

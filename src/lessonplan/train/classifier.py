@@ -16,6 +16,7 @@ from lessonplan.models.channels import suit_channels
 from lessonplan.models.factory import Factory
 from lessonplan.models.spec import model_identity
 from lessonplan.network.network import as_logits
+from lessonplan.seeds import fold_seed
 from lessonplan.stores import fetched
 from lessonplan.train.origin import own_network
 from lessonplan.train.run_folder import load_config, read_result
@@ -122,7 +123,7 @@ def load(run: str | Path, model: nn.Module | Factory | None = None, device: str 
     if not (folder / FILE).exists():
         raise ConfigError(f"{folder} has no {FILE}: the run is not finished, train it to its end")
     inputs = config["input"]
-    shape = tuple(inputs["shape"])
+    shape, drawn = tuple(inputs["shape"]), fold_seed(int(config["seed"]), "weights")
     if model is None:
         if " with " in config["model"]:
             raise ConfigError(
@@ -134,8 +135,8 @@ def load(run: str | Path, model: nn.Module | Factory | None = None, device: str 
                 f"{folder} trained {config['model']} as its file was then, and it has changed: put that file back,"
                 " or give the network as model=..."
             )
-        model = build_model(config["model"], shape=shape, num_classes=len(inputs["classes"]))
-    model = own_network(model, shape, len(inputs["classes"]), int(config["seed"]))
+        model = build_model(config["model"], shape=shape, num_classes=len(inputs["classes"]), seed=drawn)
+    model = own_network(model, shape, len(inputs["classes"]), drawn)
     suit_channels(model, shape)
     try:
         load_trained(model, folder, read_result(folder))

@@ -144,7 +144,8 @@ def _fit(begun: Beginning, budget: Budget, out: Path | None, callbacks: Sequence
         )
     if finished is not None:
         network = begun.plain_network()
-        history = ranks.by_first(lambda: _read_finished(begun.model, network, out, finished))
+        known = begun.model if begun.origin is None else None  # weights from elsewhere are in no untrained network
+        history = ranks.by_first(lambda: _read_finished(known, network, out, finished))
         network.to(begun.device if not chosen.shard else "cpu")
         if not ranks.alone:
             ranks.level([*network.parameters(), *network.buffers()])
@@ -215,7 +216,7 @@ def _open(
 
 
 def _read_finished(
-    model: str | nn.Module, network: nn.Module, out: Path | None, finished: dict[str, Any]
+    model: str | nn.Module | None, network: nn.Module, out: Path | None, finished: dict[str, Any]
 ) -> list[dict[str, Any]]:
     """Put a finished run's weights into its network; the records of its epochs."""
     assert out is not None

@@ -70,8 +70,6 @@ def run_config(
         config |= model_identity(model)
     if weights is not None:
         config["weights"] = weights
-    if Tune.parse(settings.tune).kind in ("last", "gradual") or settings.layer_decay != 1.0:
-        config["stages"] = "as they run"
     config["settings"]["device"] = data.train.device.type
     for name, function in (("loss", loss), ("optimizer", optimizer)):
         if function is not None:
@@ -96,6 +94,8 @@ def identity_settings(settings: Settings) -> dict[str, Any]:
         found["batch_norm"] = "frozen" if settings.frozen_statistics else "train"
     elif not settings.frozen_statistics:
         found["batch_norm"] = "auto"
+    if Tune.parse(settings.tune).kind in ("last", "gradual") or settings.layer_decay != 1.0:
+        found["stages"] = "as they run"
     return {name: value for name, value in found.items() if name not in _ADDED or value != _ADDED[name]}
 
 

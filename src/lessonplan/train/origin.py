@@ -55,6 +55,13 @@ class Origin:
     classes: int | None = None
     class_names: tuple[str, ...] | None = None
 
+    def identity_for(self, class_names: Sequence[str]) -> dict[str, Any]:
+        """``identity``, and what becomes of a run's head where the classes of the data are others."""
+        if self.class_names in (None, tuple(class_names)):
+            return self.identity
+        same = sorted(self.class_names) == sorted(class_names)
+        return {**self.identity, "head": "in another order" if same else "of other classes"}
+
     def network(
         self,
         *,
