@@ -82,7 +82,8 @@ def near_record(
         for place, i in enumerate(order[:LISTED])
     ]
     links = np.concatenate([np.stack([first.numpy(), second.numpy()]), _chain(exact)], axis=1)
-    graph = coo_array((np.ones(links.shape[1]), (links[0], links[1])), shape=(len(samples), len(samples)))
+    # 32-bit places: older SciPy finds no groups among 64-bit ones
+    graph = coo_array((np.ones(links.shape[1]), links.astype(np.int32)), shape=(len(samples), len(samples)))
     _, groups = connected_components(graph, directed=False)
     labelled = samples.of("training", "validation")
     return {
