@@ -15,6 +15,8 @@ PACKAGES := constraints-packages.txt
 STAMP := $(VENV)/.installed
 # what the tests compare with; their own requirements would replace torch
 ORACLES := torchattacks==3.5.1 captum==0.9.0
+# extras whose lowest versions live together and are tried
+LOWEST_EXTRAS := parquet lmdb onnx tensorboard slurm fsspec tune
 # what makes faults and says which test runs which line
 MUTATION := mutmut==3.8.1 coverage==7.17.5
 # the second checker of the public surface
@@ -45,11 +47,14 @@ test-browser: docs
 	$(BIN)/python -m pytest -m browser tests/browser
 
 # The lowest versions that pyproject.toml declares, but for PyTorch: another build of it than the constraints' brings
-# gigabytes of CUDA libraries, so that torch>=2.6 is declared and not tried here.
+# gigabytes of CUDA libraries, so that torch>=2.6 is declared and not tried here. So are timm, transformers, accelerate,
+# lightning and peft, whose tests compare with what newer versions have (timm's multi_label, the names of layers in
+# transformers 5, Lightning's fit(weights_only=)), and what brings much (Ray, S3, GCS, W&B, MLflow, Albumentations).
 test-lowest: $(STAMP)
 	$(PYTHON) -m venv $(VENV)-lowest
 	$(VENV)-lowest/bin/pip install --quiet --disable-pip-version-check "$$(grep '^torch==' $(CONSTRAINTS))" \
-		$$($(BIN)/python tests/release/lowest_versions.py) "pytest>=8" "pytest-xdist>=3.6" "hypothesis>=6.100" "pyarrow==15.0.0"
+		$$($(BIN)/python tests/release/lowest_versions.py $(LOWEST_EXTRAS)) \
+		"pytest>=8" "pytest-xdist>=3.6" "hypothesis>=6.100"
 	$(VENV)-lowest/bin/pip install --quiet --disable-pip-version-check --no-deps -e .
 	OMP_NUM_THREADS=1 $(VENV)-lowest/bin/python -m pytest -n auto $(LOWEST) \
 		-m "not browser and not slow and not accelerator and not packages"

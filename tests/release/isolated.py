@@ -19,6 +19,13 @@ def core_requirements() -> list[Requirement]:
     return [Requirement(line.strip().strip('",')) for line in lines.splitlines() if line.strip()]
 
 
+def extra_requirements(name: str) -> list[Requirement]:
+    """What an extra adds, which pyproject.toml says on one line; an unknown one is an error."""
+    extras = (ROOT / "pyproject.toml").read_text().partition("\n[project.optional-dependencies]\n")[2]
+    [line] = [line for line in extras.partition("\n\n")[0].splitlines() if line.startswith(f"{name} = [")]
+    return [Requirement(text) for text in line.partition("= [")[2].strip(" ]").replace('"', "").split(", ")]
+
+
 def closure(requirements: list[Requirement]) -> dict[str, metadata.Distribution]:
     """The distributions that requirements bring, by name."""
     found: dict[str, metadata.Distribution] = {}
