@@ -278,9 +278,16 @@ JUDGED = {"class_names": ["cat", "dog"], "test": {"confusion": [[1, 0], [1, 0]],
 ANSWERS = {
     "methods": {
         "erm": {
-            "part": "test", "class_names": ["a", "b"], "confusion": {"rows": [0], "columns": [0], "counts": [1]},
-            "runs": [{"folder": "runs/a", "seed": 0, "right": [1, 0], "true": [1, 1], "taken": [2, 0]}],
-            "worst": [{"name": "b.png", "true": "dog", "taken_for": [["cat", 1]], "loss": 1.6, "wrong": 1}],
+            "part": "test", "class_names": ["a", "b"],
+            "confusion": {"rows": [0, 1], "columns": [0, 0], "counts": [1, 1]},
+            "runs": [{
+                "folder": "runs/a", "result": "00", "seed": 0, "right": [1, 0], "true": [1, 1], "taken": [2, 0],
+                "reliability": {"count": [2], "confidence": [0.9], "accuracy": [0.5]}, "calibration_error": 0.4,
+            }],
+            "worst": [{
+                "name": "b.png", "is_file": True, "true": "dog", "taken_for": [["cat", 1]], "loss": 1.6,
+                "wrong": 1, "runs": 1,
+            }],
         }
     },
     "pictures": {"b.png": "iVBORw0KGgo="},
