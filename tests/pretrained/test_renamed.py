@@ -203,3 +203,29 @@ def test_a_file_of_any_name_names_the_network_of_timm_that_it_fits(timm: Any, tm
     }
     torch.save(other, tmp_path / "weights.pth")
     assert refused("timm:resnet18", tmp_path / "weights.pth").endswith("; they fit timm:resnet10t")
+
+
+class Layered(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList([nn.Linear(4, 4, bias=False) for _ in range(12)])
+        self.stem, self.norm, self.head = nn.Linear(4, 5, bias=False), nn.Linear(5, 5, bias=False), nn.Linear(5, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for block in self.blocks:
+            x = block(x)
+        return self.head(self.norm(self.stem(x)))
+
+
+def test_a_sorted_file_has_no_order_behind_its_prefixes_either(tmp_path: Path) -> None:
+    """Without ``model.`` its names are not sorted any more, and layer 10 stands before layer 2 all the same."""
+    first, second = Layered(), Layered()
+    names = {name: f"model.{name.replace('blocks', 'layer')}" for name in first.state_dict() if "head" not in name}
+    names["norm.weight"] = "norm.weight"
+    state = sorted_file(
+        {names[name]: value for name, value in first.state_dict().items() if name in names},
+        tmp_path / "f.safetensors",
+    )
+    put_weights(second, state, "head")
+    for a, b in zip(first.blocks, second.blocks, strict=True):
+        assert torch.equal(a.weight, b.weight)

@@ -79,6 +79,7 @@ def put_weights(network: nn.Module, state: Mapping[str, Tensor], head: str) -> M
     """
     own = {name: value for name, value in network.state_dict().items() if isinstance(value, Tensor)}
     body = [name for name in own if not _within(name, head) and not name.endswith(COUNT)]
+    in_order = keeps_order(state)  # of the file: without its prefixes a sorted one may look as if it had an order
     state, origin = _by_names(state, own)
     renamed, found_by = 0, "their order"
     adapted: list[str] = []
@@ -87,13 +88,13 @@ def put_weights(network: nn.Module, state: Mapping[str, Tensor], head: str) -> M
         adapted.append("renamed as timm does")
         state, origin = known, len(known)
     if any(name not in state for name in body):
-        found = _by_order(state, own, body, head) if keeps_order(state) else None
+        found = _by_order(state, own, body, head) if in_order else None
         if found is None:
             found, found_by = _by_shapes(state, own, body, head), "their shapes and numbers"
         if found is None:
             fitting = sum(name in state and state[name].shape == own[name].shape for name in body)
             missing = [name for name in body if name not in state]
-            hint = _of_same_shapes(state, own, body)
+            hint = _of_same_shapes(state, own, body, in_order)
             raise NoMatch(
                 f"{fitting} of {len(body)} tensors fit: {missing[0]} and {len(missing) - 1} more are not among the"
                 f" {len(state)} stored ones ({', '.join(list(state)[:2])}, ...){hint}",
@@ -130,12 +131,14 @@ def put_weights(network: nn.Module, state: Mapping[str, Tensor], head: str) -> M
     return Match(len(ready), renamed, fresh, origin - len(ready), tuple(adapted), found_by)
 
 
-def _of_same_shapes(state: Mapping[str, Tensor], own: Mapping[str, Tensor], body: list[str]) -> str:
+def _of_same_shapes(
+    state: Mapping[str, Tensor], own: Mapping[str, Tensor], body: list[str], in_order: bool
+) -> str:
     """What to do where all that is missing is which tensor is which."""
     there = Counter(value.shape for value in state.values())
     if not Counter(own[name].shape for name in body) <= there:
         return ""
-    if keeps_order(state):
+    if in_order:
         return "; their shapes are the network's, in another order: give them the network's names"
     return (
         "; their shapes are the network's, but the file is sorted by its own names: give the state dict that torch"
