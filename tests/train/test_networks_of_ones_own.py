@@ -355,3 +355,9 @@ def test_a_first_layer_that_is_computed_is_told() -> None:
     )
     with pytest.raises(ConfigError, match="the weights of 0 are computed from others: give a network whose first"):
         suit_channels(network, (1, 8, 8))
+
+
+@pytest.mark.parametrize("network", [nn.Flatten(), Net().requires_grad_(False)])
+def test_a_network_in_which_nothing_trains_is_told(network) -> None:
+    with pytest.raises(ConfigError, match=r"no parameter of the (Flatten|Net) trains: .*requires_grad"):
+        lp.fit(network, data(), budget="1 steps", threads=1)

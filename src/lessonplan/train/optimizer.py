@@ -108,8 +108,13 @@ def parameter_groups(
         example: ``(1, ...)`` one input, by which the order of the stages is told; None takes it as it is written.
 
     Raises:
-        ConfigError: ``head_lr`` is neither a multiple nor a number.
+        ConfigError: nothing trains, or ``head_lr`` is neither a multiple nor a number.
     """
+    if not trained:
+        raise ConfigError(
+            f"no parameter of the {type(network).__name__} trains: it has none, or each has requires_grad=False;"
+            " let those train that are to (requires_grad_())"
+        )
     base = learning_rate(settings)
     head_factor = read_head_lr(settings.head_lr, base)
     decay_all = settings.decay_norms is True or (settings.decay_norms == "auto" and settings.weights is None)
