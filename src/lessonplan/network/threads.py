@@ -26,9 +26,9 @@ def cpu_threads(count: int | None) -> Iterator[None]:
 def own_threads() -> int:
     """How many CPU threads to train with where nobody has said it: PyTorch's number, or 1 on a busy machine.
 
-    The threads of an operator wait for the last of them. Where one finds no core, small networks take four to ten
-    times as long as with one thread, and large ones gain nothing. That one is taken is said in a warning, because
-    the last bits of the weights depend on the number.
+    The threads of an operator wait for the last of them. Where one finds no core, small networks take several
+    times as long as with one thread. That one is taken is said in a warning, because the last bits of the weights
+    depend on the number.
     """
     threads = torch.get_num_threads()
     told = crowded(threads)
