@@ -110,13 +110,13 @@ def parameter_groups(
     Raises:
         ConfigError: nothing trains, or ``head_lr`` is neither a multiple nor a number.
     """
+    base = learning_rate(settings)
+    head_factor = read_head_lr(settings.head_lr, base)
     if not trained:
         raise ConfigError(
             f"no parameter of the {type(network).__name__} trains: it has none, or each has requires_grad=False;"
             " let those train that are to (requires_grad_())"
         )
-    base = learning_rate(settings)
-    head_factor = read_head_lr(settings.head_lr, base)
     decay_all = settings.decay_norms is True or (settings.decay_norms == "auto" and settings.weights is None)
     if head_factor == 1.0 and settings.layer_decay == 1.0 and decay_all:
         return trained
