@@ -9,6 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageEnhance, ImageFilter, ImageOps
+from tests.oracles import oracle
 
 from lessonplan.data import Augment
 from lessonplan.data.augmentation import filters, pixelwise, policies
@@ -17,7 +18,6 @@ from lessonplan.data.augmentation.operations import OPERATIONS, SIGNED, apply
 from lessonplan.data.augmentation.warp import Warp, inverse_move, resample
 from lessonplan.data.augmentation.words import CHANGES, EXAMPLES, read_change
 from lessonplan.errors import ConfigError
-from lessonplan.models.beside_torchvision import import_beside_torchvision
 
 WORDS = ("rotate:20", "translate:0.2", "zoom:0.3", "shear:15", "resized-crop:0.3", *EXAMPLES)
 
@@ -128,7 +128,7 @@ def test_noise_is_normal():
     [(30, (0, 0), 1, 0), (0, (3, -2), 1, 0), (0, (0, 0), 0.7, 0), (0, (0, 0), 1, 20), (-75, (2, 5), 1.2, -15)],
 )
 def test_moves_are_torchvisions(h, angle, shift, zoom, shear):
-    functional = import_beside_torchvision("torchvision.transforms.v2.functional")
+    functional = oracle("torchvision.transforms.v2.functional")
     mode = functional.InterpolationMode.BILINEAR
     x = pictures(h=h)
     want = functional.affine(
@@ -230,7 +230,7 @@ def theirs_by_name(functional):
 @pytest.mark.parametrize("channels", [1, 3])
 def test_operations_are_torchvisions(channels):
     """A batch in which each picture has another operation, against torchvision's one by one on 8-bit pictures."""
-    theirs = theirs_by_name(import_beside_torchvision("torchvision.transforms.v2.functional"))
+    theirs = theirs_by_name(oracle("torchvision.transforms.v2.functional"))
     assert set(theirs) == set(OPERATIONS)
     table = policies.amounts(31, (24, 30))
     for level, sign in ((9, 1), (20, -1), (30, 1)):
@@ -243,7 +243,7 @@ def test_operations_are_torchvisions(channels):
 
 
 def test_amounts_and_pairs_are_torchvisions():
-    module = import_beside_torchvision("torchvision.transforms.autoaugment")
+    module = oracle("torchvision.transforms.autoaugment")
     renamed = {
         "color": "saturation",
         **{f"{kind}{axis}": f"{kind}-{axis}" for kind in ("shear", "translate") for axis in "xy"},

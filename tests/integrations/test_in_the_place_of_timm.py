@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 import torch
 from scipy.stats import ks_2samp
+from tests.oracles import oracle
 from torch.utils.data import DataLoader
 
 from lessonplan.errors import ConfigError
 from lessonplan.integrations import timm as ours
-from lessonplan.models.beside_torchvision import import_beside_torchvision
 
-theirs = import_beside_torchvision("timm.data.mixup")
-PrefetchLoader = import_beside_torchvision("timm.data.loader").PrefetchLoader
+theirs = oracle("timm.data.mixup")
+PrefetchLoader = oracle("timm.data.loader").PrefetchLoader
 
 CLASSES = 6
 KINDS = {

@@ -7,13 +7,13 @@ from unittest import mock
 
 import pytest
 import torch
+from tests.oracles import oracle
 
 from lessonplan.errors import ConfigError
 from lessonplan.integrations import torchvision as ours
-from lessonplan.models.beside_torchvision import import_beside_torchvision
 
-v2 = import_beside_torchvision("torchvision.transforms.v2")
-tv_tensors = import_beside_torchvision("torchvision.tv_tensors")
+v2 = oracle("torchvision.transforms.v2")
+tv_tensors = oracle("torchvision.tv_tensors")
 
 N = 6
 

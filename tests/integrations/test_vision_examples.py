@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import pytest
 from tests.integrations.examples import example
-
-from lessonplan.models.beside_torchvision import import_beside_torchvision
+from tests.oracles import oracle
 
 
 @pytest.fixture(autouse=True)
 def torchvision_here() -> None:
     """Beside a CPU build of torch it is imported only once its operators are told."""
-    pytest.importorskip("timm")
-    import_beside_torchvision("torchvision")
+    oracle("timm")
 
 
 def test_timms_loader_trains_on_ours(capsys: pytest.CaptureFixture[str]) -> None:

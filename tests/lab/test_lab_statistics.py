@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
+from inspect import signature
 
 import numpy as np
 import pytest
@@ -84,8 +85,9 @@ def test_bootstrap_is_scipys_however_many_values_are_resampled_at_a_time(
     n: int, level: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     values = np.random.default_rng(0).normal(size=n).tolist()
+    rng = {"rng" if "rng" in signature(stats.bootstrap).parameters else "random_state": np.random.default_rng(0)}
     oracle = stats.bootstrap(
-        (values,), np.mean, confidence_level=level, method="percentile", rng=np.random.default_rng(0)
+        (values,), np.mean, confidence_level=level, method="percentile", **rng
     ).confidence_interval
     for at_once in (1, n * 1000, n * 9998, n * 9999):
         monkeypatch.setattr(statistics, "_AT_ONCE", at_once)

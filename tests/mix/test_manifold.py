@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
+from tests.oracles import oracle
 from torch import nn
 
 import lessonplan as lp
 from lessonplan.errors import ConfigError
 from lessonplan.mix import Choice, ManifoldMixup, Network, Probability, Until, parse_mix
 from lessonplan.models import build_model
-from lessonplan.models.beside_torchvision import import_beside_torchvision
 
 
 class Net(nn.Module):
@@ -230,7 +230,7 @@ def test_stages_named_as_timm_names_them():
 
 def test_stages_of_a_network_of_timm():
     """What timm names as its first two stages is mixed, and so the logits of a batch of two are known."""
-    import_beside_torchvision("timm")
+    oracle("timm")
     model = build_model("timm:test_resnet", shape=(3, 32, 32), num_classes=4).eval()
     mix = lp.mix.ManifoldMixup(num_classes=4, model=model, layers=None)
     stages = ["input", *(entry["module"] for entry in model.feature_info[:2])]

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.util
-
 import pytest
 import torch
+from tests.oracles import oracle
 from torch.nn.functional import one_hot
 
 from lessonplan.mix import functional as F
-from lessonplan.models.beside_torchvision import import_beside_torchvision
 
-if importlib.util.find_spec("torchvision") is None:
-    pytest.skip("torchvision is not installed", allow_module_level=True)
-v2 = import_beside_torchvision("torchvision.transforms.v2")
+v2 = oracle("torchvision.transforms.v2")
 
 N = 7
 

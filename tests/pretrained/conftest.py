@@ -8,13 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-
-from lessonplan.models.beside_torchvision import import_beside_torchvision
+from tests.oracles import oracle
 
 
 @pytest.fixture(scope="session")
 def timm() -> Any:
-    return import_beside_torchvision("timm")
+    return oracle("timm")
 
 
 @pytest.fixture(scope="session")
