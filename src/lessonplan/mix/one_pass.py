@@ -19,7 +19,7 @@ from lessonplan.rows import rows_of
 Room = Callable[[Tensor], Tensor]
 """Gives memory for a batch like the one it is given."""
 
-_BLOCK = 2**22  # bytes of a block for each thread: few calls, and caches hold what is written twice
+_BLOCK = 2**22  # bytes: few calls, what is written twice lies in the cache, and two threads have a huge page each
 _LONG = 48 * 1024  # bytes of a sample from which on a call for each costs less than a block's second pass
 _GRAIN = 2**15  # elements that PyTorch gives a thread at least
 _BITS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
@@ -134,13 +134,20 @@ def _zero_boxes(x: Tensor, boxes: Tensor, out: Tensor) -> Tensor:
     bits, (height, width) = _BITS[x.element_size()], x.shape[-2:]
     top, bottom, left, right = (edge.unsqueeze(1) for edge in boxes.unbind(1))
     columns, lines = torch.arange(width), torch.arange(height)
-    # For each line of an image the bits to keep: those beside its box, or, in the last row, all.
-    beside = ((columns < left) | (columns >= right)).to(bits).neg_()
-    kept = torch.cat([beside, beside.new_full((1, width), -1)])
-    which = torch.where((lines >= top) & (lines < bottom), torch.arange(len(x)).unsqueeze(1), len(x))
+    # Bits to keep, all or none: of columns beside the box, and of lines above and below it.
+    planes = (1,) * (x.ndim - 4)
+    beside = ((columns < left) | (columns >= right)).to(bits).neg_().view(-1, *planes, 1, width)
+    around = ((lines < top) | (lines >= bottom)).to(bits).neg_().view(-1, *planes, height, 1)
+    old, new = x.view(bits), out.view(bits)
+    old, new = (old.unsqueeze(1), new.unsqueeze(1)) if x.ndim == 3 else (old, new)
     for part in _blocks(x):
-        keep = kept.index_select(0, which[part].flatten()).view(-1, *(1,) * (x.ndim - 3), height, width)
-        torch.bitwise_and(x[part].view(bits), keep, out=out[part].view(bits))
+        if not x.is_contiguous():
+            torch.bitwise_and(old[part], (around[part] | beside[part]).unsqueeze(1), out=new[part])
+            continue
+        keep = new[part, -1]  # the last channel's place, written last: memory that is touched anyway
+        torch.bitwise_or(around[part].expand_as(keep), beside[part], out=keep)
+        torch.bitwise_and(old[part, :-1], keep.unsqueeze(1), out=new[part, :-1])
+        keep.bitwise_and_(old[part, -1])
     return out
 
 
@@ -156,6 +163,6 @@ def _one_by_one(x: Tensor) -> bool:
 
 
 def _blocks(x: Tensor) -> Iterator[slice]:
-    size = max(1, _BLOCK * max(1, torch.get_num_threads()) // (x[0].numel() * x.element_size()))
+    size = max(1, _BLOCK // (x[0].numel() * x.element_size()))
     for start in range(0, len(x), size):
         yield slice(start, start + size)

@@ -139,16 +139,8 @@ class Cutout(Mix):
         length = self.length or max(1, min(height, width) // 2)
         size = torch.tensor([height, width])
         start = (torch.rand(len(x), 2, generator=self.generator) * size).long() - length // 2
-        stop = start + length
-        boxes = torch.stack(
-            [
-                start[:, 0].clamp(0, height),
-                stop[:, 0].clamp(0, height),
-                start[:, 1].clamp(0, width),
-                stop[:, 1].clamp(0, width),
-            ],
-            dim=1,
-        )
+        edges = torch.stack([start.clamp(min=0), torch.minimum(start + length, size)], dim=2)
+        boxes = edges.flatten(1)  # top, bottom, left, right
         return one_pass.fill_boxes(x, self.value, boxes, self._room), self._targets(y)
 
 
