@@ -311,6 +311,20 @@ def test_predict_one_image_and_none(trained: Path, tmp_path: Path, capsys: pytes
     assert not (tmp_path / "never.csv").exists()
 
 
+def test_pictures_of_telephones_are_told_with_what_to_do(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "new").mkdir()
+    (tmp_path / "new" / "1.HEIC").write_bytes(b"x")
+    for code, said in (
+        (2, "but files ending in .heic (1); save .heic as JPEG"),
+        (0, "endings: .heic (1); save .heic"),
+    ):
+        assert run_main(f"predict {trained} {tmp_path / 'new'} --out {tmp_path / 'p.csv'}") == code
+        assert said in capsys.readouterr().err
+        Image.new("RGB", (9, 9)).save(tmp_path / "new" / "2.png")
+
+
 @pytest.mark.parametrize("mix", ["sum:k=4", "erm", "mixup|cutmix"])
 def test_preview(mix: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "mixed.png"

@@ -272,7 +272,11 @@ def test_the_page_about_it_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 @pytest.mark.parametrize(
     ("shape", "decoding"),
-    [((3, 32, 32), Decoding(interpolation="bicubic", crop=0.875)), ((1, 24, 36), Decoding()), ((3, 9, 7), Decoding())],
+    [
+        ((3, 32, 32), Decoding(interpolation="bicubic", crop=0.875)),
+        ((1, 24, 36), Decoding()),
+        ((3, 9, 7), Decoding()),
+    ],
 )
 def test_the_tutorials_program_sees_photographs_as_the_network_does(
     shape: tuple[int, ...], decoding: Decoding, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
