@@ -83,7 +83,7 @@ def test_a_test_part_of_other_classes_is_refused(tmp_path) -> None:
 def test_a_class_of_the_test_part_alone_is_told_with_what_to_do(tmp_path) -> None:
     fill(tmp_path / "train", "a", "b")
     fill(tmp_path / "test", "a", "b", "c", n=1)
-    said = r"has 1 class that the training set lacks, such as 'c' \(training has a, b\): take .* out of the test set, or give"
+    said = r"has 1 class that the training set lacks, such as 'c' \(training has a, b\): take them out .*, or give"
     with pytest.raises(DataError, match=said):
         load(tmp_path)
 

@@ -138,8 +138,8 @@ def aligned(source: Source, train: Source, what: str = "test") -> Source:
         classes = "1 class" if len(strange) == 1 else f"{len(strange)} classes"
         raise DataError(
             f"the {what} set has {classes} that the training set lacks, such as {strange[0]!r} (training has"
-            f" {', '.join(train.class_names[:5])}{', ...' if len(number) > 5 else ''}): take them out of the {what}"
-            " set, or give training samples of them"
+            f" {', '.join(train.class_names[:5])}{', ...' if len(number) > 5 else ''}): take them out of the"
+            f" {what} set, or give training samples of them"
         )
     table = torch.tensor(known, dtype=torch.int64)
     return _Relabelled(source, table[source.labels], train.class_names)
