@@ -405,6 +405,32 @@ def test_output_that_nobody_reads_to_the_end():
     assert (done.returncode, done.stderr) == (141, "")
 
 
+def test_results_among_class_folders_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The next command would read them as a class; beside train/ and test/ they are in nobody's way."""
+    monkeypatch.chdir(tmp_path)
+    for part in ("plain", "parts/train", "parts/test"):
+        for i, name in enumerate(("cat", "dog")):
+            (Path(part) / name).mkdir(parents=True)
+            for place in range(3):
+                picture(place + 3 * i + 10 * part.endswith("test"), 3).save(f"{part}/{name}/{place}.png")
+    for what in (
+        "plain --out plain/look",
+        "folder:plain --out plain",
+        "plain --test parts/test --out parts/test/look",
+    ):
+        assert run_main(f"check {what}") == 2
+        assert "lies among the class folders of" in capsys.readouterr().err
+    for inside in ("plain/run", "plain/cat/run", "parts/../plain/run"):
+        assert run_main(f"train --data folder:plain --out {inside}") == 2
+        assert "give a folder elsewhere" in capsys.readouterr().err
+    assert run_main("compare --data parts/train --out parts/train/run") == 2
+    for what in ("plain --out plainer", "parts --out parts/look"):
+        assert run_main(f"check {what}") == 0
+    assert sorted(path.name for path in Path("plain").iterdir()) == ["cat", "dog"]
+
+
 def test_predict_rows_of_a_table(tmp_path, capsys):
     """A run on a CSV file classifies the rows of another, with and without their classes."""
     rows = [(i % 2 * 4 + i % 5 / 5, i % 3, "yes" if i % 2 else "no") for i in range(60)]

@@ -63,6 +63,17 @@ def from_folder(root: Path, options: Options) -> Parts:
     return layout.finish(parts)
 
 
+def among_classes(root: Path, place: Path) -> bool:
+    """Whether what is written to a folder ``place`` would be read as a class, or as samples of one."""
+    from lessonplan.data.cub import cub_root  # which builds on this module
+
+    if not root.is_dir() or cub_root(root) is not None:
+        return False
+    layout = _layout(root)
+    read = [root] if layout.train is None else [layout.train, *layout.parts]
+    return any(place.resolve().is_relative_to(part.resolve()) for part in read)
+
+
 @dataclass
 class _Layout:
     """What a folder holds, and what was found while reading it.
