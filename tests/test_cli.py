@@ -311,6 +311,20 @@ def test_predict_one_image_and_none(trained: Path, tmp_path: Path, capsys: pytes
     assert not (tmp_path / "never.csv").exists()
 
 
+def test_pictures_of_telephones_are_told_with_what_to_do(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "new").mkdir()
+    (tmp_path / "new" / "1.HEIC").write_bytes(b"x")
+    for code, said in (
+        (2, "but files ending in .heic (1); save .heic as JPEG"),
+        (0, "endings: .heic (1); save .heic"),
+    ):
+        assert run_main(f"predict {trained} {tmp_path / 'new'} --out {tmp_path / 'p.csv'}") == code
+        assert said in capsys.readouterr().err
+        Image.new("RGB", (9, 9)).save(tmp_path / "new" / "2.png")
+
+
 @pytest.mark.parametrize("mix", ["sum:k=4", "erm", "mixup|cutmix"])
 def test_preview(mix: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "mixed.png"
@@ -389,6 +403,32 @@ def test_output_that_nobody_reads_to_the_end():
     )
     os.close(writing)
     assert (done.returncode, done.stderr) == (141, "")
+
+
+def test_results_among_class_folders_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The next command would read them as a class; beside train/ and test/ they are in nobody's way."""
+    monkeypatch.chdir(tmp_path)
+    for part in ("plain", "parts/train", "parts/test"):
+        for i, name in enumerate(("cat", "dog")):
+            (Path(part) / name).mkdir(parents=True)
+            for place in range(3):
+                picture(place + 3 * i + 10 * part.endswith("test"), 3).save(f"{part}/{name}/{place}.png")
+    for what in (
+        "plain --out plain/look",
+        "folder:plain --out plain",
+        "plain --test parts/test --out parts/test/look",
+    ):
+        assert run_main(f"check {what}") == 2
+        assert "lies among the class folders of" in capsys.readouterr().err
+    for inside in ("plain/run", "plain/cat/run", "parts/../plain/run"):
+        assert run_main(f"train --data folder:plain --out {inside}") == 2
+        assert "give a folder elsewhere" in capsys.readouterr().err
+    assert run_main("compare --data parts/train --out parts/train/run") == 2
+    for what in ("plain --out plainer", "parts --out parts/look"):
+        assert run_main(f"check {what}") == 0
+    assert sorted(path.name for path in Path("plain").iterdir()) == ["cat", "dog"]
 
 
 def test_predict_rows_of_a_table(tmp_path, capsys):

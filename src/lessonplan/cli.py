@@ -150,10 +150,11 @@ def _run(name: str, arguments: list[str]) -> int:
     except ValidationError as error:
         raise explain(error, "setting ") from None
     from lessonplan.commands.answer import plain
-    from lessonplan.commands.common import refuse_urls
+    from lessonplan.commands.common import refuse_results_among_classes, refuse_urls
     from lessonplan.progress import aloud, silence
 
     refuse_urls(command)
+    refuse_results_among_classes(command)
     talk = command.talk
     # Whatever a library or a part of the user's prints is none of a script's business.
     elsewhere = contextlib.redirect_stdout(sys.stderr) if talk.json else contextlib.nullcontext()

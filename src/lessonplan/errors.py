@@ -62,16 +62,18 @@ def unknown(kind: str, given: str, allowed: Iterable[str]) -> ConfigError:
 
     >>> print(unknown("mix", "mixpu", ["mixup", "cutmix"]))
     unknown mix 'mixpu': did you mean 'mixup'? (known: cutmix, mixup)
+    >>> print(unknown("mix", "photos", ["mixup", "cutmix"]))
+    unknown mix 'photos' (known: cutmix, mixup)
     """
     names = sorted(allowed)
     heads = {
         name.partition(":")[0]: name for name in reversed(names)
     }  # what is to follow a colon is no part of it
     near = difflib.get_close_matches(given.lower(), heads, n=1, cutoff=0.5)
-    hint = f"did you mean {heads[near[0]]!r}?" if near else ""
-    known = f"(known: {', '.join(names)})" if not near or len(names) <= _LISTED else ""
-    known = known if names else "there are none"
-    return ConfigError(f"unknown {kind} {given!r}: {' '.join(filter(None, (hint, known)))}")
+    hint = f": did you mean {heads[near[0]]!r}?" if near else ""
+    known = f" (known: {', '.join(names)})" if not near or len(names) <= _LISTED else ""
+    known = known if names else ": there are none"
+    return ConfigError(f"unknown {kind} {given!r}{hint}{known}")
 
 
 def require(condition: bool, message: str) -> None:

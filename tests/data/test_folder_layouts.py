@@ -80,6 +80,14 @@ def test_a_test_part_of_other_classes_is_refused(tmp_path) -> None:
         load(tmp_path)
 
 
+def test_a_class_of_the_test_part_alone_is_told_with_what_to_do(tmp_path) -> None:
+    fill(tmp_path / "train", "a", "b")
+    fill(tmp_path / "test", "a", "b", "c", n=1)
+    said = r"has 1 class that the training set lacks, such as 'c' \(training has a, b\): take them out .*, or give"
+    with pytest.raises(DataError, match=said):
+        load(tmp_path)
+
+
 @pytest.mark.parametrize("name", ["train", "Training", "test", "val"])
 def test_classes_named_like_parts(tmp_path, name) -> None:
     data = load(fill(tmp_path, "airplane", "car", name), test_fraction=0)
@@ -153,12 +161,16 @@ def test_endings_that_are_not_read_are_counted_and_named(tmp_path) -> None:
     for name in ("1.heic", "2.HEIC", "3.avif", "noending"):
         (tmp_path / "a" / name).write_bytes(b"x")
     (tmp_path / "b" / "boxes.txt").write_text("beside")
-    with pytest.warns(LessonplanWarning, match=r"4 files .* out.*\.heic \(2\), \.avif \(1\), no ending \(1\)"):
+    counted = r"4 files .* out.*\.heic \(2\), \.avif \(1\), no ending \(1\)"
+    with pytest.warns(LessonplanWarning, match=counted + r"; save \.heic and \.avif as JPEG or PNG"):
         data = load(tmp_path)
     assert data.description["other_endings"] == {".heic": 2, ".avif": 1, "": 1, ".txt": 1}
     for path in list((tmp_path / "b").glob("*.png")):
         path.rename(path.with_suffix(".heic"))
-    with pytest.raises(DataError, match=r"holds no images we read, but files ending in \.heic \(4\), \.txt \(1\)"):
+    said = (
+        r"holds no images we read, but files ending in \.heic \(4\), \.txt \(1\): .*; save \.heic as JPEG or PNG"
+    )
+    with pytest.raises(DataError, match=said):
         load(tmp_path)
 
 

@@ -196,3 +196,19 @@ def test_files_of_methods_that_cannot_be(tmp_path: Path, text: str) -> None:
     (tmp_path / "folder.yaml").mkdir()
     with pytest.raises(LessonplanError, match="cannot read"):
         read_methods(tmp_path / "folder.yaml")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("logregg", "unknown method 'logregg': did you mean 'logreg'"),
+        ("erm,probe", r"unknown method 'probe' \(known: .*logreg.*ncm"),
+        ("accuracy", "did you mean 'select:accuracy'"),
+        ("a=loss-delta", "did you mean 'order:loss-delta'"),
+        ("tune=head,erm", "did you mean 'tune:head'"),
+        ("probe=tune:head + mixpu", "unknown method 'mixpu': did you mean 'mixup'"),
+    ],
+)
+def test_a_word_that_is_no_method_is_told_what_it_may_have_been_meant_for(text: str, said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        read_methods(text)

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 import lessonplan as lp
 from lessonplan import cli
 from lessonplan.data import Preprocessing
+from lessonplan.data.pixels import Decoding
 from lessonplan.errors import ConfigError, DataError
 from lessonplan.models import build_model
 from lessonplan.network.untouched import train_mode
@@ -267,3 +268,42 @@ def test_the_page_about_it_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     expected = opened(tmp_path / "model.onnx")(pixels)[0].argmax(1).tolist()
     assert names["best"] == [NAMES[i] for i in expected]
     assert len(set(expected)) > 1
+
+
+@pytest.mark.parametrize(
+    ("shape", "decoding"),
+    [
+        ((3, 32, 32), Decoding(interpolation="bicubic", crop=0.875)),
+        ((1, 24, 36), Decoding()),
+        ((3, 9, 7), Decoding()),
+    ],
+)
+def test_the_tutorials_program_sees_photographs_as_the_network_does(
+    shape: tuple[int, ...], decoding: Decoding, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of any shape, however they are stored: it has no lessonplan to ask."""
+    width = shape[0]
+    trained = Classifier(
+        build_model("fcnet-8", shape=shape, num_classes=3, seed=0),
+        Preprocessing(shape, MEAN[:width], STD[:width], decoding=decoding),
+        NAMES,
+    )
+    trained.export(tmp_path / "mine.onnx", preprocessing=True)
+    (tmp_path / "new-photos").mkdir()
+    monkeypatch.chdir(tmp_path)
+    picture = Image.effect_noise((90, 40), 120).convert("RGB")
+    picture = Image.blend(picture, Image.radial_gradient("L").resize((90, 40)).convert("RGB"), 0.5)
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    picture.resize((1300, 420)).save("new-photos/large.jpg", exif=turned)
+    picture.save("new-photos/dots-0.png")  # which the page asks about
+    picture.resize((5, 300)).quantize(16).save("new-photos/palette.png")
+    picture.convert("CMYK").save("new-photos/cmyk.jpg")
+    picture.convert("L").resize((1, 1)).save("new-photos/dot.png")
+    picture.resize((shape[2], shape[1])).save("new-photos/same.bmp")
+    page = (Path(__file__).parents[2] / "docs" / "tutorial.md").read_text()
+    names: dict[str, Any] = {}
+    exec(page[page.index("import json\n\nimport numpy as np\nimport onnxruntime") :].partition("```")[0], names)
+    for file in sorted(Path("new-photos").iterdir()):
+        assert np.array_equal(names["prepared"](str(file)), trained.preprocessing.pixels(file)), file
+        assert names["answer"](str(file))[0] == trained.classify([file])[0], file

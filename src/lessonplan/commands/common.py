@@ -64,6 +64,26 @@ def refuse_urls(command: Any) -> None:
                 ) from None
 
 
+def refuse_results_among_classes(command: Any) -> None:
+    """Refuse a folder of results where the next command would read it as a class, and its pictures as samples.
+
+    Raises:
+        ConfigError: it lies among the class folders of the command's data.
+    """
+    out = getattr(command, "out", None)
+    if not isinstance(out, str) or is_url(out):
+        return
+    from lessonplan.data.sources import read_among_classes
+
+    source = getattr(command, "source", command)
+    for data in (getattr(source, name, None) for name in ("data", "test", "what")):
+        if isinstance(data, str) and read_among_classes(data, Path(out).expanduser()):
+            raise ConfigError(
+                f"--out {out} lies among the class folders of {data}, where it would be read as a class or as"
+                " samples of one: give a folder elsewhere"
+            )
+
+
 @dataclass(frozen=True)
 class DataOptions:
     """Where samples come from and how they are split."""

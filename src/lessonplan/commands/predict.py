@@ -16,7 +16,7 @@ import tyro
 from lessonplan.commands.answer import TALK, Answer, Talk
 from lessonplan.commands.common import Flat, Folder
 from lessonplan.data.kinds import IMAGE_ENDINGS, SOUND_ENDINGS
-from lessonplan.data.walk import files_below, in_words, printable, strange_endings
+from lessonplan.data.walk import files_below, in_words, printable, strange_endings, to_convert
 from lessonplan.errors import DataError, visible
 from lessonplan.files import growing
 from lessonplan.progress import Line
@@ -123,7 +123,7 @@ def _read(path: Path, classifier: Classifier, left_out: list[dict[str, str]]) ->
 def _files(path: Path, kind: str, endings: frozenset[str]) -> list[Path]:
     if path.is_dir():
         found = files_below(path, endings)
-        strange = in_words(strange_endings(found.others))
+        strange = in_words(strange_endings(found.others)) + to_convert(found.others)
         if not found.files:
             there = f", but files ending in {strange}" if strange else ""
             raise DataError(f"{path} holds no {kind}s ({', '.join(sorted(endings))}){there}")

@@ -14,7 +14,7 @@ from lessonplan.data.encoded import Files, Labelled, build
 from lessonplan.data.imagenet import flat_part, listed_boxes
 from lessonplan.data.join import VALIDATION
 from lessonplan.data.kinds import IMAGE_ENDINGS
-from lessonplan.data.walk import any_below, files_below, in_words, left_out, printable, subfolders
+from lessonplan.data.walk import any_below, files_below, in_words, left_out, printable, subfolders, to_convert
 from lessonplan.errors import DataError
 from lessonplan.progress import step
 
@@ -61,6 +61,17 @@ def from_folder(root: Path, options: Options) -> Parts:
     )
     layout.used(test, validation)
     return layout.finish(parts)
+
+
+def among_classes(root: Path, place: Path) -> bool:
+    """Whether what is written to a folder ``place`` would be read as a class, or as samples of one."""
+    from lessonplan.data.cub import cub_root  # which builds on this module
+
+    if not root.is_dir() or cub_root(root) is not None:
+        return False
+    layout = _layout(root)
+    read = [root] if layout.train is None else [layout.train, *layout.parts]
+    return any(place.resolve().is_relative_to(part.resolve()) for part in read)
 
 
 @dataclass
@@ -166,7 +177,8 @@ def _class_folders(root: Path, classes: list[Path], above: Path) -> tuple[Labell
             if not found.files:
                 strange = in_words(found.others)
                 what = f"no images we read, but files ending in {strange}" if strange else "no images"
-                raise DataError(f"the class folder {folder} holds {what}: add some or remove the folder")
+                remedy = f"add some or remove the folder{to_convert(found.others)}"
+                raise DataError(f"the class folder {folder} holds {what}: {remedy}")
             number = numbers.setdefault(printable(folder.name), len(numbers))
             paths += found.files
             labels += [number] * len(found.files)

@@ -135,9 +135,11 @@ def aligned(source: Source, train: Source, what: str = "test") -> Source:
     known = [number.get(one_spelling(name)) for name in source.class_names]
     strange = [name for name, found in zip(source.class_names, known, strict=True) if found is None]
     if strange:
+        classes = "1 class" if len(strange) == 1 else f"{len(strange)} classes"
         raise DataError(
-            f"the {what} set has {len(strange)} classes that the training set lacks, such as {strange[0]!r} "
-            f"(training has {', '.join(train.class_names[:5])}{', ...' if len(number) > 5 else ''})"
+            f"the {what} set has {classes} that the training set lacks, such as {strange[0]!r} (training has"
+            f" {', '.join(train.class_names[:5])}{', ...' if len(number) > 5 else ''}): take them out of the"
+            f" {what} set, or give training samples of them"
         )
     table = torch.tensor(known, dtype=torch.int64)
     return _Relabelled(source, table[source.labels], train.class_names)

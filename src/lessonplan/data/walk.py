@@ -19,6 +19,10 @@ _BESIDE = frozenset(
     {".txt", ".json", ".xml", ".csv", ".tsv", ".md", ".db", ".ini", ".html", ".yaml", ".yml", ".py", ".lnk"}
 )
 """Endings of files that lie beside pictures and are none."""
+_CAMERAS = frozenset(
+    {".heic", ".heif", ".avif", ".jxl", ".jp2", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf", ".rw2", ".orf"}
+)
+"""Endings of pictures as telephones and cameras store them, which are not read."""
 
 
 @dataclass
@@ -113,11 +117,23 @@ def left_out(others: Counter[str], where: object) -> dict[str, int]:
     if strange:
         warnings.warn(
             f"{strange.total()} files below {where} are left out, for their endings are not read:"
-            f" {in_words(strange)}",
+            f" {in_words(strange)}{to_convert(strange)}",
             LessonplanWarning,
             stacklevel=3,
         )
     return dict(others.most_common())
+
+
+def to_convert(others: Counter[str]) -> str:
+    """What makes samples of pictures that are not read, behind what is said of them; nothing where none are.
+
+    >>> to_convert(Counter({".heic": 3, ".mov": 1, ".avif": 1}))
+    '; save .heic and .avif as JPEG or PNG'
+    >>> to_convert(Counter({".mov": 1}))
+    ''
+    """
+    kinds = [ending for ending, _ in others.most_common() if ending in _CAMERAS]
+    return f"; save {' and '.join(kinds)} as JPEG or PNG" if kinds else ""
 
 
 def in_words(others: Counter[str]) -> str:

@@ -142,6 +142,7 @@ def _read(label: str, spec: str) -> Method:
         elif colon and field in Settings.model_fields:
             found = {field: _value(field, value.strip())}
         else:
+            _check_word(piece.strip(), label)
             parts.append(piece)
         for setting in found:
             if setting in settings:
@@ -149,6 +150,27 @@ def _read(label: str, spec: str) -> Method:
         settings |= found
     Settings.make(**settings)
     return Method(label, Plan.parse(" + ".join(parts) or "none"), settings)
+
+
+def _check_word(word: str, label: str) -> None:
+    """A lone word is a mix or a head; another one is told what it may have been meant for.
+
+    Raises:
+        ConfigError: it is neither.
+    """
+    if not re.fullmatch(r"[\w-]+", word) or word in (*MIXES, *NO_MIX):
+        return
+    from lessonplan.order.text import ORDERS
+    from lessonplan.select.text import PARTS
+
+    for part, names in (("select", PARTS), ("order", ORDERS)):
+        if word in names:
+            raise ConfigError(f"unknown method {word!r}: did you mean '{part}:{word}'?")
+    if label.replace("-", "_") in Settings.model_fields:
+        raise ConfigError(
+            f"unknown method {word!r}: did you mean '{label}:{word}'? A setting is written with a colon"
+        )
+    raise unknown("method", word, [*MIXES, *NO_MIX, *SOLVED])
 
 
 def _value(field: str, text: str) -> Any:

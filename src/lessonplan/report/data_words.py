@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 
+from lessonplan.data.walk import in_words, to_convert
 from lessonplan.report.formatting import listing, percent
 from lessonplan.report.reading import Json
 
@@ -36,6 +38,7 @@ def findings(record: Json) -> list[Finding]:
     found = [
         *_leaks(record),
         *_unreadable(record),
+        *_left_out(record),
         *_conflicts(record),
         *_near_within(record),
         *_equal(record),
@@ -74,6 +77,27 @@ def _unreadable(record: Json) -> list[Finding]:
         " repaired, removed, or left out with --on-bad skip."
     )
     return [("warning", text)]
+
+
+def _left_out(record: Json) -> list[Finding]:
+    """Files and folders beside the samples, which may have been meant."""
+    found: list[Finding] = []
+    endings = Counter(record.get("other_endings") or {})  # records of before know nothing of it
+    if endings:
+        what = f"{many(endings.total(), 'file')} {'is' if endings.total() == 1 else 'are'} left out"
+        text = f"{what}, for their endings are not read: {in_words(endings)}{to_convert(endings)}."
+        found.append(("warning", text))
+    loose = record.get("unlabelled_folders") or []
+    for name in loose:
+        text = f"{name} holds pictures outside of class folders and is left out: give each class a folder there."
+        found.append(("warning", text))
+    other = [name for name in record.get("unused_folders") or [] if name not in loose]
+    if other:
+        verb = "is" if len(other) == 1 else "are"
+        found.append(
+            ("warning", f"{listing(other)} {verb} left out: not a part of the set beside its train folder.")
+        )
+    return found
 
 
 def _conflicts(record: Json) -> list[Finding]:

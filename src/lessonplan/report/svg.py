@@ -18,7 +18,7 @@ from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import text_to_path
 from matplotlib.ticker import Formatter
 
-from lessonplan.report.formatting import compact
+from lessonplan.report.formatting import MINUS, compact
 from lessonplan.report.palette import INK, LINE, MUTED, VARIABLES
 
 WIDTH = 380  # SVG units; a column of the page on a desk, the whole width of a phone
@@ -136,6 +136,21 @@ def text_width(texts: Sequence[str], size: float) -> float:
     return max(map(width, texts), default=0.0)
 
 
+_LONGEST = 7  # signs of a number for which the margin of curves has room
+
+
+def _by_powers(value: float, digits: int) -> str:
+    """A number near 0 by a power of ten.
+
+    >>> _by_powers(0.0, 3), _by_powers(-0.000025, 3)
+    ('0', '−2.5e−5')
+    """
+    if value == 0:
+        return "0"
+    factor, power = f"{value:.{digits - 1}e}".split("e")
+    return f"{float(factor):g}e{int(power)}".replace("-", MINUS)
+
+
 class Compact(Formatter):
     """Ticks as 10k, 1.5M, with as many digits as it takes to tell them apart."""
 
@@ -147,11 +162,15 @@ class Compact(Formatter):
 
         >>> Compact().format_ticks([2.362, 2.364, 2.366]), Compact().format_ticks([0, 5000])
         (['2.362', '2.364', '2.366'], ['0', '5k'])
+        >>> Compact().format_ticks([0.00017, 0.000175, 0.00018])  # 0.000175 would lie over words
+        ['1.7e−4', '1.75e−4', '1.8e−4']
         """
         for digits in range(3, 8):
             texts = [compact(value, digits) for value in values]
             if len(set(texts)) == len(texts):
                 break
+        if max(map(len, texts), default=0) > _LONGEST and max(map(abs, values)) < 1e-3:
+            return [_by_powers(value, digits) for value in values]
         return texts
 
 

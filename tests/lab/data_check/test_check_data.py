@@ -13,6 +13,7 @@ from PIL import Image
 import lessonplan as lp
 from lessonplan.cli import main
 from lessonplan.errors import ConfigError, DataError
+from lessonplan.report.data_words import findings
 
 
 def levels(found, level):
@@ -55,6 +56,24 @@ def test_everything_that_was_planted_is_found(planted, tmp_path):
     page = (tmp_path / "look/index.html").read_text()
     assert page.count("<img") >= 5
     assert "parts overlap" in page
+
+
+def test_what_lies_beside_the_samples_is_told(clean, photo):
+    """Once: what loading would warn of is a finding here, on the page too."""
+    root = clean()
+    for name in ("1.heic", "2.HEIC", "3.mov", "notes.txt"):
+        (root / "train/cat" / name).write_bytes(b"x")
+    for loose in ("val/1.png", "holidays/1.png"):
+        (root / loose).parent.mkdir()
+        photo(1000).save(root / loose)
+    found = lp.check_data(f"folder:{root}")  # a warning would be an error here
+    said = levels(found, "warning")
+    assert "3 files are left out, for their endings are not read: .heic (2), .mov (1); save .heic as JPEG" in said
+    assert "val holds pictures outside of class folders and is left out" in said
+    assert "holidays is left out: not a part of the set" in said
+    told = {key: found.record.pop(key) for key in ("other_endings", "unused_folders", "unlabelled_folders")}
+    assert told["other_endings"] == {".heic": 2, ".mov": 1}
+    assert [kept for kept in findings(found.record) if "left out" in kept[1]] == []  # records of before
 
 
 def test_a_clean_set_is_called_clean(clean):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from torch import Tensor
 from lessonplan.data import Data
 from lessonplan.data import load as load_data
 from lessonplan.data.base import original_sizes
+from lessonplan.data.walk import strange_endings
 from lessonplan.errors import ConfigError
 from lessonplan.files import write_json
 from lessonplan.lab.data_check.copies import equal_copies, near_record
@@ -112,6 +114,7 @@ def check_data(
     by = Weights(model, weights) if model is not None and weights is not None else None
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*cannot be read.*left out")  # they are told of below
+        warnings.filterwarnings("ignore", message=".*are left out, for their endings are not read")
         opened = load_data(
             data,
             test=test,
@@ -183,6 +186,9 @@ def look(
             "count": len(data.unreadable),
             "files": [list(told) for told in data.unreadable[:LISTED]],
         },
+        "other_endings": dict(strange_endings(Counter(data.description.get("other_endings", {})))),
+        "unused_folders": list(data.description.get("unused_folders", [])),
+        "unlabelled_folders": list(data.description.get("unlabelled_folders", [])),
         "tiny": _tiny(data, samples) if pictures else None,
         "blank": _blank(samples, seen) if pictures and seen is not None else None,
         "copies": copies,
