@@ -152,6 +152,20 @@ def test_draws_follow_the_same_distributions(kind, mode, monkeypatch):
     assert ks_2samp(expected[:, 3] - expected[:, 2], found[:, 3] - found[:, 2]).pvalue > 1e-4
 
 
+@pytest.mark.parametrize("mode", ["batch", "pair", "elem"])
+def test_the_default_type_of_tensors_changes_nothing(mode):
+    made = [ours.Mixup(cutmix_alpha=1.0, mode=mode, num_classes=CLASSES, seed=1) for _ in range(2)]
+    x, y = torch.randn(8, 3, 12, 10), torch.arange(8) % CLASSES
+    expected = [made[0](x, y) for _ in range(4)]
+    torch.set_default_dtype(torch.bfloat16)
+    try:
+        mixed = [made[1](x, y) for _ in range(4)]
+    finally:
+        torch.set_default_dtype(torch.float32)
+    for pair, wanted in zip(mixed, expected, strict=True):
+        assert all(torch.equal(a, b) and a.dtype == torch.float32 for a, b in zip(pair, wanted, strict=True))
+
+
 @pytest.mark.parametrize("name", ["Mixup", "FastCollateMixup"])
 def test_arguments_are_theirs(name):
     """Names, order and defaults."""

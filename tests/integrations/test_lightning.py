@@ -229,6 +229,18 @@ def test_a_plan_trains_as_in_a_loop_of_ones_own(tmp_path):
     assert validated[:2] == [3, 6]
 
 
+@pytest.mark.parametrize("precision", ["bf16-mixed", "bf16-true", "64-true"])
+def test_training_at_another_precision(precision, tmp_path):
+    """Lightning makes that type the default one while it asks for the training step."""
+    mix = lp.mix.Choice([lp.mix.Mixup(), lp.mix.SumAugment(2)], num_classes=4)
+    net = Net(mix)
+    before = weights(net)
+    trainer(tmp_path, MixCallback(mix), epochs=2, precision=precision).fit(net, loader(), loader())
+    assert set(net.rows) == {4, 8}
+    assert weights(net).isfinite().all()
+    assert not torch.equal(weights(net).double(), before.double())
+
+
 def test_an_empty_plan_is_the_loop_without_one(tmp_path):
     plain = Net()
     trainer(tmp_path).fit(plain, loader())

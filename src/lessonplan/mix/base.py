@@ -96,7 +96,8 @@ class Mix(_KnowsClasses, Part, ABC):
         self._once_fit = False
         self._unaware = True  # of where soft targets come from
         self._memory: Memory | None = None
-        self._shared = torch.zeros(1 + len(self._numbers()), dtype=torch.float64).share_memory_()
+        numbers = 1 + len(self._numbers())
+        self._shared = torch.zeros(numbers, dtype=torch.float64, device="cpu").share_memory_()
         self.reseed(self.seed if self.seed is not None else 0)
         if self.reuse:
             self.reuse_memory()
@@ -291,7 +292,7 @@ class Mix(_KnowsClasses, Part, ABC):
             return  # what a worker has heard of may be old by now
         values = [getattr(self, name) for name in self._numbers()]
         if values and all(isinstance(value, (bool, int, float)) for value in values):
-            self._shared[1:] = torch.tensor(values, dtype=torch.float64)
+            self._shared[1:] = torch.tensor(values, dtype=torch.float64, device="cpu")
             self._shared[0] += 1
 
     def _hear(self) -> None:
@@ -381,18 +382,25 @@ class Mix(_KnowsClasses, Part, ABC):
             )
         return self.num_classes
 
+    def _uniform(self, *size: int, dtype: torch.dtype = torch.float32) -> Tensor:
+        """Drawn from [0, 1), whatever type and device a loop has made the default of its tensors."""
+        return torch.rand(size, generator=self.generator, dtype=dtype, device="cpu")
+
+    def _integer(self, below: int) -> int:
+        """Drawn from 0 to ``below`` - 1."""
+        return int(torch.randint(below, (), generator=self.generator, device="cpu"))
+
     def _permutations(self, count: int, n: int, device: torch.device) -> Tensor:
-        drawn = torch.rand(count, n, generator=self.generator).argsort(1)
-        return drawn.to(device, non_blocking=True)
+        return self._uniform(count, n).argsort(1).to(device, non_blocking=True)
 
     def _dirichlet(self, alpha: float, count: int, k: int) -> Tensor:
         """``(k, count)``: columns from a symmetric Dirichlet; with k = 2 the rows are Beta(alpha, alpha)."""
-        concentration = torch.full((count, k), alpha, dtype=torch.float64)
+        concentration = torch.full((count, k), alpha, dtype=torch.float64, device="cpu")
         if alpha >= _SMALL_ALPHA:
             return torch._sample_dirichlet(concentration, generator=self.generator).T
         # Nearly all would be 0 by underflow. Gamma(alpha) is Gamma(alpha + 1) times U^(1 / alpha): as logarithms.
         gamma = torch._standard_gamma(concentration + 1.0, generator=self.generator)
-        uniform = torch.rand(count, k, dtype=torch.float64, generator=self.generator)
+        uniform = self._uniform(count, k, dtype=torch.float64)
         return (gamma.log() + uniform.clamp_(min=1e-300).log() / alpha).softmax(1).T
 
     def _validate(self, x: Tensor, y: Tensor) -> None:

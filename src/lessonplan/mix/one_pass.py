@@ -123,7 +123,7 @@ def fill_boxes(x: Tensor, value: float, boxes: Tensor, room: Room) -> Tensor:
     zero = value == 0 and math.copysign(1.0, value) > 0
     if zero and x.element_size() in _BITS:
         return _zero_boxes(x, boxes, out)
-    filling = torch.tensor(value, dtype=x.dtype)
+    filling = torch.tensor(value, dtype=x.dtype, device="cpu")
     for part in _blocks(x):
         torch.where(_masks(x, boxes[part]), filling, x[part], out=out[part])
     return out
@@ -133,11 +133,11 @@ def _zero_boxes(x: Tensor, boxes: Tensor, out: Tensor) -> Tensor:
     """All bits of a pixel kept, or none: half the time of choosing numbers by a mask."""
     bits, (height, width) = _BITS[x.element_size()], x.shape[-2:]
     top, bottom, left, right = (edge.unsqueeze(1) for edge in boxes.unbind(1))
-    columns, lines = torch.arange(width), torch.arange(height)
+    columns, lines, each = (torch.arange(size, device="cpu") for size in (width, height, len(x)))
     # For each line of an image the bits to keep: those beside its box, or, in the last row, all.
     beside = ((columns < left) | (columns >= right)).to(bits).neg_()
     kept = torch.cat([beside, beside.new_full((1, width), -1)])
-    which = torch.where((lines >= top) & (lines < bottom), torch.arange(len(x)).unsqueeze(1), len(x))
+    which = torch.where((lines >= top) & (lines < bottom), each.unsqueeze(1), len(x))
     for part in _blocks(x):
         keep = kept.index_select(0, which[part].flatten()).view(-1, *(1,) * (x.ndim - 3), height, width)
         torch.bitwise_and(x[part].view(bits), keep, out=out[part].view(bits))

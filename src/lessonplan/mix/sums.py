@@ -88,7 +88,7 @@ class SumAugment(HiddenMix):
         fit = F.wrap_to_groups if self.remainder == "wrap" else F.drop_to_groups
         x, y = fit(x, k), fit(y, k)
         if self.coefficients == "uniform":
-            mixed, weights = F.group_mean(x, k), torch.full((k,), 1.0 / k)
+            mixed, weights = F.group_mean(x, k), F.equal_weights(k)
         else:
             weights = self._draw_weights(k, len(x) // k)
             mixed = F.group_sum(x, weights)
@@ -104,7 +104,7 @@ class SumAugment(HiddenMix):
     def _permute(self, x: Tensor, y: Tensor, k: int, layer: str) -> tuple[Tensor, Tensor]:
         permutations = self._permutations(k - 1, len(x), x.device)
         uniform = self.coefficients == "uniform"
-        weights = torch.full((k,), 1.0 / k) if uniform else self._draw_weights(k, len(x))
+        weights = F.equal_weights(k) if uniform else self._draw_weights(k, len(x))
         mixed, target = self._blend(layer, x, permutations, weights), self._targets(y)
         if self.labels == "first":
             return mixed, target

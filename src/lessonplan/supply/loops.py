@@ -359,5 +359,5 @@ def _parts(data: Any, validation: Any, place: torch.device) -> tuple[Samples, Sa
 def _ones(mixed: Mixed) -> Tensor:
     """The factors of the losses on the samples' device."""
     if mixed.weights is None:
-        return torch.ones(len(mixed.x), device=mixed.x.device)
+        return torch.ones(len(mixed.x), dtype=torch.float32, device=mixed.x.device)
     return mixed.weights.to(mixed.x.device)
