@@ -148,6 +148,22 @@ def test_what_is_better_is_said(mode, tmp_path):
     assert mix.k == (2 if mode == "min" else 1)
 
 
+def test_validation_after_training_changes_nothing(tmp_path):
+    mix = lp.mix.Cascade(k=4, num_classes=4, patience=1, shares=None, lr_at_switch="keep")
+    net = Net(mix, [0.5])
+    made = trainer(tmp_path, MixCallback(mix, "val_accuracy"), epochs=1)
+    made.fit(net, loader(), loader())
+    net.scores = [0.4, 0.4]
+    with torch.no_grad():
+        for value in net.parameters():
+            value.add_(1.0)
+    kept = weights(net)
+    for _ in range(2):
+        made.validate(net, loader(), verbose=False)
+    assert (mix.stage, mix.best, mix.waited) == (0, 0.5, 0)
+    assert torch.equal(weights(net), kept)
+
+
 MIXES = {
     "mixup": lambda: lp.mix.Mixup(num_classes=4),
     "manifold": lambda: lp.mix.ManifoldMixup(num_classes=4, layers=["input", "net.0"]),

@@ -284,6 +284,48 @@ def test_a_metric_that_is_not_there_is_said(tmp_path):
         named.train()
 
 
+def test_evaluation_after_training_changes_nothing(tmp_path):
+    """A cascade that would put old weights back, asked again and again, by this metric and by another."""
+    mix = lp.mix.Cascade(k=4, patience=1, shares=None)
+    trained = trainer(tmp_path, mix, max_steps=3)
+    trained.train()
+    with torch.no_grad():
+        for value in trained.model.parameters():
+            value.add_(1.0)
+    kept, state = weights(trained.model), mix.state_dict()
+    for _ in range(3):
+        trained.evaluate()
+    assert "test_accuracy" in trained.evaluate(Items(), metric_key_prefix="test")
+    assert same(weights(trained.model), kept)
+    assert {name: mix.state_dict()[name] for name in ("stage", "waited")} == {
+        name: state[name] for name in ("stage", "waited")
+    }
+
+
+@pytest.mark.parametrize("order", ["ab", "ba"])
+def test_the_metric_is_of_one_of_several_data_sets(order, tmp_path):
+    mix = lp.mix.Cascade(k=4, patience=1, shares=None)
+
+    def run(monitor, folder):
+        made = MixTrainer(
+            model(),
+            arguments(tmp_path / folder, eval_strategy="epoch", save_strategy="no"),
+            train_dataset=Items(),
+            eval_dataset={name: Items() for name in order},
+            compute_metrics=lambda predicted: {"accuracy": 0.5},
+            mix=mix,
+            monitor=monitor,
+        )
+        made.train()
+
+    run("eval_a_accuracy", "known")
+    assert (mix.stage, mix.best) == (1, 0.5)  # improved, switched, improved: heard once an epoch
+    with pytest.raises(
+        ConfigError, match=r"'eval_c_accuracy' is no metric .*eval_a_accuracy.*eval_b_accuracy|b.*a_ac"
+    ):
+        run("eval_c_accuracy", "unknown")
+
+
 def test_the_example_runs(tmp_path):
     logging.disable(logging.WARNING)
     try:

@@ -99,8 +99,8 @@ class MixCallback(Callback):
         self._stages.advance(_progress(trainer, batch_idx), epoch_start=False)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Say the monitored metric, but for the check before training."""
-        if self.monitor is None or trainer.sanity_checking or self._stages is None:
+        """Say the monitored metric, but for the check before training, and for ``Trainer.validate``."""
+        if self.monitor is None or trainer.sanity_checking or trainer.state.fn != "fit" or self._stages is None:
             return
         if self.monitor not in trainer.callback_metrics:
             known = ", ".join(sorted(trainer.callback_metrics)) or "nothing"

@@ -135,6 +135,7 @@ class MixCallback(TrainerCallback):
         self.checkpoint: Path | None = None
         self._stages: Stages | None = None
         self._problem: Any = None
+        self._heard, self._instead = False, list[str]()  # since the last step: the metric, and other ones
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **known: Any
@@ -144,6 +145,7 @@ class MixCallback(TrainerCallback):
         model: nn.Module = known["model"]
         self._stages = Stages(self.mix, model, on_switch=lambda: self._switched(optimizer))
         self._problem = _problem_type(model)
+        self._heard, self._instead = False, []
         if state.global_step > 0:
             self._resume(args, state.global_step)
 
@@ -163,6 +165,7 @@ class MixCallback(TrainerCallback):
     ) -> None:
         """The same for what changes within an epoch."""
         assert self._stages is not None
+        self._check_heard()
         self._stages.advance(min(1.0, state.global_step / state.max_steps), epoch_start=False)
 
     def on_step_end(
@@ -194,16 +197,31 @@ class MixCallback(TrainerCallback):
         metrics: Mapping[str, float] | None = None,
         **known: Any,
     ) -> None:
-        """Say the monitored metric."""
+        """Say the monitored metric; evaluations of other data, and those after training, are not meant."""
         if self.monitor is None or self._stages is None:
             return
-        if self.monitor not in (metrics or {}):
-            raise ConfigError(
-                f"monitor={self.monitor!r} is no metric of the evaluation, which has {', '.join(metrics or {})}"
-            )
-        assert metrics is not None
+        if metrics is None or self.monitor not in metrics:
+            self._instead += metrics or []
+            return
+        self._heard = True
         value = float(metrics[self.monitor])
         self._stages.step(value if self.mode == "max" else -value)
+
+    def _check_heard(self) -> None:
+        """Raise where there was an evaluation since the last step, and none had the metric."""
+        heard, instead = self._heard, self._instead
+        self._heard, self._instead = False, []
+        if instead and not heard:
+            raise ConfigError(
+                f"monitor={self.monitor!r} is no metric of the evaluation, which has {', '.join(instead)}"
+            )
+
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **known: Any
+    ) -> None:
+        """Forget the network: it is evaluated without a word to the mix from now on."""
+        self._stages = None
+        self._check_heard()
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **known: Any) -> None:
         """Put the state beside the model's."""
