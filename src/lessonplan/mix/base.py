@@ -29,6 +29,7 @@ StepResult = Literal["improved", "waiting", "switched"]
 
 
 _rehearsing = ContextVar("rehearsing", default=False)
+_UNSIGNED = (torch.uint16, torch.uint32, torch.uint64)  # which PyTorch can compare, and little else
 _SMALL_ALPHA = 0.01  # below it, samples of Gamma(alpha) underflow now and then
 
 
@@ -112,9 +113,11 @@ class Mix(_KnowsClasses, Part, ABC):
 
         Raises:
             ConfigError: the batch is empty, lengths differ, labels lie outside [0, num_classes), the number
-                of classes is unknown, samples are no pairs, or (with ``check``) a value is not finite.
+                of classes is unknown, samples are no pairs, numbers are complex, or (with ``check``) a value is
+                not finite.
         """
         x, y = batch_of(x, y)
+        y = y.long() if y.dtype in _UNSIGNED else y
         self._validate(x, y)
         self._follow_worker()
         if self._unaware and y.is_floating_point() and not torch.compiler.is_compiling():
@@ -405,6 +408,12 @@ class Mix(_KnowsClasses, Part, ABC):
 
     def _validate(self, x: Tensor, y: Tensor) -> None:
         name = type(self).__name__
+        if x.ndim == 0 or y.ndim == 0:
+            raise ConfigError(f"{name} got a single number: give a batch of inputs (N, ...) and its labels (N,)")
+        if x.is_complex() or y.is_complex():
+            raise ConfigError(
+                f"{name} got complex numbers, whose imaginary parts would be lost: give torch.view_as_real(x)"
+            )
         if len(x) == 0:
             raise ConfigError(f"{name} got an empty batch: give at least one sample")
         if len(x) != len(y):
@@ -477,9 +486,10 @@ def batch_of(x: Any, y: Tensor | None) -> tuple[Tensor, Tensor]:
         ConfigError: they are none of these.
     """
     if y is not None:
-        if isinstance(x, Tensor):
-            return x, y
-        raise ConfigError(f"a mix got inputs of type {type(x).__name__}: give a tensor (N, ...)")
+        for part, what, shape in ((x, "inputs", "(N, ...)"), (y, "labels", "(N,) or (N, C)")):
+            if not isinstance(part, Tensor):
+                raise ConfigError(f"a mix got {what} of type {type(part).__name__}: give a tensor {shape}")
+        return x, y
     samples = x if isinstance(x, (list, tuple)) else ()
     if len(samples) == 2 and all(isinstance(part, Tensor) for part in samples):
         return samples[0], samples[1]

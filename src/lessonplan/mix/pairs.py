@@ -26,6 +26,7 @@ def require_images(x: Tensor, name: str) -> tuple[int, int]:
     """Height and width of images that boxes are cut out of, on behalf of ``name``."""
     shape = tuple(x.shape)
     require(x.ndim >= 3, f"{name} cuts boxes out of (N, ..., H, W) images, but the input has shape {shape}")
+    require(x.numel() > 0, f"{name} got images without a pixel, {shape}: give images (N, ..., H, W)")
     require(
         x.ndim > 3 or max(shape[1:]) < 8 * min(shape[1:]),
         f"{name} cuts boxes out of images, and the input {shape} looks like signals: give them as (N, C, 1, L)",
