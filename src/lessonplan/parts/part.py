@@ -87,14 +87,15 @@ class Part(Stateful):
     def __getstate__(self) -> dict[str, Any]:
         state = {**self.__dict__, **dict.fromkeys(self._lent)}
         if "generator" in state:
-            state["generator"] = self.__dict__["generator"].get_state()
+            # Not as a tensor: workers that are spawned would find its memory given back before they begin.
+            state["generator"] = self.__dict__["generator"].get_state().numpy()
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         if "generator" in state:
             self.generator = torch.Generator()
-            self.generator.set_state(state["generator"])
+            self.generator.set_state(torch.as_tensor(state["generator"]))
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         own = own_of(type(self))
