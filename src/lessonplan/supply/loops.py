@@ -74,6 +74,11 @@ class Batches(Stateful):
         seed: int = 0,
     ) -> None:
         if isinstance(data, DataLoader) and data.batch_size != batch_size:
+            if data.batch_size is None:
+                raise ConfigError(
+                    "the DataLoader has no batch size (a batch_sampler decides, or nobody), and here the plan"
+                    " decides: give its data set, loader.dataset"
+                )
             raise ConfigError(
                 f"the DataLoader makes batches of {data.batch_size}, and batch_size={batch_size} was given: give"
                 " the same, or its data set, loader.dataset"
