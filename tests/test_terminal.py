@@ -339,6 +339,16 @@ def test_bash_completes_commands_options_and_choices(tmp_path: Path, capsys) -> 
     assert complete(script, "lessonplan", "reproduce", "--scale", "") == {"smoke", "cpu", "gpu", "paper"}
 
 
+def test_bash_offers_nothing_but_what_begins_so(tmp_path: Path, capsys) -> None:
+    """Help of several lines is help, not something to complete."""
+    assert run_main("completion bash") == 0
+    script = tmp_path / "lessonplan.bash"
+    script.write_text(capsys.readouterr().out)
+    for command in ("advise", "compare", "evaluate", "preview", "train"):
+        assert all(word.startswith("--") for word in complete(script, "lessonplan", command, "--")), command
+    assert complete(script, "lessonplan", "preview", "--me") == {"--memory-limit"}
+
+
 # -- what scripts read ---------------------------------------------------------------------------------
 
 
