@@ -238,6 +238,9 @@ def test_wrong_arguments_are_named(options, said):
 def test_wrong_batches_are_named():
     with pytest.raises(ConfigError, match="give uint8"):
         ours.FastCollateMixup(num_classes=2)([(torch.zeros(3, 4, 4), 0)] * 2)
+    with pytest.raises(ConfigError, match="got a batch: give it to a loader as collate_fn"):
+        ours.FastCollateMixup(num_classes=2)(torch.zeros(4, 3, 4, 4), torch.zeros(4, dtype=torch.long))
+    assert "no pictures: FastCollateMixup puts samples" in ours.FastCollateMixup(num_classes=2)._repr_html_()
     with pytest.raises(ConfigError, match=r"timm's CutMix cuts boxes out of \(N, ..., H, W\) images"):
         ours.Mixup(cutmix_alpha=1.0, num_classes=2)(torch.zeros(4, 7), torch.zeros(4, dtype=torch.long))
 

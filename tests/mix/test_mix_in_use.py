@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from contextlib import contextmanager
 
 import pytest
@@ -71,6 +72,9 @@ def test_defaults_of_the_loop_change_nothing(case, default):
             mix = case.make(1)
             mixed = [mix(x, y) for _ in range(3)]
             mix.load_state_dict(mix.state_dict())
+            twin = copy.deepcopy(mix)
+            again, wanted = twin(x, y), plain(x, y)
+        assert torch.equal(again[0], wanted[0])
         for (got, target), (wanted, wanted_target) in zip(mixed, expected, strict=True):
             assert got.dtype == target.dtype == torch.float32
             assert torch.equal(got, wanted)

@@ -239,8 +239,13 @@ class FastCollateMixup(Mixup, *_theirs()):  # type: ignore[misc]
         """Put samples together and mix them.
 
         Raises:
-            ConfigError: images are no bytes, or see ``Mix``.
+            ConfigError: it is given a batch, images are no bytes, or see ``Mix``.
         """
+        if isinstance(batch, Tensor):
+            raise ConfigError(
+                "FastCollateMixup puts samples (image, label) together and got a batch: give it to a loader as"
+                " collate_fn, or use Mixup on the batch"
+            )
         images = torch.stack([torch.as_tensor(image) for image, _ in batch])
         if images.dtype != torch.uint8:
             raise ConfigError(

@@ -95,7 +95,8 @@ class Part(Stateful):
         self.__dict__.update(state)
         if "generator" in state:
             self.generator = torch.Generator()
-            self.generator.set_state(torch.as_tensor(state["generator"]))
+            stored = state["generator"]
+            self.generator.set_state(stored if isinstance(stored, torch.Tensor) else torch.from_numpy(stored))
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         own = own_of(type(self))
