@@ -308,6 +308,20 @@ class Mix(_KnowsClasses, Part, ABC):
             setattr(self, name, type(getattr(self, name))(value))
         self._restored()
 
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take back what ``state_dict`` gave.
+
+        Raises:
+            ConfigError: the state is of another mix.
+        """
+        stored, here = len(state.get("children", ())), len(self._children)
+        if stored != here:
+            raise ConfigError(
+                f"the state is of a mix of {stored} others, and {self} is one of {here}: go on with what stored"
+                " it, or begin anew without a state"
+            )
+        super().load_state_dict(state)
+
     def _restored(self) -> None:
         self._tell()
         self._place = (self._place[0], self._rank())  # the stream is the stored one
