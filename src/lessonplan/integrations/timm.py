@@ -235,7 +235,7 @@ class FastCollateMixup(Mixup, *_theirs()):  # type: ignore[misc]
     name: ClassVar[str] = "timm-fast-collate-mixup"
     MODES: ClassVar[tuple[str, ...]] = ("batch", "pair", "elem", "half")
 
-    def __call__(self, batch: Sequence[tuple[Any, Any]] | Tensor, _: Any = None) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+    def __call__(self, batch: Sequence[tuple[Any, Any]] | Tensor, _: Any = None) -> tuple[Tensor, Tensor]:
         """Put samples together and mix them.
 
         Raises:
