@@ -292,6 +292,9 @@ def test_what_cannot_be_done_is_said(tmp_path):
         trainer(tmp_path, MixCallback(plateaus)).fit(Net(plateaus), loader())
     with pytest.raises(ConfigError, match="'val_acc' was not logged: validation logs val_accuracy"):
         trainer(tmp_path, MixCallback(plateaus, "val_acc")).fit(Net(plateaus), loader(), loader())
+    for given, options in (((loader(),), {}), ((loader(), loader()), {"limit_val_batches": 0})):
+        with pytest.raises(ConfigError, match="plateaus of 'val_accuracy', and nothing is validated"):
+            trainer(tmp_path, MixCallback(plateaus, "val_accuracy"), **options).fit(Net(plateaus), *given)
     mix = lp.mix.Mixup(num_classes=4)
     with pytest.raises(ConfigError, match="training has no end"):
         trainer(tmp_path, MixCallback(mix), epochs=-1).fit(Net(mix), loader())

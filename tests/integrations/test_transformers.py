@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from tests.integrations.examples import example
 
 import lessonplan as lp
-from lessonplan.errors import ConfigError
+from lessonplan.errors import ConfigError, LessonplanWarning
 
 transformers = pytest.importorskip("transformers", reason="pip install 'lessonplan[transformers]'")
 pytest.importorskip("accelerate", reason="pip install 'lessonplan[accelerate]'")
@@ -282,6 +282,13 @@ def test_a_metric_that_is_not_there_is_said(tmp_path):
     named.follower.monitor = "eval_acc"
     with pytest.raises(ConfigError, match=r"'eval_acc' is no metric of the evaluation, which has .*eval_accuracy"):
         named.train()
+
+
+def test_a_plateau_that_nobody_looks_for_is_said(tmp_path):
+    given = {"train_dataset": Items(), "eval_dataset": Items(), "mix": lp.mix.Cascade(k=4, shares=None)}
+    made = MixTrainer(model(), arguments(tmp_path, max_steps=1), monitor="eval_loss", mode="min", **given)
+    with pytest.warns(LessonplanWarning, match="evaluates nothing by itself: give eval_strategy='epoch'"):
+        made.train()
 
 
 def test_evaluation_after_training_changes_nothing(tmp_path):

@@ -80,6 +80,11 @@ class MixCallback(Callback):
                 f"{self.mix} switches on plateaus of a metric: give monitor=..., a name that validation logs, or"
                 " let it switch by shares"
             )
+        if self.mix.needs_validation() and not trainer.enable_validation:
+            raise ConfigError(
+                f"{self.mix} switches on plateaus of {self.monitor!r}, and nothing is validated: give"
+                " val_dataloaders and validation_step, or let it switch by shares"
+            )
         _progress(trainer)
         if self.mix.needs_network() and not _attached(self.mix):
             self.mix.attach(Network(pl_module, soft_cross_entropy))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from lessonplan.data import View
-from lessonplan.errors import ConfigError, DataError, first_line, require
+from lessonplan.errors import ConfigError, DataError, LessonplanWarning, first_line, require
 from lessonplan.integrations.given import mix_for, the_mix
 from lessonplan.integrations.packages import need
 from lessonplan.integrations.ranks import gather, scatter
@@ -146,6 +147,13 @@ class MixCallback(TrainerCallback):
         self._stages = Stages(self.mix, model, on_switch=lambda: self._switched(optimizer))
         self._problem = _problem_type(model)
         self._heard, self._instead = False, []
+        if self.mix.needs_validation() and getattr(args.eval_strategy, "value", args.eval_strategy) == "no":
+            warnings.warn(
+                f"{self.mix} switches on plateaus of {self.monitor!r}, and the Trainer evaluates nothing by"
+                " itself: give eval_strategy='epoch', or let it switch by shares",
+                LessonplanWarning,
+                stacklevel=2,
+            )
         if state.global_step > 0:
             self._resume(args, state.global_step)
 
