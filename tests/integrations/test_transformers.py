@@ -73,6 +73,7 @@ MIXES = {
     "gradual": lambda: lp.mix.GradualCascade(k=3),
     "mixup": lambda: lp.mix.Mixup(),
     "manifold": lambda: lp.mix.ManifoldMixup(layers=["input", "resnet.encoder.stages.0"]),
+    "shares": lambda: lp.mix.Cascade(k=4, patience=None, shares=[0.4, 0.3, 0.3]),
     "plateau": lambda: lp.mix.Cascade(k=4, patience=1, shares=None),
 }
 
@@ -102,8 +103,8 @@ def test_a_run_resumes_bit_for_bit(name, tmp_path):
     again.train(resume_from_checkpoint=str(tmp_path / "whole" / "checkpoint-6"))
     assert again.state.global_step == whole.state.global_step == 12
     assert same(weights(again.model), weights(whole.model))
-    if name == "gradual":
-        return  # it follows the Trainer's steps alone
+    if name in ("gradual", "shares"):
+        return  # they follow the Trainer's steps alone
     file = tmp_path / "whole" / "checkpoint-6" / "lessonplan.pt"
     fresh = MIXES[name]()
     fresh.reseed(9)

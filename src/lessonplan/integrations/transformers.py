@@ -136,6 +136,7 @@ class MixCallback(TrainerCallback):
         self.checkpoint: Path | None = None
         self._stages: Stages | None = None
         self._problem: Any = None
+        self._within: int | None = None  # the step in an epoch from which training goes on
         self._heard, self._instead = False, list[str]()  # since the last step: the metric, and other ones
 
     def on_train_begin(
@@ -154,7 +155,10 @@ class MixCallback(TrainerCallback):
                 LessonplanWarning,
                 stacklevel=2,
             )
+        self._within = None
         if state.global_step > 0:
+            in_epoch = (state.epoch or 0.0) % 1.0
+            self._within = state.global_step if 1e-6 < in_epoch < 1.0 - 1e-6 else None
             self._resume(args, state.global_step)
 
     def _switched(self, optimizer: Any) -> None:
@@ -164,9 +168,10 @@ class MixCallback(TrainerCallback):
     def on_epoch_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **known: Any
     ) -> None:
-        """Say how far training is."""
+        """Say how far training is; an epoch that is gone on with does not begin anew."""
         assert self._stages is not None
-        self._stages.advance(min(1.0, state.global_step / state.max_steps))
+        progress = min(1.0, state.global_step / state.max_steps)
+        self._stages.advance(progress, epoch_start=state.global_step != self._within)
 
     def on_step_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **known: Any
