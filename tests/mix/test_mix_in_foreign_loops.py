@@ -212,13 +212,15 @@ def test_signals_of_one_row_exchange_stretches(shape):
 
 @pytest.mark.parametrize("pairing", ["groups", "permute"])
 @pytest.mark.parametrize("coefficients", ["uniform", "dirichlet"])
-def test_sums_keep_the_memory_format(pairing, coefficients):
+@pytest.mark.parametrize("shape", [(8, 3, 6, 5), (8, 3, 2, 6, 5)])
+def test_sums_keep_the_memory_format(pairing, coefficients, shape):
     mix = m.SumAugment(2, num_classes=3, pairing=pairing, coefficients=coefficients, seed=0)
     twin = m.SumAugment(2, num_classes=3, pairing=pairing, coefficients=coefficients, seed=0)
-    x, y = torch.rand(8, 3, 6, 5), torch.arange(8) % 3
-    last = mix(x.contiguous(memory_format=torch.channels_last), y)[0]
+    x, y = torch.rand(shape), torch.arange(8) % 3
+    layout = torch.channels_last if len(shape) == 4 else torch.channels_last_3d
+    last = mix(x.contiguous(memory_format=layout), y)[0]
     plain = twin(x, y)[0]
-    assert last.is_contiguous(memory_format=torch.channels_last)
+    assert last.is_contiguous(memory_format=layout)
     assert plain.is_contiguous()
     assert torch.allclose(last, plain, atol=1e-6)
 

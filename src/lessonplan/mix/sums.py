@@ -13,6 +13,7 @@ from torch import Tensor
 from lessonplan.errors import require
 from lessonplan.mix import functional as F
 from lessonplan.mix.hidden import INPUT, HiddenMix
+from lessonplan.mix.memory import channels_last
 
 Coefficients = Callable[[int, int, torch.Generator], Tensor]
 """``(k, M, generator) -> weights (k, M)``, each column summing to 1."""
@@ -148,6 +149,6 @@ def check_pairing(pairing: str, layers: Sequence[str] | None) -> None:
 
 def like(x: Tensor, mixed: Tensor) -> Tensor:
     """The mixed images in the memory format of the images they are of."""
-    if x.ndim == 4 and not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last):
-        return mixed.contiguous(memory_format=torch.channels_last)
-    return mixed
+    if x.is_contiguous() or not channels_last(x):
+        return mixed
+    return mixed.contiguous(memory_format=torch.channels_last if x.ndim == 4 else torch.channels_last_3d)
