@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import io
 import json
 import os
@@ -288,6 +289,18 @@ def test_doctor_answers_beside_a_broken_pytorch(tmp_path: Path) -> None:
     assert problem.startswith("torch is ")
     assert "ended with code 132" in problem
     assert found["result"]["machine"]["device"] is None
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "module"), [("mkdocs-material", "material"), ("peft", "peft"), ("pyyaml", "yaml")]
+)
+def test_doctor_imports_as_we_do(name: str, module: str) -> None:
+    """By the module's name, and beside a torchvision of another build."""
+    if importlib.util.find_spec(module) is None:
+        pytest.skip(f"{name} is not installed")
+    tried = doctor._package(doctor.Requirement(name), try_import=True)
+    assert tried.sound, tried.words
 
 
 def test_doctor_tries_imports_in_a_process_of_their_own() -> None:
