@@ -168,10 +168,11 @@ def test_mixes_differ_in_their_pictures() -> None:
     assert sheets[0].shape != sheets[1].shape or not np.array_equal(*sheets)
 
 
-def test_a_mix_that_digits_do_not_fit_says_so() -> None:
+@pytest.mark.parametrize("kind", [lp.mix.base.ConfigError, RuntimeError, ValueError, TypeError, ZeroDivisionError])
+def test_a_mix_that_digits_do_not_fit_says_so(kind: type[Exception]) -> None:
     class Picky(lp.mix.Mixup):
         def _mix(self, x, y):
-            raise lp.mix.base.ConfigError(f"not these {EVIL}")
+            raise kind(f"not these {EVIL}")
 
     text = Picky()._repr_html_()
     shown = Reader(text)

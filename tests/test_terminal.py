@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import io
 import json
 import os
@@ -290,6 +291,18 @@ def test_doctor_answers_beside_a_broken_pytorch(tmp_path: Path) -> None:
     assert found["result"]["machine"]["device"] is None
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "module"), [("mkdocs-material", "material"), ("peft", "peft"), ("pyyaml", "yaml")]
+)
+def test_doctor_imports_as_we_do(name: str, module: str) -> None:
+    """By the module's name, and beside a torchvision of another build."""
+    if importlib.util.find_spec(module) is None:
+        pytest.skip(f"{name} is not installed")
+    tried = doctor._package(doctor.Requirement(name), try_import=True)
+    assert tried.sound, tried.words
+
+
 def test_doctor_tries_imports_in_a_process_of_their_own() -> None:
     assert doctor.ask("print('{\"a\": 1}')") == ({"a": 1}, None)
     assert doctor.ask("import no_such_module")[1] == "ModuleNotFoundError: No module named 'no_such_module'"
@@ -337,6 +350,16 @@ def test_bash_completes_commands_options_and_choices(tmp_path: Path, capsys) -> 
     assert "--lowest" not in complete(script, "lessonplan", "lr", "--")
     assert {"--from", "--to", "--json", "--quiet"} <= complete(script, "lessonplan", "lr", "--")
     assert complete(script, "lessonplan", "reproduce", "--scale", "") == {"smoke", "cpu", "gpu", "paper"}
+
+
+def test_bash_offers_nothing_but_what_begins_so(tmp_path: Path, capsys) -> None:
+    """Help of several lines is help, not something to complete."""
+    assert run_main("completion bash") == 0
+    script = tmp_path / "lessonplan.bash"
+    script.write_text(capsys.readouterr().out)
+    for command in ("advise", "compare", "evaluate", "preview", "train"):
+        assert all(word.startswith("--") for word in complete(script, "lessonplan", command, "--")), command
+    assert complete(script, "lessonplan", "preview", "--me") == {"--memory-limit"}
 
 
 # -- what scripts read ---------------------------------------------------------------------------------

@@ -100,7 +100,9 @@ class Batch:
             return batches[0]
         weights = None
         if any(batch.weights is not None for batch in batches):
-            weights = torch.cat([b.weights if b.weights is not None else torch.ones(len(b)) for b in batches])
+            weights = torch.cat(
+                [b.weights if b.weights is not None else torch.ones(len(b), dtype=torch.float32) for b in batches]
+            )
         indices = torch.cat([batch.indices for batch in batches])
         epochs = torch.cat([batch.epochs for batch in batches])
         if not ranks.alone and any(batch.x is None for batch in batches):

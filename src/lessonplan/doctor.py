@@ -5,6 +5,7 @@ Nothing here imports PyTorch: a broken one is what a doctor is called for. It is
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata as metadata
 import json
 import os
@@ -28,7 +29,9 @@ from lessonplan.version import __version__
 
 _PATIENCE_SECONDS = 120.0
 _OWN = "lessonplan"
-_MODULES = {"scikit-learn": "sklearn", "pillow": "PIL", "pyyaml": "yaml"}  # where they are imported by other names
+_MODULES = {  # where they are imported by other names
+    "scikit-learn": "sklearn", "pillow": "PIL", "pyyaml": "yaml", "mkdocs-material": "material",
+}  # fmt: skip
 
 _ASK_TORCH = """
 import json, torch
@@ -170,9 +173,11 @@ def _package(requirement: Requirement, try_import: bool) -> Package:
 
 
 def import_as_we_do(module: str) -> None:
-    """Import a package, where torchvision is in its way as the adapters do."""
+    """Import a package, where torchvision is in its way (or in that of what it imports) as the adapters do."""
     from lessonplan.models.beside_torchvision import import_beside_torchvision
 
+    with contextlib.suppress(ImportError, RuntimeError, OSError):
+        import_beside_torchvision("torchvision")
     import_beside_torchvision(module)
 
 

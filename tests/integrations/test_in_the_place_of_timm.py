@@ -152,6 +152,20 @@ def test_draws_follow_the_same_distributions(kind, mode, monkeypatch):
     assert ks_2samp(expected[:, 3] - expected[:, 2], found[:, 3] - found[:, 2]).pvalue > 1e-4
 
 
+@pytest.mark.parametrize("mode", ["batch", "pair", "elem"])
+def test_the_default_type_of_tensors_changes_nothing(mode):
+    made = [ours.Mixup(cutmix_alpha=1.0, mode=mode, num_classes=CLASSES, seed=1) for _ in range(2)]
+    x, y = torch.randn(8, 3, 12, 10), torch.arange(8) % CLASSES
+    expected = [made[0](x, y) for _ in range(4)]
+    torch.set_default_dtype(torch.bfloat16)
+    try:
+        mixed = [made[1](x, y) for _ in range(4)]
+    finally:
+        torch.set_default_dtype(torch.float32)
+    for pair, wanted in zip(mixed, expected, strict=True):
+        assert all(torch.equal(a, b) and a.dtype == torch.float32 for a, b in zip(pair, wanted, strict=True))
+
+
 @pytest.mark.parametrize("name", ["Mixup", "FastCollateMixup"])
 def test_arguments_are_theirs(name):
     """Names, order and defaults."""
@@ -224,6 +238,9 @@ def test_wrong_arguments_are_named(options, said):
 def test_wrong_batches_are_named():
     with pytest.raises(ConfigError, match="give uint8"):
         ours.FastCollateMixup(num_classes=2)([(torch.zeros(3, 4, 4), 0)] * 2)
+    with pytest.raises(ConfigError, match="got a batch: give it to a loader as collate_fn"):
+        ours.FastCollateMixup(num_classes=2)(torch.zeros(4, 3, 4, 4), torch.zeros(4, dtype=torch.long))
+    assert "no pictures: FastCollateMixup puts samples" in ours.FastCollateMixup(num_classes=2)._repr_html_()
     with pytest.raises(ConfigError, match=r"timm's CutMix cuts boxes out of \(N, ..., H, W\) images"):
         ours.Mixup(cutmix_alpha=1.0, num_classes=2)(torch.zeros(4, 7), torch.zeros(4, dtype=torch.long))
 

@@ -148,6 +148,22 @@ def test_what_is_better_is_said(mode, tmp_path):
     assert mix.k == (2 if mode == "min" else 1)
 
 
+def test_validation_after_training_changes_nothing(tmp_path):
+    mix = lp.mix.Cascade(k=4, num_classes=4, patience=1, shares=None, lr_at_switch="keep")
+    net = Net(mix, [0.5])
+    made = trainer(tmp_path, MixCallback(mix, "val_accuracy"), epochs=1)
+    made.fit(net, loader(), loader())
+    net.scores = [0.4, 0.4]
+    with torch.no_grad():
+        for value in net.parameters():
+            value.add_(1.0)
+    kept = weights(net)
+    for _ in range(2):
+        made.validate(net, loader(), verbose=False)
+    assert (mix.stage, mix.best, mix.waited) == (0, 0.5, 0)
+    assert torch.equal(weights(net), kept)
+
+
 MIXES = {
     "mixup": lambda: lp.mix.Mixup(num_classes=4),
     "manifold": lambda: lp.mix.ManifoldMixup(num_classes=4, layers=["input", "net.0"]),
@@ -229,6 +245,18 @@ def test_a_plan_trains_as_in_a_loop_of_ones_own(tmp_path):
     assert validated[:2] == [3, 6]
 
 
+@pytest.mark.parametrize("precision", ["bf16-mixed", "bf16-true", "64-true"])
+def test_training_at_another_precision(precision, tmp_path):
+    """Lightning makes that type the default one while it asks for the training step."""
+    mix = lp.mix.Choice([lp.mix.Mixup(), lp.mix.SumAugment(2)], num_classes=4)
+    net = Net(mix)
+    before = weights(net)
+    trainer(tmp_path, MixCallback(mix), epochs=2, precision=precision).fit(net, loader(), loader())
+    assert set(net.rows) == {4, 8}
+    assert weights(net).isfinite().all()
+    assert not torch.equal(weights(net).double(), before.double())
+
+
 def test_an_empty_plan_is_the_loop_without_one(tmp_path):
     plain = Net()
     trainer(tmp_path).fit(plain, loader())
@@ -264,6 +292,9 @@ def test_what_cannot_be_done_is_said(tmp_path):
         trainer(tmp_path, MixCallback(plateaus)).fit(Net(plateaus), loader())
     with pytest.raises(ConfigError, match="'val_acc' was not logged: validation logs val_accuracy"):
         trainer(tmp_path, MixCallback(plateaus, "val_acc")).fit(Net(plateaus), loader(), loader())
+    for given, options in (((loader(),), {}), ((loader(), loader()), {"limit_val_batches": 0})):
+        with pytest.raises(ConfigError, match="plateaus of 'val_accuracy', and nothing is validated"):
+            trainer(tmp_path, MixCallback(plateaus, "val_accuracy"), **options).fit(Net(plateaus), *given)
     mix = lp.mix.Mixup(num_classes=4)
     with pytest.raises(ConfigError, match="training has no end"):
         trainer(tmp_path, MixCallback(mix), epochs=-1).fit(Net(mix), loader())

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from tests.integrations.examples import example
 
 import lessonplan as lp
-from lessonplan.errors import ConfigError
+from lessonplan.errors import ConfigError, LessonplanWarning
 
 transformers = pytest.importorskip("transformers", reason="pip install 'lessonplan[transformers]'")
 pytest.importorskip("accelerate", reason="pip install 'lessonplan[accelerate]'")
@@ -73,6 +73,7 @@ MIXES = {
     "gradual": lambda: lp.mix.GradualCascade(k=3),
     "mixup": lambda: lp.mix.Mixup(),
     "manifold": lambda: lp.mix.ManifoldMixup(layers=["input", "resnet.encoder.stages.0"]),
+    "shares": lambda: lp.mix.Cascade(k=4, patience=None, shares=[0.4, 0.3, 0.3]),
     "plateau": lambda: lp.mix.Cascade(k=4, patience=1, shares=None),
 }
 
@@ -102,8 +103,8 @@ def test_a_run_resumes_bit_for_bit(name, tmp_path):
     again.train(resume_from_checkpoint=str(tmp_path / "whole" / "checkpoint-6"))
     assert again.state.global_step == whole.state.global_step == 12
     assert same(weights(again.model), weights(whole.model))
-    if name == "gradual":
-        return  # it follows the Trainer's steps alone
+    if name in ("gradual", "shares"):
+        return  # they follow the Trainer's steps alone
     file = tmp_path / "whole" / "checkpoint-6" / "lessonplan.pt"
     fresh = MIXES[name]()
     fresh.reseed(9)
@@ -282,6 +283,55 @@ def test_a_metric_that_is_not_there_is_said(tmp_path):
     named.follower.monitor = "eval_acc"
     with pytest.raises(ConfigError, match=r"'eval_acc' is no metric of the evaluation, which has .*eval_accuracy"):
         named.train()
+
+
+def test_a_plateau_that_nobody_looks_for_is_said(tmp_path):
+    given = {"train_dataset": Items(), "eval_dataset": Items(), "mix": lp.mix.Cascade(k=4, shares=None)}
+    made = MixTrainer(model(), arguments(tmp_path, max_steps=1), monitor="eval_loss", mode="min", **given)
+    with pytest.warns(LessonplanWarning, match="evaluates nothing by itself: give eval_strategy='epoch'"):
+        made.train()
+
+
+def test_evaluation_after_training_changes_nothing(tmp_path):
+    """A cascade that would put old weights back, asked again and again, by this metric and by another."""
+    mix = lp.mix.Cascade(k=4, patience=1, shares=None)
+    trained = trainer(tmp_path, mix, max_steps=3)
+    trained.train()
+    with torch.no_grad():
+        for value in trained.model.parameters():
+            value.add_(1.0)
+    kept, state = weights(trained.model), mix.state_dict()
+    for _ in range(3):
+        trained.evaluate()
+    assert "test_accuracy" in trained.evaluate(Items(), metric_key_prefix="test")
+    assert same(weights(trained.model), kept)
+    assert {name: mix.state_dict()[name] for name in ("stage", "waited")} == {
+        name: state[name] for name in ("stage", "waited")
+    }
+
+
+@pytest.mark.parametrize("order", ["ab", "ba"])
+def test_the_metric_is_of_one_of_several_data_sets(order, tmp_path):
+    mix = lp.mix.Cascade(k=4, patience=1, shares=None)
+
+    def run(monitor, folder):
+        made = MixTrainer(
+            model(),
+            arguments(tmp_path / folder, eval_strategy="epoch", save_strategy="no"),
+            train_dataset=Items(),
+            eval_dataset={name: Items() for name in order},
+            compute_metrics=lambda predicted: {"accuracy": 0.5},
+            mix=mix,
+            monitor=monitor,
+        )
+        made.train()
+
+    run("eval_a_accuracy", "known")
+    assert (mix.stage, mix.best) == (1, 0.5)  # improved, switched, improved: heard once an epoch
+    with pytest.raises(
+        ConfigError, match=r"'eval_c_accuracy' is no metric .*eval_a_accuracy.*eval_b_accuracy|b.*a_ac"
+    ):
+        run("eval_c_accuracy", "unknown")
 
 
 def test_the_example_runs(tmp_path):

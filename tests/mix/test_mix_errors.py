@@ -40,6 +40,20 @@ def test_labels_of_wrong_shape(case):
         refuses(lambda labels=labels: case.make(0)(x, labels), str(tuple(labels.shape)), "(N,)", "(N, C)")
 
 
+def test_what_is_no_batch_of_numbers(case):
+    x, y = case.batch(6)
+    refuses(lambda: case.make(0)(x, y.tolist()), "labels of type list", "(N,) or (N, C)")
+    refuses(lambda: case.make(0)(x, y.numpy()), "labels of type ndarray")
+    for inputs, labels in ((torch.tensor(1.0), y[0]), (x[:1], y[0])):
+        refuses(lambda inputs=inputs, labels=labels: case.make(0)(inputs, labels), "single number", "(N, ...)")
+    refuses(lambda: case.make(0)(x.to(torch.complex64), y), "imaginary parts", "view_as_real")
+
+
+@pytest.mark.parametrize("make", [m.CutMix, lambda **k: m.CutMix(per_sample=True, **k), m.Cutout])
+def test_images_without_a_pixel(make):
+    refuses(lambda: make(num_classes=2)(torch.zeros(4, 3, 0, 5), torch.zeros(4).long()), "without a pixel")
+
+
 def test_unknown_number_of_classes(case):
     x, y = case.batch(6)
     mix = case.make(0)

@@ -121,6 +121,8 @@ def test_whole_numbers_become_float(case):
         assert mixed.dtype == torch.float32
         assert torch.equal(mixed, expected)
         assert torch.equal(target, expected_target)
+    for dtype in (torch.uint8, torch.int16, torch.uint16, torch.uint32, torch.uint64):
+        assert torch.equal(case.make(4)(pixels, y.to(dtype))[1], expected_target), dtype
 
 
 def test_float_types_are_kept(case):

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import copy
+import io
+import pickle
+import weakref
 
 import pytest
 import torch
@@ -209,13 +212,15 @@ def test_signals_of_one_row_exchange_stretches(shape):
 
 @pytest.mark.parametrize("pairing", ["groups", "permute"])
 @pytest.mark.parametrize("coefficients", ["uniform", "dirichlet"])
-def test_sums_keep_the_memory_format(pairing, coefficients):
+@pytest.mark.parametrize("shape", [(8, 3, 6, 5), (8, 3, 2, 6, 5)])
+def test_sums_keep_the_memory_format(pairing, coefficients, shape):
     mix = m.SumAugment(2, num_classes=3, pairing=pairing, coefficients=coefficients, seed=0)
     twin = m.SumAugment(2, num_classes=3, pairing=pairing, coefficients=coefficients, seed=0)
-    x, y = torch.rand(8, 3, 6, 5), torch.arange(8) % 3
-    last = mix(x.contiguous(memory_format=torch.channels_last), y)[0]
+    x, y = torch.rand(shape), torch.arange(8) % 3
+    layout = torch.channels_last if len(shape) == 4 else torch.channels_last_3d
+    last = mix(x.contiguous(memory_format=layout), y)[0]
     plain = twin(x, y)[0]
-    assert last.is_contiguous(memory_format=torch.channels_last)
+    assert last.is_contiguous(memory_format=layout)
     assert plain.is_contiguous()
     assert torch.allclose(last, plain, atol=1e-6)
 
@@ -237,6 +242,41 @@ def test_a_worker_does_not_speak_over_what_was_told():
         rows = [len(mixed) for mixed, _ in loader]
         assert rows == [8 // mix.k] * 2
         assert torch.equal(mix._shared, told)
+
+
+def test_what_is_pickled_outlives_it(all_cases):
+    """A worker that is spawned finds tensors in memory that is shared while somebody here still has them."""
+
+    class Noting(pickle.Pickler):
+        def reducer_override(self, given):
+            if isinstance(given, torch.Tensor):
+                seen.append(weakref.ref(given))
+            return NotImplemented
+
+    for case in all_cases:
+        seen: list = []
+        mix = case.make(0)
+        Noting(io.BytesIO()).dump(mix)
+        assert all(tensor() is not None for tensor in seen), case.name
+        assert seen, case.name
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("context", ["spawn", "forkserver"])
+def test_workers_that_begin_afresh_mix_and_hear_of_progress(context):
+    """As on macOS and Windows, and from Python 3.14 on everywhere."""
+    mix = m.Until(m.Cascade(k=4, num_classes=5, patience=None), "100%")
+    loader = DataLoader(
+        TensorDataset(torch.randn(16, 3), torch.arange(16) % 5),
+        batch_size=8,
+        num_workers=2,
+        collate_fn=mix,
+        persistent_workers=True,
+        multiprocessing_context=context,
+    )
+    for epoch, rows in enumerate((2, 4, 8)):
+        mix.advance(epoch / 2.9)
+        assert [len(mixed) for mixed, _ in loader] == [rows] * 2
 
 
 @pytest.mark.parametrize("workers", [0, 1])

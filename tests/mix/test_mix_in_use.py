@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import copy
+from contextlib import contextmanager
+
 import pytest
 import torch
 import torch.nn.functional as F
 from tests.mix.workers import epochs
 
 from lessonplan import mix as m
+from lessonplan.mix.puzzle.transport import _nearest
 
 
 def test_plain_training_loop(case):
@@ -51,6 +55,45 @@ def test_autocast_leaves_data_in_full_precision(case):
         assert again.dtype == same.dtype == torch.float32
         assert torch.equal(again, mixed)
         assert torch.equal(same, target)
+
+
+@pytest.mark.parametrize("default", [torch.float64, torch.bfloat16, torch.device("meta")], ids=str)
+def test_defaults_of_the_loop_change_nothing(case, default):
+    """``set_default_dtype``, also as Lightning's precision="bf16-true" has it, and ``set_default_device``."""
+    if default == torch.device("meta") and case.name == "sum-own":
+        pytest.skip("the user's coefficients are where the user says")
+    _nearest.cache_clear()
+    for labels in (torch.int64, torch.float32):
+        x, y = case.batch(9)
+        y = y if labels == torch.int64 else F.one_hot(y, 5).float()
+        plain = case.make(1)
+        expected = [plain(x, y) for _ in range(3)]
+        with _with_default(default):
+            mix = case.make(1)
+            mixed = [mix(x, y) for _ in range(3)]
+            mix.load_state_dict(mix.state_dict())
+            twin = copy.deepcopy(mix)
+            again, wanted = twin(x, y), plain(x, y)
+        assert torch.equal(again[0], wanted[0])
+        for (got, target), (wanted, wanted_target) in zip(mixed, expected, strict=True):
+            assert got.dtype == target.dtype == torch.float32
+            assert torch.equal(got, wanted)
+            assert torch.equal(target, wanted_target)
+
+
+@contextmanager
+def _with_default(default):
+    if isinstance(default, torch.device):
+        with default:
+            yield
+        return
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(default)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
+        _nearest.cache_clear()
 
 
 def test_compiled_step_gives_the_same(class_case):

@@ -6,11 +6,14 @@ import copy
 import io
 import pickle
 import random
+import re
 
 import numpy as np
+import pytest
 import torch
 
 from lessonplan import mix as m
+from lessonplan.errors import ConfigError
 
 
 def run(mix, case, batches=4, start=0):
@@ -81,6 +84,22 @@ def test_state_goes_through_a_file_and_continues_bit_for_bit(case):
         assert other.describe() == mix.describe()
         assert other.draws(8) == mix.draws(8)
         assert same(run(other, case, 8, start=batches), run(mix, case, 8, start=batches))
+
+
+@pytest.mark.parametrize(
+    ("given", "taken", "said"),
+    [
+        ("mixup", "cascade:k=4", "no 'stage', and so is not of Cascade"),
+        ("mixup|cutmix", "mixup", "of a mix of 2 others, and mixup is one of 0"),
+        ("mixup", "mixup|cutmix", "of a mix of 0 others, and mixup|cutmix is one of 2"),
+        ("cascade:k=8", "cascade:k=2", "of stage 4 of a cascade, and cascade:k=2 has 2"),
+    ],
+)
+def test_a_state_of_another_mix_is_refused(given, taken, said):
+    stored = m.parse_mix(given)
+    stored.advance(1.0)
+    with pytest.raises(ConfigError, match=re.escape(said)):
+        m.parse_mix(taken).load_state_dict(stored.state_dict())
 
 
 def test_state_dict_is_a_snapshot(random_case):

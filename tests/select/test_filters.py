@@ -94,6 +94,11 @@ def test_other_bad_options():
 def test_bad_inputs():
     with pytest.raises(DataError, match=r"\(4, 2\) and \(3,\)"):
         AccuracyFilter()(HALVES, FIRST[:3])
+    for cls in (AccuracyFilter, MarginFilter):
+        with pytest.raises(DataError, match="labels of type ndarray: give a tensor"):
+            cls()(HALVES, FIRST.numpy())
+        with pytest.raises(DataError, match="logits of type list: give a tensor"):
+            cls()(HALVES.tolist(), FIRST)
     with pytest.raises(DataError, match="NaN or infinite"):
         AccuracyFilter()(torch.tensor([[torch.inf, 0.0]]), FIRST[:1])
 

@@ -100,7 +100,9 @@ class Stream(IterableDataset):
     ("given", "said"),
     [
         (Stream(), "cannot be asked for samples by position"),
-        (DataLoader(Stream(), batch_size=10), "draws by a|cannot be asked for samples by position"),
+        (DataLoader(Stream(), batch_size=10), "a Stream cannot be asked for samples by position"),
+        (DataLoader(Own(), batch_sampler=[[0, 1], [2]]), "has no batch size"),
+        (DataLoader(Own(), batch_size=None), "has no batch size"),
         (DataLoader(Own(), batch_size=10, sampler=WeightedRandomSampler([1.0] * 60, 60)), "WeightedRandomSampler"),
         (DataLoader(Own(), batch_size=7), "batches of 7, and batch_size=10"),
         (TensorDataset(X), "TensorDataset of 1 tensors"),
@@ -112,6 +114,35 @@ class Stream(IterableDataset):
 def test_what_cannot_be_used_is_said(given, said):
     with pytest.raises(ConfigError, match=said):
         lp.batches(_model(), given, "select:topk:0.5", batch_size=10, epochs=1)
+
+
+class Typed(Own):
+    """Whose labels are tensors of some type."""
+
+    def __init__(self, dtype):
+        self.dtype = dtype
+
+    def __getitem__(self, index):
+        return X[index], Y[index].to(self.dtype)
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int32, torch.uint16], ids=str)
+@pytest.mark.parametrize("plan", ["none", "select:topk:0.5", "select:topk:0.5 >> epochwise + mixup"])
+def test_labels_of_any_integer_type_are_labels(plan, dtype):
+    def run(data):
+        return list(lp.batches(_model(), data, plan, batch_size=10, epochs=1))
+
+    wanted = run((X, Y))
+    for data in ((X, Y.to(dtype)), Typed(dtype)):
+        for got, expected in zip(run(data), wanted, strict=True):
+            assert all(torch.equal(a, b) for a, b in zip(got, expected, strict=True))
+
+
+@pytest.mark.parametrize("mix", [lp.mix.Mixup(num_classes=3), lp.mix.SumAugment(2, num_classes=3)])
+def test_a_collate_function_that_mixes_is_none_to_select_by(mix):
+    loader = DataLoader(Own(), batch_size=10, collate_fn=mix)
+    with pytest.raises(ConfigError, match=r"one class number a sample, and got .* write its mix in the plan"):
+        list(lp.batches(_model(), loader, "select:topk:0.5", batch_size=10, epochs=1))
 
 
 def test_labels_of_a_data_set_are_its_items():

@@ -137,6 +137,21 @@ def test_stored_at_any_update_and_gone_on_with(data, plan) -> None:
         assert other.loop.counters == whole.loop.counters
 
 
+@pytest.mark.parametrize("plan", [*PLANS, "select:gradient-norm", "select:matched-random", "select:active-bias"])
+def test_the_default_type_of_tensors_changes_nothing(data, plan) -> None:
+    """``torch.set_default_dtype`` is about tensors that the loop makes."""
+    whole, own = OwnLoop(data, plan).run(), OwnLoop(data, plan)
+    torch.set_default_dtype(torch.float64)
+    try:
+        own.loop = lp.batches(
+            own.model, data, plan, batch_size=BATCH, epochs=EPOCHS, optimizer=own.optimizer, seed=SEED
+        )
+        own.run()
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert torch.equal(own.weights(), whole.weights())
+
+
 def test_an_iteration_is_an_epoch(data) -> None:
     loop = OwnLoop(data, "none").loop
     lengths = [sum(len(x) for x, _, _ in loop) for _ in range(EPOCHS)]

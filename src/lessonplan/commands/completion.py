@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import re
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Union
 
@@ -42,4 +43,6 @@ def completion_script(shell: str) -> str:
     written = io.StringIO()
     with contextlib.redirect_stdout(written), contextlib.suppress(SystemExit):
         tyro.cli(every, args=["--tyro-write-completion", shell, "-"], prog="lessonplan")
-    return written.getvalue().rstrip("\n")
+    script = written.getvalue().rstrip("\n")
+    # Each line that it prints is something to complete: help of several lines would be offered too.
+    return re.sub(r"(?m)^.*COMPLETION_SPEC = .*$", lambda found: re.sub(r"\\{1,2}n", " ", found[0]), script)

@@ -80,6 +80,11 @@ class MixCallback(Callback):
                 f"{self.mix} switches on plateaus of a metric: give monitor=..., a name that validation logs, or"
                 " let it switch by shares"
             )
+        if self.mix.needs_validation() and not trainer.enable_validation:
+            raise ConfigError(
+                f"{self.mix} switches on plateaus of {self.monitor!r}, and nothing is validated: give"
+                " val_dataloaders and validation_step, or let it switch by shares"
+            )
         _progress(trainer)
         if self.mix.needs_network() and not _attached(self.mix):
             self.mix.attach(Network(pl_module, soft_cross_entropy))
@@ -99,8 +104,8 @@ class MixCallback(Callback):
         self._stages.advance(_progress(trainer, batch_idx), epoch_start=False)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Say the monitored metric, but for the check before training."""
-        if self.monitor is None or trainer.sanity_checking or self._stages is None:
+        """Say the monitored metric, but for the check before training, and for ``Trainer.validate``."""
+        if self.monitor is None or trainer.sanity_checking or trainer.state.fn != "fit" or self._stages is None:
             return
         if self.monitor not in trainer.callback_metrics:
             known = ", ".join(sorted(trainer.callback_metrics)) or "nothing"

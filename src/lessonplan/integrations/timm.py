@@ -144,20 +144,20 @@ class Mixup(Mix):
     def draw(self, samples: int, height: int, width: int) -> Draws:
         """Draw for a batch of images ``height`` by ``width``: whether, how, and how much is mixed."""
         count = {"batch": 1, "pair": -(-samples // 2), "half": samples // 2}.get(self.mode, samples)
-        cut = torch.full((count,), self._cuts)
+        cut = torch.full((count,), self._cuts, device="cpu")
         if self._cuts and self._mixes:
-            cut = torch.rand(count, generator=self.generator) < self.switch_prob
-        lam = torch.ones(count, dtype=torch.float64)
+            cut = self._uniform(count) < self.switch_prob
+        lam = torch.ones(count, dtype=torch.float64, device="cpu")
         if self._mixes:
             lam = self._dirichlet(self.mixup_alpha, count, 2)[0]
         if self._cuts:
             # With limits for the box it only says whether there is one, as timm has it.
             alpha = 1.0 if self.cutmix_minmax is not None else self.cutmix_alpha
             lam = torch.where(cut, self._dirichlet(alpha, count, 2)[0], lam)
-        apply = torch.rand(count, generator=self.generator) < (self.prob if self._enabled else 0.0)
+        apply = self._uniform(count) < (self.prob if self._enabled else 0.0)
         lam = torch.where(apply, lam, 1.0)
         cut = cut & (lam < 1)
-        boxes = torch.zeros(count, 4, dtype=torch.long)
+        boxes = torch.zeros(count, 4, dtype=torch.long, device="cpu")
         if self._cuts:
             boxes = torch.where(cut[:, None], self._boxes(lam, height, width), boxes)
             if self.correct_lam or self.cutmix_minmax is not None:
@@ -165,8 +165,8 @@ class Mixup(Mix):
         return self._for_samples(Draws(lam, cut, boxes), samples)
 
     def _boxes(self, lam: Tensor, height: int, width: int) -> Tensor:
-        uniform = torch.rand(2, 2, len(lam), generator=self.generator, dtype=torch.float64)
-        size = torch.tensor([[height], [width]])
+        uniform = self._uniform(2, 2, len(lam), dtype=torch.float64)
+        size = torch.tensor([[height], [width]], device="cpu")
         if self.cutmix_minmax is None:
             side = (size * (1.0 - lam).sqrt()).long()
             centre = (uniform[0] * size).long()
@@ -182,15 +182,15 @@ class Mixup(Mix):
     def _for_samples(self, draws: Draws, samples: int) -> Draws:
         """What was drawn for pairs, or for half of a batch, said of each sample."""
         if self.mode == "pair":
-            place = torch.arange(samples)
+            place = torch.arange(samples, device="cpu")
             place = torch.minimum(place, place.flip(0))
             return Draws(*(part[place] for part in draws))
         if self.mode == "half":
             clean = samples - len(draws.lam)
             rest = (
-                torch.ones(clean, dtype=torch.float64),
-                torch.zeros(clean).bool(),
-                torch.zeros(clean, 4).long(),
+                torch.ones(clean, dtype=torch.float64, device="cpu"),
+                torch.zeros(clean, dtype=torch.bool, device="cpu"),
+                torch.zeros(clean, 4, dtype=torch.long, device="cpu"),
             )
             return Draws(*(torch.cat(parts) for parts in zip(draws, rest, strict=True)))
         return draws
@@ -235,12 +235,17 @@ class FastCollateMixup(Mixup, *_theirs()):  # type: ignore[misc]
     name: ClassVar[str] = "timm-fast-collate-mixup"
     MODES: ClassVar[tuple[str, ...]] = ("batch", "pair", "elem", "half")
 
-    def __call__(self, batch: Sequence[tuple[Any, Any]], _: Any = None) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+    def __call__(self, batch: Sequence[tuple[Any, Any]] | Tensor, _: Any = None) -> tuple[Tensor, Tensor]:
         """Put samples together and mix them.
 
         Raises:
-            ConfigError: images are no bytes, or see ``Mix``.
+            ConfigError: it is given a batch, images are no bytes, or see ``Mix``.
         """
+        if isinstance(batch, Tensor):
+            raise ConfigError(
+                "FastCollateMixup puts samples (image, label) together and got a batch: give it to a loader as"
+                " collate_fn, or use Mixup on the batch"
+            )
         images = torch.stack([torch.as_tensor(image) for image, _ in batch])
         if images.dtype != torch.uint8:
             raise ConfigError(

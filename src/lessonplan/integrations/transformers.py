@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from lessonplan.data import View
-from lessonplan.errors import ConfigError, DataError, first_line, require
+from lessonplan.errors import ConfigError, DataError, LessonplanWarning, first_line, require
 from lessonplan.integrations.given import mix_for, the_mix
 from lessonplan.integrations.packages import need
 from lessonplan.integrations.ranks import gather, scatter
@@ -135,6 +136,8 @@ class MixCallback(TrainerCallback):
         self.checkpoint: Path | None = None
         self._stages: Stages | None = None
         self._problem: Any = None
+        self._within: int | None = None  # the step in an epoch from which training goes on
+        self._heard, self._instead = False, list[str]()  # since the last step: the metric, and other ones
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **known: Any
@@ -144,7 +147,18 @@ class MixCallback(TrainerCallback):
         model: nn.Module = known["model"]
         self._stages = Stages(self.mix, model, on_switch=lambda: self._switched(optimizer))
         self._problem = _problem_type(model)
+        self._heard, self._instead = False, []
+        if self.mix.needs_validation() and getattr(args.eval_strategy, "value", args.eval_strategy) == "no":
+            warnings.warn(
+                f"{self.mix} switches on plateaus of {self.monitor!r}, and the Trainer evaluates nothing by"
+                " itself: give eval_strategy='epoch', or let it switch by shares",
+                LessonplanWarning,
+                stacklevel=2,
+            )
+        self._within = None
         if state.global_step > 0:
+            in_epoch = (state.epoch or 0.0) % 1.0
+            self._within = state.global_step if 1e-6 < in_epoch < 1.0 - 1e-6 else None
             self._resume(args, state.global_step)
 
     def _switched(self, optimizer: Any) -> None:
@@ -154,15 +168,17 @@ class MixCallback(TrainerCallback):
     def on_epoch_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **known: Any
     ) -> None:
-        """Say how far training is."""
+        """Say how far training is; an epoch that is gone on with does not begin anew."""
         assert self._stages is not None
-        self._stages.advance(min(1.0, state.global_step / state.max_steps))
+        progress = min(1.0, state.global_step / state.max_steps)
+        self._stages.advance(progress, epoch_start=state.global_step != self._within)
 
     def on_step_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **known: Any
     ) -> None:
         """The same for what changes within an epoch."""
         assert self._stages is not None
+        self._check_heard()
         self._stages.advance(min(1.0, state.global_step / state.max_steps), epoch_start=False)
 
     def on_step_end(
@@ -194,16 +210,31 @@ class MixCallback(TrainerCallback):
         metrics: Mapping[str, float] | None = None,
         **known: Any,
     ) -> None:
-        """Say the monitored metric."""
+        """Say the monitored metric; evaluations of other data, and those after training, are not meant."""
         if self.monitor is None or self._stages is None:
             return
-        if self.monitor not in (metrics or {}):
-            raise ConfigError(
-                f"monitor={self.monitor!r} is no metric of the evaluation, which has {', '.join(metrics or {})}"
-            )
-        assert metrics is not None
+        if metrics is None or self.monitor not in metrics:
+            self._instead += metrics or []
+            return
+        self._heard = True
         value = float(metrics[self.monitor])
         self._stages.step(value if self.mode == "max" else -value)
+
+    def _check_heard(self) -> None:
+        """Raise where there was an evaluation since the last step, and none had the metric."""
+        heard, instead = self._heard, self._instead
+        self._heard, self._instead = False, []
+        if instead and not heard:
+            raise ConfigError(
+                f"monitor={self.monitor!r} is no metric of the evaluation, which has {', '.join(instead)}"
+            )
+
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **known: Any
+    ) -> None:
+        """Forget the network: it is evaluated without a word to the mix from now on."""
+        self._stages = None
+        self._check_heard()
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **known: Any) -> None:
         """Put the state beside the model's."""

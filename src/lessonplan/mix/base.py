@@ -29,6 +29,7 @@ StepResult = Literal["improved", "waiting", "switched"]
 
 
 _rehearsing = ContextVar("rehearsing", default=False)
+_UNSIGNED = (torch.uint16, torch.uint32, torch.uint64)  # which PyTorch can compare, and little else
 _SMALL_ALPHA = 0.01  # below it, samples of Gamma(alpha) underflow now and then
 
 
@@ -96,7 +97,8 @@ class Mix(_KnowsClasses, Part, ABC):
         self._once_fit = False
         self._unaware = True  # of where soft targets come from
         self._memory: Memory | None = None
-        self._shared = torch.zeros(1 + len(self._numbers()), dtype=torch.float64).share_memory_()
+        numbers = 1 + len(self._numbers())
+        self._shared = torch.zeros(numbers, dtype=torch.float64, device="cpu").share_memory_()
         self.reseed(self.seed if self.seed is not None else 0)
         if self.reuse:
             self.reuse_memory()
@@ -111,9 +113,11 @@ class Mix(_KnowsClasses, Part, ABC):
 
         Raises:
             ConfigError: the batch is empty, lengths differ, labels lie outside [0, num_classes), the number
-                of classes is unknown, samples are no pairs, or (with ``check``) a value is not finite.
+                of classes is unknown, samples are no pairs, numbers are complex, or (with ``check``) a value is
+                not finite.
         """
         x, y = batch_of(x, y)
+        y = y.long() if y.dtype in _UNSIGNED else y
         self._validate(x, y)
         self._follow_worker()
         if self._unaware and y.is_floating_point() and not torch.compiler.is_compiling():
@@ -291,7 +295,7 @@ class Mix(_KnowsClasses, Part, ABC):
             return  # what a worker has heard of may be old by now
         values = [getattr(self, name) for name in self._numbers()]
         if values and all(isinstance(value, (bool, int, float)) for value in values):
-            self._shared[1:] = torch.tensor(values, dtype=torch.float64)
+            self._shared[1:] = torch.tensor(values, dtype=torch.float64, device="cpu")
             self._shared[0] += 1
 
     def _hear(self) -> None:
@@ -303,6 +307,20 @@ class Mix(_KnowsClasses, Part, ABC):
         for name, value in zip(self._numbers(), self._shared[1:].tolist(), strict=True):
             setattr(self, name, type(getattr(self, name))(value))
         self._restored()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take back what ``state_dict`` gave.
+
+        Raises:
+            ConfigError: the state is of another mix.
+        """
+        stored, here = len(state.get("children", ())), len(self._children)
+        if stored != here:
+            raise ConfigError(
+                f"the state is of a mix of {stored} others, and {self} is one of {here}: go on with what stored"
+                " it, or begin anew without a state"
+            )
+        super().load_state_dict(state)
 
     def _restored(self) -> None:
         self._tell()
@@ -381,22 +399,35 @@ class Mix(_KnowsClasses, Part, ABC):
             )
         return self.num_classes
 
+    def _uniform(self, *size: int, dtype: torch.dtype = torch.float32) -> Tensor:
+        """Drawn from [0, 1), whatever type and device a loop has made the default of its tensors."""
+        return torch.rand(size, generator=self.generator, dtype=dtype, device="cpu")
+
+    def _integer(self, below: int) -> int:
+        """Drawn from 0 to ``below`` - 1."""
+        return int(torch.randint(below, (), generator=self.generator, device="cpu"))
+
     def _permutations(self, count: int, n: int, device: torch.device) -> Tensor:
-        drawn = torch.rand(count, n, generator=self.generator).argsort(1)
-        return drawn.to(device, non_blocking=True)
+        return self._uniform(count, n).argsort(1).to(device, non_blocking=True)
 
     def _dirichlet(self, alpha: float, count: int, k: int) -> Tensor:
         """``(k, count)``: columns from a symmetric Dirichlet; with k = 2 the rows are Beta(alpha, alpha)."""
-        concentration = torch.full((count, k), alpha, dtype=torch.float64)
+        concentration = torch.full((count, k), alpha, dtype=torch.float64, device="cpu")
         if alpha >= _SMALL_ALPHA:
             return torch._sample_dirichlet(concentration, generator=self.generator).T
         # Nearly all would be 0 by underflow. Gamma(alpha) is Gamma(alpha + 1) times U^(1 / alpha): as logarithms.
         gamma = torch._standard_gamma(concentration + 1.0, generator=self.generator)
-        uniform = torch.rand(count, k, dtype=torch.float64, generator=self.generator)
+        uniform = self._uniform(count, k, dtype=torch.float64)
         return (gamma.log() + uniform.clamp_(min=1e-300).log() / alpha).softmax(1).T
 
     def _validate(self, x: Tensor, y: Tensor) -> None:
         name = type(self).__name__
+        if x.ndim == 0 or y.ndim == 0:
+            raise ConfigError(f"{name} got a single number: give a batch of inputs (N, ...) and its labels (N,)")
+        if x.is_complex() or y.is_complex():
+            raise ConfigError(
+                f"{name} got complex numbers, whose imaginary parts would be lost: give torch.view_as_real(x)"
+            )
         if len(x) == 0:
             raise ConfigError(f"{name} got an empty batch: give at least one sample")
         if len(x) != len(y):
@@ -469,9 +500,10 @@ def batch_of(x: Any, y: Tensor | None) -> tuple[Tensor, Tensor]:
         ConfigError: they are none of these.
     """
     if y is not None:
-        if isinstance(x, Tensor):
-            return x, y
-        raise ConfigError(f"a mix got inputs of type {type(x).__name__}: give a tensor (N, ...)")
+        for part, what, shape in ((x, "inputs", "(N, ...)"), (y, "labels", "(N,) or (N, C)")):
+            if not isinstance(part, Tensor):
+                raise ConfigError(f"a mix got {what} of type {type(part).__name__}: give a tensor {shape}")
+        return x, y
     samples = x if isinstance(x, (list, tuple)) else ()
     if len(samples) == 2 and all(isinstance(part, Tensor) for part in samples):
         return samples[0], samples[1]

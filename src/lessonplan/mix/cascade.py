@@ -149,6 +149,11 @@ class Cascade(SumAugment):
         return {**super().config(), "k": self._start_k}
 
     def _restored(self) -> None:
+        require(
+            self.stage < len(self.stages),
+            f"the state is of stage {self.stage + 1} of a cascade, and {self} has {len(self.stages)}: go on with"
+            " the one that stored it, or begin anew without a state",
+        )
         self.k = self.stages[self.stage]
         super()._restored()
 

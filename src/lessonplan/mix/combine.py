@@ -52,7 +52,7 @@ class Choice(Mix):
             len({child.draws(1) for child in self.mixes}) == 1,
             "mixes that draw different numbers of samples for a batch cannot take turns: give draw='raw'",
         )
-        self._weights = torch.tensor(weights, dtype=torch.float32)
+        self._weights = torch.tensor(weights, dtype=torch.float32, device="cpu")
         share_classes(self, self.mixes)
 
     def _mix(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
@@ -243,7 +243,7 @@ class Probability(Wrapper):
         return self._said(f"p={self.p}")
 
     def _mix(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        if float(torch.rand((), generator=self.generator)) < self.p:
+        if float(self._uniform()) < self.p:
             return self.inner(x, y)
         return self._copy(x), self._targets(y)
 

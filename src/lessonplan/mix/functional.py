@@ -30,7 +30,8 @@ def soft_targets(y: Tensor, num_classes: int) -> Tensor:
     """
     if y.is_floating_point():
         return y
-    return torch.zeros(len(y), num_classes, device=y.device).scatter_(1, y.long().unsqueeze(1), 1.0)
+    target = torch.zeros(len(y), num_classes, dtype=torch.float32, device=y.device)
+    return target.scatter_(1, y.long().unsqueeze(1), 1.0)
 
 
 def wrap_to_groups(x: Tensor, k: int) -> Tensor:
@@ -56,6 +57,15 @@ def drop_to_groups(x: Tensor, k: int) -> Tensor:
     return x[: len(x) - len(x) % k]
 
 
+def equal_weights(k: int) -> Tensor:
+    """``(k,)`` float32, 1 / k each.
+
+    >>> equal_weights(2)
+    tensor([0.5000, 0.5000])
+    """
+    return torch.full((k,), 1.0 / k, dtype=torch.float32, device="cpu")
+
+
 def group_mean(x: Tensor, k: int) -> Tensor:
     """Average k equal groups of a batch, position by position (thesis section 3.3).
 
@@ -71,7 +81,7 @@ def group_mean(x: Tensor, k: int) -> Tensor:
     """
     if x.device.type == "cpu" and x.dtype == torch.float32:
         # As a matrix product: half the time of a mean over the first axis, and steady on a busy machine.
-        return group_sum(x, torch.full((k,), 1.0 / k))
+        return group_sum(x, equal_weights(k))
     return _groups(x, k).mean(0)
 
 
@@ -116,7 +126,8 @@ def group_label_mass(y: Tensor, weights: Tensor, num_classes: int) -> Tensor:
     members = _groups(y.long(), len(weights)).T
     share = weights.to(y.device, torch.float32, non_blocking=True)
     share = (share.unsqueeze(1) if share.ndim == 1 else share).expand(members.shape[1], len(members)).T
-    return torch.zeros(len(members), num_classes, device=y.device).scatter_add_(1, members, share)
+    target = torch.zeros(len(members), num_classes, dtype=torch.float32, device=y.device)
+    return target.scatter_add_(1, members, share)
 
 
 def pair_label_mass(y: Tensor, partner: Tensor, lam: Tensor, num_classes: int) -> Tensor:
@@ -136,7 +147,7 @@ def pair_label_mass(y: Tensor, partner: Tensor, lam: Tensor, num_classes: int) -
             [0.0000, 1.0000]])
     """
     lam = lam.to(y.device, torch.float32, non_blocking=True).expand(len(y))
-    target = torch.zeros(len(y), num_classes, device=y.device)
+    target = torch.zeros(len(y), num_classes, dtype=torch.float32, device=y.device)
     target.scatter_(1, y.long().unsqueeze(1), lam.unsqueeze(1))
     rest = torch.where(y == partner, 1.0, 1.0 - lam)
     return target.scatter_(1, partner.long().unsqueeze(1), rest.unsqueeze(1))
@@ -288,7 +299,7 @@ def gcc(n: int, t: float, variant: GCCVariant = "thesis") -> Tensor:
     [0.4213, 0.4213, 0.1574, 0.0]
     """
     if n == 1 or t >= 1.0:
-        return torch.eye(1, n, dtype=torch.float64)[0]
+        return torch.eye(1, n, dtype=torch.float64, device="cpu")[0]
     k = min(math.floor(t * (n - 1)), n - 2)
     s = t * (n - 1) - k
     if variant == "thesis":
@@ -299,7 +310,7 @@ def gcc(n: int, t: float, variant: GCCVariant = "thesis") -> Tensor:
         sigma = s
     else:
         raise unknown("variant of GCC", variant, get_args(GCCVariant))
-    coefficients = torch.zeros(n, dtype=torch.float64)
+    coefficients = torch.zeros(n, dtype=torch.float64, device="cpu")
     coefficients[: n - k] += (1.0 - sigma) / (n - k)
     coefficients[: n - k - 1] += sigma / (n - k - 1)
     return coefficients

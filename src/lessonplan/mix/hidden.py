@@ -86,7 +86,7 @@ class HiddenMix(_Hosted, ModelAwareMix):
                 " write 'with mix.forward_context():' around the forward pass"
             )
         layers = self._layers_of(self.network.module) if self.needs_network() else [INPUT]
-        return layers[int(torch.randint(len(layers), (), generator=self.generator))]
+        return layers[self._integer(len(layers))]
 
     def _blend(self, layer: str, x: Tensor, partners: Tensor, weights: Tensor) -> Tensor:
         """``functional.permuted_sum`` of the batch here, or of what the layer makes of it, in the next pass."""

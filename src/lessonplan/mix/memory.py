@@ -28,7 +28,7 @@ def direct(x: Tensor) -> bool:
         and not x.is_nested
         and x.device.type == "cpu"
         and x.numel() > 0
-        and (x.is_contiguous() or _channels_last(x))
+        and (x.is_contiguous() or channels_last(x))
         and not (x.requires_grad and torch.is_grad_enabled())
         and not torch._C._functorch.is_functorch_wrapped_tensor(x)
     )
@@ -92,14 +92,15 @@ def _fits(kept: Tensor, x: Tensor) -> bool:
         kept.dtype == x.dtype
         and kept.shape[1:] == x.shape[1:]
         and len(kept) >= len(x)
-        and (x.is_contiguous() if kept.is_contiguous() else _channels_last(x))
+        and (x.is_contiguous() if kept.is_contiguous() else channels_last(x))
         and kept.untyped_storage().data_ptr() != x.untyped_storage().data_ptr()
         and kept.is_inference() == torch.is_inference_mode_enabled()
         and not kept.is_shared()
     )
 
 
-def _channels_last(x: Tensor) -> bool:
+def channels_last(x: Tensor) -> bool:
+    """Whether images ``(N, C, H, W)`` or volumes ``(N, C, D, H, W)`` lie pixel by pixel."""
     return (x.ndim == 4 and x.is_contiguous(memory_format=torch.channels_last)) or (
         x.ndim == 5 and x.is_contiguous(memory_format=torch.channels_last_3d)
     )

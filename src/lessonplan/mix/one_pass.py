@@ -123,7 +123,7 @@ def fill_boxes(x: Tensor, value: float, boxes: Tensor, room: Room) -> Tensor:
     zero = value == 0 and math.copysign(1.0, value) > 0
     if zero and x.element_size() in _BITS:
         return _zero_boxes(x, boxes, out)
-    filling = torch.tensor(value, dtype=x.dtype)
+    filling = torch.tensor(value, dtype=x.dtype, device="cpu")
     for part in _blocks(x):
         torch.where(_masks(x, boxes[part]), filling, x[part], out=out[part])
     return out
@@ -133,7 +133,7 @@ def _zero_boxes(x: Tensor, boxes: Tensor, out: Tensor) -> Tensor:
     """All bits of a pixel kept, or none: half the time of choosing numbers by a mask."""
     bits, (height, width) = _BITS[x.element_size()], x.shape[-2:]
     top, bottom, left, right = (edge.unsqueeze(1) for edge in boxes.unbind(1))
-    columns, lines = torch.arange(width), torch.arange(height)
+    columns, lines = torch.arange(width, device="cpu"), torch.arange(height, device="cpu")
     # Bits to keep, all or none: of columns beside the box, and of lines above and below it.
     planes = (1,) * (x.ndim - 4)
     beside = ((columns < left) | (columns >= right)).to(bits).neg_().view(-1, *planes, 1, width)

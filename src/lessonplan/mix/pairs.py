@@ -26,6 +26,7 @@ def require_images(x: Tensor, name: str) -> tuple[int, int]:
     """Height and width of images that boxes are cut out of, on behalf of ``name``."""
     shape = tuple(x.shape)
     require(x.ndim >= 3, f"{name} cuts boxes out of (N, ..., H, W) images, but the input has shape {shape}")
+    require(x.numel() > 0, f"{name} got images without a pixel, {shape}: give images (N, ..., H, W)")
     require(
         x.ndim > 3 or max(shape[1:]) < 8 * min(shape[1:]),
         f"{name} cuts boxes out of images, and the input {shape} looks like signals: give them as (N, C, 1, L)",
@@ -95,8 +96,8 @@ class CutMix(Mix):
         count = len(x) if self.per_sample else 1
         permutation = self._permutations(1, len(x), x.device)[0]
         lam = self._dirichlet(self.alpha, count, 2)[0]
-        size = torch.tensor([height, width])
-        centre = (torch.rand(count, 2, generator=self.generator) * size).long()
+        size = torch.tensor([height, width], device="cpu")
+        centre = (self._uniform(count, 2) * size).long()
         boxes = F.cutmix_boxes(lam, centre, height, width)
         if self.per_sample:
             mixed, kept = (
@@ -106,7 +107,8 @@ class CutMix(Mix):
         else:
             top, bottom, left, right = (int(edge) for edge in boxes[0])
             mixed = one_pass.paste_box(x, permutation, (top, bottom, left, right), self._room)
-            kept = torch.tensor(1.0 - (bottom - top) * (right - left) / (height * width))
+            share = 1.0 - (bottom - top) * (right - left) / (height * width)
+            kept = torch.tensor(share, dtype=torch.float32, device="cpu")
         return mixed, self._pair_targets(y, permutation, kept)
 
     def current_k(self) -> int:
@@ -137,8 +139,8 @@ class Cutout(Mix):
     def _mix(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         height, width = require_images(x, "Cutout")
         length = self.length or max(1, min(height, width) // 2)
-        size = torch.tensor([height, width])
-        start = (torch.rand(len(x), 2, generator=self.generator) * size).long() - length // 2
+        size = torch.tensor([height, width], device="cpu")
+        start = (self._uniform(len(x), 2) * size).long() - length // 2
         edges = torch.stack([start.clamp(min=0), torch.minimum(start + length, size)], dim=2)
         boxes = edges.flatten(1)  # top, bottom, left, right
         return one_pass.fill_boxes(x, self.value, boxes, self._room), self._targets(y)
@@ -168,7 +170,8 @@ class SamplePairing(Mix):
     def _mix(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         if not self.active:
             return self._copy(x), self._targets(y)
-        permutation, half = self._permutations(1, len(x), x.device)[0], torch.tensor(0.5)
+        permutation = self._permutations(1, len(x), x.device)[0]
+        half = torch.tensor(0.5, dtype=torch.float32, device="cpu")
         target = self._pair_targets(y, permutation, half) if self.mix_targets else self._targets(y)
         return one_pass.interpolate(x, permutation, half, self._room), target
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from lessonplan.errors import require
 from lessonplan.mix import functional as F
 from lessonplan.mix.hidden import INPUT, HiddenMix
+from lessonplan.mix.memory import channels_last
 
 Coefficients = Callable[[int, int, torch.Generator], Tensor]
 """``(k, M, generator) -> weights (k, M)``, each column summing to 1."""
@@ -88,7 +89,7 @@ class SumAugment(HiddenMix):
         fit = F.wrap_to_groups if self.remainder == "wrap" else F.drop_to_groups
         x, y = fit(x, k), fit(y, k)
         if self.coefficients == "uniform":
-            mixed, weights = F.group_mean(x, k), torch.full((k,), 1.0 / k)
+            mixed, weights = F.group_mean(x, k), F.equal_weights(k)
         else:
             weights = self._draw_weights(k, len(x) // k)
             mixed = F.group_sum(x, weights)
@@ -104,7 +105,7 @@ class SumAugment(HiddenMix):
     def _permute(self, x: Tensor, y: Tensor, k: int, layer: str) -> tuple[Tensor, Tensor]:
         permutations = self._permutations(k - 1, len(x), x.device)
         uniform = self.coefficients == "uniform"
-        weights = torch.full((k,), 1.0 / k) if uniform else self._draw_weights(k, len(x))
+        weights = F.equal_weights(k) if uniform else self._draw_weights(k, len(x))
         mixed, target = self._blend(layer, x, permutations, weights), self._targets(y)
         if self.labels == "first":
             return mixed, target
@@ -148,6 +149,6 @@ def check_pairing(pairing: str, layers: Sequence[str] | None) -> None:
 
 def like(x: Tensor, mixed: Tensor) -> Tensor:
     """The mixed images in the memory format of the images they are of."""
-    if x.ndim == 4 and not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last):
-        return mixed.contiguous(memory_format=torch.channels_last)
-    return mixed
+    if x.is_contiguous() or not channels_last(x):
+        return mixed
+    return mixed.contiguous(memory_format=torch.channels_last if x.ndim == 4 else torch.channels_last_3d)

@@ -76,7 +76,7 @@ class ByScore(Orderer):
     def choose(self, candidates: list[Batch], count: int) -> Ranking:
         """Score all candidates; the first of the order are winners."""
         if self.order == "uniform":
-            scores = [torch.zeros(len(batch)) for batch in candidates]
+            scores = [torch.zeros(len(batch), dtype=torch.float32) for batch in candidates]
         else:
             scores = self._all_scores(candidates)
             if self.needs_network():

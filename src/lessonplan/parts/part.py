@@ -87,14 +87,16 @@ class Part(Stateful):
     def __getstate__(self) -> dict[str, Any]:
         state = {**self.__dict__, **dict.fromkeys(self._lent)}
         if "generator" in state:
-            state["generator"] = self.__dict__["generator"].get_state()
+            # Not as a tensor: workers that are spawned would find its memory given back before they begin.
+            state["generator"] = self.__dict__["generator"].get_state().numpy()
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         if "generator" in state:
             self.generator = torch.Generator()
-            self.generator.set_state(state["generator"])
+            stored = state["generator"]
+            self.generator.set_state(stored if isinstance(stored, torch.Tensor) else torch.from_numpy(stored))
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         own = own_of(type(self))

@@ -8,6 +8,8 @@ from typing import Any, ClassVar
 
 import torch
 
+from lessonplan.errors import require
+
 
 class Stateful:
     """Stores and takes back the attributes that its classes declare.
@@ -32,8 +34,17 @@ class Stateful:
         return {key: _stored(getattr(owner, name)) for key, owner, name in self._declared()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take back what ``state_dict`` gave."""
+        """Take back what ``state_dict`` gave.
+
+        Raises:
+            ConfigError: the state is of something else.
+        """
         for key, owner, name in self._declared():
+            require(
+                key in state,
+                f"the state has no {key!r}, and so is not of {type(self).__name__}: go on with what stored it, or"
+                " begin anew without a state",
+            )
             now = getattr(owner, name)
             taken = _taken(now, state[key])
             if taken is not now:

@@ -133,8 +133,13 @@ def per_sample(network: Network, logits: Tensor, y: Tensor) -> Tensor:
     """The loss of each sample ``(N,)``.
 
     Raises:
-        ConfigError: the loss function averages.
+        ConfigError: the loss function averages, or the targets are mixed already.
     """
+    if y.ndim != 1:
+        raise ConfigError(
+            f"selection needs one class number a sample, and got targets of shape {tuple(y.shape)}: where a"
+            " collate function mixes, take it away and write its mix in the plan ('select:... + mixup')"
+        )
     losses = network.loss(logits, soft(y, logits.shape[1]))
     if losses.shape != y.shape:
         raise ConfigError(

@@ -52,8 +52,11 @@ def checked_logits(name: str, logits: Tensor, targets: Tensor) -> None:
     """See that there is a row of finite logits for each label.
 
     Raises:
-        DataError: shapes do not fit, or a logit is NaN or infinite.
+        DataError: shapes do not fit, a logit is NaN or infinite, or something is no tensor.
     """
+    for given, what in ((logits, "logits"), (targets, "labels")):
+        if not isinstance(given, Tensor):
+            raise DataError(f"{name} got {what} of type {type(given).__name__}: give a tensor")
     if logits.ndim != 2 or targets.shape != logits.shape[:1]:
         raise DataError(
             f"{name} needs logits (N, C) and labels (N,), but got the shapes {tuple(logits.shape)} and"

@@ -156,7 +156,9 @@ class Selection(Stateful):
             others = rest.nonzero().squeeze(1)
             extra = others[torch.randperm(len(others), generator=generator)[: wanted - len(positions)]]
             positions = torch.cat([positions, extra])
-            weights = torch.cat([weights, torch.ones(len(extra))]) if weights is not None else None
+            weights = (
+                torch.cat([weights, torch.ones(len(extra), dtype=torch.float32)]) if weights is not None else None
+            )
         return Chosen(positions, weights)
 
     def setup(self, occasion: Occasion) -> None:

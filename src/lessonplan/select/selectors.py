@@ -155,7 +155,7 @@ class RandomSubset(Selector):
 
     def score(self, scored: Scored) -> Tensor:
         """Zeros, for losses play no part."""
-        return torch.zeros(len(scored))
+        return torch.zeros(len(scored), dtype=torch.float32)
 
     def __call__(self, scores: Tensor, size: int, generator: torch.Generator) -> Choice:
         """Choose; see ``Selector``. Positions ascend."""

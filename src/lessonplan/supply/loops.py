@@ -74,6 +74,11 @@ class Batches(Stateful):
         seed: int = 0,
     ) -> None:
         if isinstance(data, DataLoader) and data.batch_size != batch_size:
+            if data.batch_size is None:
+                raise ConfigError(
+                    "the DataLoader has no batch size (a batch_sampler decides, or nobody), and here the plan"
+                    " decides: give its data set, loader.dataset"
+                )
             raise ConfigError(
                 f"the DataLoader makes batches of {data.batch_size}, and batch_size={batch_size} was given: give"
                 " the same, or its data set, loader.dataset"
@@ -359,5 +364,5 @@ def _parts(data: Any, validation: Any, place: torch.device) -> tuple[Samples, Sa
 def _ones(mixed: Mixed) -> Tensor:
     """The factors of the losses on the samples' device."""
     if mixed.weights is None:
-        return torch.ones(len(mixed.x), device=mixed.x.device)
+        return torch.ones(len(mixed.x), dtype=torch.float32, device=mixed.x.device)
     return mixed.weights.to(mixed.x.device)

@@ -30,7 +30,7 @@ class TensorSamples:
 
     Args:
         x: ``(N, ...)``, on the device of the network.
-        y: ``(N,)`` int64 labels.
+        y: ``(N,)`` labels of an integer type.
     """
 
     in_memory = True
@@ -39,6 +39,7 @@ class TensorSamples:
     def __init__(self, x: Tensor, y: Tensor) -> None:
         if len(x) != len(y) or len(x) == 0:
             raise ConfigError(f"{len(x)} samples and {len(y)} labels: give as many of both, at least one")
+        y = _as_indices(y)
         _check_labels(y, "tensors")
         self.x, self.y, self.labels = x, y, y.cpu()
         self.num_classes = int(self.labels.max()) + 1
@@ -85,9 +86,8 @@ class DatasetSamples:
         self.dataset, self.device, self.collate, self.workers = dataset, device, collate, workers
         if len(dataset) == 0:
             raise ConfigError(f"the {type(dataset).__name__} holds no samples: give at least one")
-        given = torch.as_tensor(np.asarray(labels_of(dataset)))
-        _check_labels(given, type(dataset).__name__)
-        self.labels = given.to(torch.int64)
+        self.labels = _as_indices(torch.as_tensor(np.asarray(labels_of(dataset))))
+        _check_labels(self.labels, type(dataset).__name__)
         self.num_classes = int(self.labels.max()) + 1
 
     def __len__(self) -> int:
@@ -135,7 +135,7 @@ class DatasetSamples:
                 " ordering need (x, y), two tensors"
             )
         x, y = batch
-        return x.to(self.device, non_blocking=True), y.to(self.device, non_blocking=True)
+        return x.to(self.device, non_blocking=True), _as_indices(y).to(self.device, non_blocking=True)
 
 
 Given: TypeAlias = "Samples | tuple[Tensor, Tensor] | Dataset[Any] | DataLoader[Any]"
@@ -155,6 +155,7 @@ def as_samples(data: Given, place: torch.device | None = None) -> Samples:
     """
     here = place or torch.device("cpu")
     if isinstance(data, DataLoader):
+        _check_map_style(data.dataset)
         if not isinstance(data.sampler, (RandomSampler, SequentialSampler)):
             raise ConfigError(
                 f"the DataLoader draws by a {type(data.sampler).__name__}, and here the plan draws: give its data"
@@ -163,7 +164,6 @@ def as_samples(data: Given, place: torch.device | None = None) -> Samples:
         inner = data.dataset
         if data.collate_fn is default_collate and hasattr(inner, "fetch"):
             return as_samples(inner, place)
-        _check_map_style(inner)
         return DatasetSamples(inner, here, data.collate_fn, data.num_workers)
     if isinstance(data, TensorDataset):
         if len(data.tensors) != 2:
@@ -183,6 +183,11 @@ def as_samples(data: Given, place: torch.device | None = None) -> Samples:
             f"the samples are on {there} and the network on {place}: load them with device='{place}'"
         )
     return cast(Samples, data)
+
+
+def _as_indices(y: Tensor) -> Tensor:
+    """Class numbers as int64, which PyTorch takes for such; others as they are."""
+    return y if y.is_floating_point() or y.is_complex() else y.long()
 
 
 def _check_labels(y: Tensor, what: str) -> None:

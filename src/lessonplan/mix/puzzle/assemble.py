@@ -86,7 +86,7 @@ def puzzle(
     colour = colours(x1.float(), span), colours(x2.float(), span)
     across, down = border_weights(*colour, n, weights.beta, weights.gamma)
     if borders == "whole":
-        level = torch.linspace(0, 1, labels, device=unary.device).view(-1, 1, 1, 1)
+        level = torch.linspace(0, 1, labels, dtype=torch.float32, device=unary.device).view(-1, 1, 1, 1)
         first, second = border_costs(*colour, n, weights.beta, weights.gamma)
         unary = unary + torch.lerp(second, first, level)
     z = solve_mask(unary, across, down).float() / (labels - 1)

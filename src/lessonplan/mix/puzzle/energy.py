@@ -27,7 +27,7 @@ def unary_cost(s1: Tensor, s2: Tensor, lam: Tensor, eta: float, labels: int) -> 
     m = labels - 1
     level = torch.arange(labels, device=s1.device, dtype=s1.dtype)
     lam = lam.to(s1.device, s1.dtype, non_blocking=True).clamp(1e-6, 1 - 1e-6)
-    ways = torch.tensor([math.log(math.comb(m, k)) for k in range(labels)], dtype=s1.dtype)
+    ways = torch.tensor([math.log(math.comb(m, k)) for k in range(labels)], dtype=s1.dtype, device="cpu")
     ways = ways.to(s1.device, non_blocking=True)
     prior = ways + level * lam.log() + (m - level) * torch.log1p(-lam)
     z = (level / m).view(-1, 1, 1, 1)
@@ -72,7 +72,7 @@ def border_costs(x1: Tensor, x2: Tensor, n: int, beta: float, gamma: float) -> t
         ``(N, n, n)`` for the first and the second image.
     """
     weight = beta * gamma / (32 * n)
-    first, second = (torch.zeros(len(x1), n, n, device=x1.device) for _ in range(2))
+    first, second = (torch.zeros(len(x1), n, n, dtype=torch.float32, device=x1.device) for _ in range(2))
     for turn in (False, True):
         one, other, a, b = (t.mT if turn else t for t in (x1, x2, first, second))
         stay1, leave1 = _seen(one, one, n), _seen(one, other, n)

@@ -113,7 +113,7 @@ class PuzzleMix(ModelAwareMix):
         target = self._targets(y)
         permutation = self._permutations(1, len(x), x.device)[0]
         lam = self._dirichlet(self.alpha, 1, 2)[0, 0]
-        n = grids[int(torch.randint(len(grids), (), generator=self.generator))]
+        n = grids[self._integer(len(grids))]
         span = (
             colour_span(_as_images(x))
             if self.pixel_range is None
@@ -154,11 +154,11 @@ class PuzzleMix(ModelAwareMix):
     def _look(self, x: Tensor, target: Tensor, span: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The images as first and second of the pairs, attacked where that was drawn, and their saliency."""
         images = _as_images(x)
-        sides = (torch.rand(2, generator=self.generator) < self.adversarial_p).tolist()
+        sides = (self._uniform(2) < self.adversarial_p).tolist()
         start = None
         if any(sides):
             unit = span / 255
-            drawn = torch.rand(images.shape, generator=self.generator).to(x.device, non_blocking=True) * 2 - 1
+            drawn = self._uniform(*images.shape).to(x.device, non_blocking=True) * 2 - 1
             start = self._within(images, images + drawn * self.eps * unit) - images
         gradient = input_gradient(
             self.network, x if start is None else (images + start).view(x.shape), target, self.clean_weight
@@ -168,7 +168,7 @@ class PuzzleMix(ModelAwareMix):
         self._passes = self._passes.plus(Passes(len(x), cost * len(x), len(x), len(x)))
         if start is None:
             return images, images, saliency_map(gradient)
-        strength = torch.rand((), generator=self.generator).to(x.device, non_blocking=True)
+        strength = self._uniform().to(x.device, non_blocking=True)
         noise = strength * adversarial_noise(start, gradient, self.eps, unit)
         attacked = self._within(images, images + noise)
         first, second = (attacked if side else images for side in sides)

@@ -95,7 +95,8 @@ def whole_plan(saliency: Tensor, mask: Tensor, xi: float) -> Tensor:
     shown = mask.detach().flatten(1).double().cpu()
     costs = xi * moved.double() - shown.unsqueeze(2) * value.unsqueeze(1)
     plans = [torch.from_numpy(linear_sum_assignment(cost.numpy())[1]) for cost in costs]
-    return torch.stack(plans).to(saliency.device) if count else torch.empty(0, height * width, dtype=torch.int64)
+    none = torch.empty(0, height * width, dtype=torch.int64, device="cpu")
+    return torch.stack(plans).to(saliency.device) if count else none
 
 
 def plan_cost(saliency: Tensor, mask: Tensor, xi: float, plan: Tensor) -> Tensor:
@@ -133,7 +134,7 @@ def _next_shown(shown: Tensor, order: Tensor) -> Tensor:
     """For each block the next shown place from position k of its order on, ``(K + 1, T, N)``; K is none."""
     known = len(order)
     if shown.device.type == "cpu":  # where a round is cheap, and there are few
-        table = torch.empty(known + 1, *shown.shape, dtype=torch.int16)
+        table = torch.empty(known + 1, *shown.shape, dtype=torch.int16, device="cpu")
         table[known] = known
         for k in range(known - 1, -1, -1):
             table[k] = torch.where(shown[order[k]], k, table[k + 1])
@@ -169,9 +170,9 @@ def _fill(holder: Tensor) -> Tensor:
 @lru_cache(maxsize=16)
 def _nearest(height: int, width: int, device: torch.device) -> tuple[Tensor, Tensor]:
     """For each block the places in order of distance ``(T, T)``, and their squared distance over (n - 1)^2."""
-    row = torch.arange(height).repeat_interleave(width)
-    column = torch.arange(width).repeat(height)
+    row = torch.arange(height, device="cpu").repeat_interleave(width)
+    column = torch.arange(width, device="cpu").repeat(height)
     squared = (row.unsqueeze(1) - row).square() + (column.unsqueeze(1) - column).square()
     ordered, order = squared.sort(dim=0, stable=True)
-    distance = ordered / max(max(height, width) - 1, 1) ** 2
+    distance = ordered.float() / max(max(height, width) - 1, 1) ** 2
     return order.to(device, non_blocking=True), distance.to(device, non_blocking=True)

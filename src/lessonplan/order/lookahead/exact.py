@@ -59,7 +59,7 @@ class Exact(LookAhead):
             if not ranks.alone:
                 ranks.level([base])
         elif external is not None and goal.base is not None:
-            base = torch.full((), goal.base, device=external[0].device)
+            base = torch.full((), goal.base, dtype=torch.float32, device=external[0].device)
         self._before.take()
         tried: list[Tensor] = []  # score, gain and loss of each
         steps: list[Step] = []

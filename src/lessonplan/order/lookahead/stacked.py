@@ -121,7 +121,7 @@ class StackedLookAhead(LookAhead):
         xs, ys, weights = [], [], []
         for batch, (x, y) in zip(candidates, read, strict=True):
             rows = torch.arange(size, device=x.device).clamp(max=len(batch) - 1)
-            own = torch.ones(len(batch), device=x.device)
+            own = torch.ones(len(batch), dtype=torch.float32, device=x.device)
             if batch.weights is not None:
                 own = batch.weights.to(x.device, non_blocking=True)
             xs.append(rows_of(x, rows))

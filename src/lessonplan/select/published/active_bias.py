@@ -81,7 +81,7 @@ class ActiveBias(Remembering):
         mean = float(self.table("total")) / len(self.table("counts"))
         extra = mean if self.smoothing is None else self.smoothing
         if self.progress < self.warmup or extra <= 0.0:
-            return torch.ones(len(scored))
+            return torch.ones(len(scored), dtype=torch.float32)
         return self.spread(scored.indices.cpu()) + extra
 
     def __call__(self, scores: Tensor, size: int, generator: torch.Generator) -> tuple[Tensor, Tensor | None]:

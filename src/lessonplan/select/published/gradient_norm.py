@@ -60,7 +60,7 @@ class GradientNorm(Selector):
     def score(self, scored: Scored) -> Tensor:
         """The bound ``(N,)``, or ones while samples are drawn uniformly."""
         if not self.on:
-            return torch.ones(len(scored))
+            return torch.ones(len(scored), dtype=torch.float32)
         assert scored.logits is not None
         return gradient_bound(scored.logits, scored.targets)
 

@@ -45,7 +45,10 @@ class InfoBatch(Remembering):
 
     def blank(self, samples: int) -> dict[str, Tensor]:
         """Losses, NaN for samples never trained on; their sum, and how many they are."""
-        return {"losses": torch.full((samples,), torch.nan), "total": torch.zeros(2, dtype=torch.float64)}
+        return {
+            "losses": torch.full((samples,), torch.nan, dtype=torch.float32),
+            "total": torch.zeros(2, dtype=torch.float64),
+        }
 
     def opinion(self, scored: Scored) -> Tensor:
         """The losses."""
