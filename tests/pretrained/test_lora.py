@@ -279,7 +279,7 @@ def test_adapters_that_would_be_another_network_are_refused(how: str) -> None:
     [
         ("3.0", "targets=3.0 of tune=lora is no linear layer, and no convolution without groups"),
         ("9", "targets=9 of tune=lora is no linear layer.* before the head: give one of 0, 2"),
-        ("qkv", r"unknown target of lora 'qkv': \(known: 0, 2\)"),
+        ("qkv", r"unknown target of lora 'qkv' \(known: 0, 2\)"),
     ],
 )
 def test_wrong_targets(targets: str, said: str, digits: lp.data.Data) -> None:
