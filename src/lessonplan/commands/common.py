@@ -77,7 +77,7 @@ def refuse_results_among_classes(command: Any) -> None:
 
     source = getattr(command, "source", command)
     for data in (getattr(source, name, None) for name in ("data", "test", "what")):
-        if isinstance(data, str) and read_among_classes(data, Path(out).expanduser()):
+        if isinstance(data, str) and read_among_classes(data, Path(out)):
             raise ConfigError(
                 f"--out {out} lies among the class folders of {data}, where it would be read as a class or as"
                 " samples of one: give a folder elsewhere"

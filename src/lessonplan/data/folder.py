@@ -67,11 +67,12 @@ def among_classes(root: Path, place: Path) -> bool:
     """Whether what is written to a folder ``place`` would be read as a class, or as samples of one."""
     from lessonplan.data.cub import cub_root  # which builds on this module
 
-    if not root.is_dir() or cub_root(root) is not None:
+    place = place.resolve()
+    if not root.is_dir() or not place.is_relative_to(root.resolve()) or cub_root(root) is not None:
         return False
     layout = _layout(root)
     read = [root] if layout.train is None else [layout.train, *layout.parts]
-    return any(place.resolve().is_relative_to(part.resolve()) for part in read)
+    return any(place.is_relative_to(part.resolve()) for part in read)
 
 
 @dataclass

@@ -109,7 +109,9 @@ def read_among_classes(spec: str, place: Path) -> bool:
     from lessonplan.data.folder import among_classes
 
     kind, colon, where = spec.partition(":")
-    with suppress(DataError):  # which whoever opens the data will hear of
+    # What is wrong with data or folder, whoever opens them will say: a null in a name, somebody's home, a loop.
+    with suppress(DataError, OSError, ValueError, RuntimeError):
+        place = place.expanduser()
         if colon and kind == "folder":
             return among_classes(Path(where).expanduser(), place)
         path = Path(spec).expanduser()
