@@ -125,7 +125,7 @@ lint: $(STAMP)
 	$(BIN)/mypy
 
 clean:
-	rm -rf $(VENV) $(VENV)-packages demo site
+	rm -rf $(VENV) $(VENV)-* demo site
 
 # torch first and by its exact version, so that no resolver is free to fetch another build of it
 $(STAMP): pyproject.toml $(CONSTRAINTS)
