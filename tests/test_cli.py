@@ -429,6 +429,7 @@ def test_results_among_class_folders_are_refused(
     for what in ("plain --out plainer", "parts --out parts/look"):
         assert run_main(f"check {what}") == 0
     assert sorted(path.name for path in Path("plain").iterdir()) == ["cat", "dog"]
+    assert run_main("check plain --out plain/.look") == 0  # hidden folders are not read
 
 
 def test_predict_rows_of_a_table(tmp_path, capsys):

@@ -14,7 +14,16 @@ from lessonplan.data.encoded import Files, Labelled, build
 from lessonplan.data.imagenet import flat_part, listed_boxes
 from lessonplan.data.join import VALIDATION
 from lessonplan.data.kinds import IMAGE_ENDINGS
-from lessonplan.data.walk import any_below, files_below, in_words, left_out, printable, subfolders, to_convert
+from lessonplan.data.walk import (
+    any_below,
+    files_below,
+    in_words,
+    left_out,
+    printable,
+    subfolders,
+    to_convert,
+    unwanted,
+)
 from lessonplan.errors import DataError
 from lessonplan.progress import step
 
@@ -72,7 +81,8 @@ def among_classes(root: Path, place: Path) -> bool:
         return False
     layout = _layout(root)
     read = [root] if layout.train is None else [layout.train, *layout.parts]
-    return any(place.is_relative_to(part.resolve()) for part in read)
+    within = [place.relative_to(part) for part in map(Path.resolve, read) if place.is_relative_to(part)]
+    return any(not any(map(unwanted, below.parts)) for below in within)  # hidden folders are not read
 
 
 @dataclass

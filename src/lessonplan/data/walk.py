@@ -35,7 +35,7 @@ class Found:
 
 def subfolders(root: Path) -> list[Path]:
     """The folders in a folder, by name, without hidden ones and leftovers of archives."""
-    return sorted(e for e in root.iterdir() if e.is_dir() and not _unwanted(e.name))
+    return sorted(e for e in root.iterdir() if e.is_dir() and not unwanted(e.name))
 
 
 def files_below(folder: Path, endings: Collection[str], apart: Collection[Path] = ()) -> Found:
@@ -77,11 +77,12 @@ def walk(folder: Path, apart: Collection[Path] = ()) -> Iterator[tuple[str, list
             folders[:] = []
             continue
         seen.add(real)
-        folders[:] = sorted(name for name in folders if not _unwanted(name))
+        folders[:] = sorted(name for name in folders if not unwanted(name))
         yield where, [name for name in files if not name.startswith(".")]
 
 
-def _unwanted(name: str) -> bool:
+def unwanted(name: str) -> bool:
+    """Whether a folder of this name is not read: it is hidden, or left over from an archive."""
     return name.startswith(".") or name.lower() in _LEFTOVERS
 
 
