@@ -426,6 +426,9 @@ def test_results_among_class_folders_are_refused(
         assert run_main(f"train --data folder:plain --out {inside}") == 2
         assert "give a folder elsewhere" in capsys.readouterr().err
     assert run_main("compare --data parts/train --out parts/train/run") == 2
+    assert run_main("preview --data plain --out plain/cat/seen.png") == 2
+    capsys.readouterr()
+    assert run_main("preview --data plain --out seen.png --mix none") == 0
     for what in ("plain --out plainer", "parts --out parts/look"):
         assert run_main(f"check {what}") == 0
     assert sorted(path.name for path in Path("plain").iterdir()) == ["cat", "dog"]

@@ -73,15 +73,10 @@ def refuse_results_among_classes(command: Any) -> None:
     out = getattr(command, "out", None)
     if not isinstance(out, str) or is_url(out):
         return
-    from lessonplan.data.sources import read_among_classes
+    from lessonplan.data.results_place import refuse_among_classes
 
     source = getattr(command, "source", command)
-    for data in (getattr(source, name, None) for name in ("data", "test", "what")):
-        if isinstance(data, str) and read_among_classes(data, Path(out)):
-            raise ConfigError(
-                f"--out {out} lies among the class folders of {data}, where it would be read as a class or as"
-                " samples of one: give a folder elsewhere"
-            )
+    refuse_among_classes(out, *(getattr(source, name, None) for name in ("data", "test", "what")), named="--out ")
 
 
 @dataclass(frozen=True)

@@ -35,6 +35,7 @@ class Preview:
     def run(self) -> Answer:
         """Draw."""
         from lessonplan.data import load
+        from lessonplan.data.results_place import refuse_among_classes
         from lessonplan.lab.examples import mixed_images
         from lessonplan.lab.explanation import input_of, puzzle_steps, trained_network
         from lessonplan.plan import Plan
@@ -42,6 +43,7 @@ class Preview:
 
         if self.count < 1:
             raise ConfigError(f"--count {self.count}: give at least 1 picture")
+        refuse_among_classes(self.out, self.source.data, named="--out ")
         plan = Plan.parse(self.mix)
         needs = input_of(self.network) if self.network is not None else None
         data = load(self.source.data, seed=self.seed, input=needs, **self.source.loading())

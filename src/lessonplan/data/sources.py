@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import replace
 from pathlib import Path
@@ -97,26 +97,6 @@ def guess(path: Path) -> str:
                 return name
     known = ", ".join(name for name, kind in KINDS.items() if kind.takes_path)
     raise DataError(f"{path} holds no data of a known kind: write KIND:PATH with one of {known}")
-
-
-def read_among_classes(spec: str, place: Path) -> bool:
-    """Whether a folder that is written to would be read with the data the next time: it lies among their classes.
-
-    Args:
-        spec: data as on the command line.
-        place: the folder, which need not be there.
-    """
-    from lessonplan.data.folder import among_classes
-
-    kind, colon, where = spec.partition(":")
-    # What is wrong with data or folder, whoever opens them will say: a null in a name, somebody's home, a loop.
-    with suppress(DataError, OSError, ValueError, RuntimeError):
-        place = place.expanduser()
-        if colon and kind == "folder":
-            return among_classes(Path(where).expanduser(), place)
-        path = Path(spec).expanduser()
-        return path.is_dir() and guess(path) == "folder" and among_classes(path, place)
-    return False
 
 
 def _open_text(spec: str | Path, options: Options) -> Parts:

@@ -14,6 +14,7 @@ import yaml
 from torch import nn
 
 from lessonplan import report
+from lessonplan.data.results_place import results_folder
 from lessonplan.errors import ConfigError, LessonplanWarning, unknown
 from lessonplan.files import write_atomically
 from lessonplan.kept_metrics import keep_metrics
@@ -109,9 +110,7 @@ def compare(
     Raises:
         ConfigError: something is wrong with the request; runs that fail do not raise, they are reported.
     """
-    root = Path(out)
-    if root.exists() and not root.is_dir():
-        raise ConfigError(f"{root} is a file: give a folder for the comparison")
+    root = results_folder(out, "the comparison", data)
     check_jobs(jobs)
     check_data_options(data_options, compare)
     if isinstance(model, nn.Module):

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from lessonplan.data import Data
+from lessonplan.data.results_place import refuse_among_classes
 from lessonplan.errors import ConfigError, LessonplanWarning
 from lessonplan.evaluate.classification import classification_metrics, detailed_metrics, parameter_norm
 from lessonplan.files import write_json
@@ -28,6 +29,7 @@ from lessonplan.plan import Plan
 from lessonplan.pretrained.lora import merge
 from lessonplan.shown import notebook_html
 from lessonplan.stored import read_json
+from lessonplan.stores import is_url
 from lessonplan.train.beginning import Beginning, begin, lent
 from lessonplan.train.budget import Budget
 from lessonplan.train.callbacks import Callback
@@ -119,6 +121,8 @@ def fit(
     True
     """
     given: dict[str, Any] = {"seed": seed, "loss": loss, "optimizer": optimizer, "settings": settings}
+    if out is not None and not is_url(out):
+        refuse_among_classes(out, data)
     with present_ranks() as ranks:
         begun = begin(model, data, plan, **given)
         with shared_place(out, ranks) as place:

@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from lessonplan.data import Data
+from lessonplan.data.results_place import refuse_among_classes
 from lessonplan.errors import ConfigError, require
 from lessonplan.files import write_json
 from lessonplan.models.factory import Factory
@@ -134,6 +135,8 @@ def find_lr(
     """
     folder = Path(out) if out is not None else None
     check_range(lowest, highest, steps, folder)
+    if folder is not None:
+        refuse_among_classes(folder, data)
     begun = begin(_copied(model), data, plan, seed=seed, loss=loss, optimizer=optimizer, settings=settings)
     chosen = begun.settings.model_copy(update=_UNUSED)
     network = begun.network()

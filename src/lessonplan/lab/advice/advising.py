@@ -10,6 +10,7 @@ from typing import Any
 
 from lessonplan.data import Data
 from lessonplan.data.resplit import check_labelled, labelled
+from lessonplan.data.results_place import results_folder
 from lessonplan.data.sources import describe
 from lessonplan.errors import ConfigError, DataError
 from lessonplan.lab.advice.allowance import Allowance
@@ -115,9 +116,7 @@ def advise(
         DataError: a class has fewer than three labelled samples and there is no validation part, or parts of the
             data overlap.
     """
-    root = Path(out)
-    if root.exists() and not root.is_dir():
-        raise ConfigError(f"{root} is a file: give a folder for the tournament")
+    root = results_folder(out, "the tournament", data)
     allowance = Allowance.parse(time, budget)
     check_jobs(jobs)
     check_data_options(data_options, advise)

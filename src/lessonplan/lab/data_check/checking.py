@@ -15,6 +15,7 @@ from torch import Tensor
 from lessonplan.data import Data
 from lessonplan.data import load as load_data
 from lessonplan.data.base import original_sizes
+from lessonplan.data.results_place import refuse_among_classes
 from lessonplan.data.walk import strange_endings
 from lessonplan.errors import ConfigError
 from lessonplan.files import write_json
@@ -111,6 +112,8 @@ def check_data(
     if refused:
         raise ConfigError(f"{', '.join(sorted(refused))} changes nothing of a look at the data: leave it out")
     check_data_options(data_options, check_data)
+    if out is not None:
+        refuse_among_classes(out, data, test)
     by = Weights(model, weights) if model is not None and weights is not None else None
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*cannot be read.*left out")  # they are told of below

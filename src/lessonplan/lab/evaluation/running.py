@@ -11,6 +11,7 @@ from types import ModuleType
 from typing import Any
 
 from lessonplan import report
+from lessonplan.data.results_place import results_folder
 from lessonplan.errors import ConfigError, DataError, LessonplanWarning
 from lessonplan.evaluation import PARTS, Evaluation, EvaluationPart
 from lessonplan.files import remove_leftovers, write_json
@@ -49,9 +50,7 @@ def evaluate(
         ConfigError, DataError: something cannot be evaluated; what was finished before is stored.
     """
     options = options or Evaluation()
-    root = Path(out)
-    if root.exists() and not root.is_dir():
-        raise ConfigError(f"{root} is a file: give a folder for the evaluation")
+    root = results_folder(out, "the evaluation")
     parts = _chosen(subject, options)
     identity = subject.fingerprint()
     with sole_user(root), Steps(quiet=not live) as steps:

@@ -10,6 +10,7 @@ from typing import Any
 
 from torch import nn
 
+from lessonplan.data.results_place import results_folder
 from lessonplan.errors import ConfigError, RunFailed
 from lessonplan.lab.clusters import cluster_executor
 from lessonplan.lab.executor import Executor, InProcess, LocalProcesses
@@ -107,9 +108,7 @@ def search_orderings(
     place = resolve_device(device)
     build = Build(model, tuple(samples.x.shape[1:]), samples.outputs, fold_seed(config.seed, "weights"))
     check_network(build())
-    folder = Path(out)
-    if folder.exists() and not folder.is_dir():
-        raise ConfigError(f"{folder} is a file: give a folder for the search")
+    folder = results_folder(out, "the search", data)
     if isinstance(executor, str):
         executor = cluster_executor(executor, folder, 1, jobs)
     with sole_user(folder):

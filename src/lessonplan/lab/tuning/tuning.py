@@ -10,6 +10,7 @@ from statistics import fmean
 from typing import Any
 
 from lessonplan.data.resplit import check_labelled
+from lessonplan.data.results_place import results_folder
 from lessonplan.data.sources import describe
 from lessonplan.errors import ConfigError, RunFailed
 from lessonplan.lab.advice.labelled import Labelled
@@ -125,9 +126,7 @@ def tune(
         RunFailed: the machine kept a trial from being done (disk, memory); the same call goes on.
         DataError: the data cannot be opened, or have too few samples to judge by.
     """
-    root = Path(out)
-    if root.exists() and not root.is_dir():
-        raise ConfigError(f"{root} is a file: give a folder for the search")
+    root = results_folder(out, "the search", data)
     for name, number in (("trials", trials), ("splits", splits), ("at_once", at_once)):
         if number < 1:
             raise ConfigError(f"{name}={number}: give at least 1")
