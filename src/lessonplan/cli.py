@@ -8,7 +8,7 @@ import os
 import re
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, NoReturn
 
 from lessonplan import __version__
@@ -28,6 +28,7 @@ from lessonplan.signals import sigterm_interrupts
 
 __all__ = ["COMMANDS", "main"]
 FAILED, MISTAKE, INTERRUPTED, BROKEN_PIPE = 1, 2, 130, 141
+_ARGUMENT = re.compile(r"(?:setting )?(?P<name>[a-z_]+)=(?P<value>'[^']*'|\S+?)(?=: )")
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -148,7 +149,7 @@ def _run(name: str, arguments: list[str]) -> int:
             return 0
         raise ConfigError(_one_line(said.getvalue(), name)) from None
     except ValidationError as error:
-        raise explain(error, "setting ") from None
+        raise ConfigError(_as_option(str(explain(error, "setting ")), known)) from None
     from lessonplan.commands.answer import plain
     from lessonplan.commands.common import refuse_results_among_classes, refuse_urls
     from lessonplan.progress import aloud, silence
@@ -159,7 +160,11 @@ def _run(name: str, arguments: list[str]) -> int:
     # Whatever a library or a part of the user's prints is none of a script's business.
     elsewhere = contextlib.redirect_stdout(sys.stderr) if talk.json else contextlib.nullcontext()
     with silence(talk.quiet), aloud(first_of_all()), elsewhere:
-        answer = command.run()
+        try:
+            answer = command.run()
+        except LessonplanError as error:
+            error.args = (_as_option(str(error), known),)
+            raise
     if not first_of_all():
         return int(answer.code)
     if talk.json:
@@ -167,6 +172,19 @@ def _run(name: str, arguments: list[str]) -> int:
     elif not talk.quiet:
         answer.show()
     return int(answer.code)
+
+
+def _as_option(text: str, known: Collection[str]) -> str:
+    """What a function says of an argument, as the command line says it of an option.
+
+    >>> _as_option("setting batch_size=0: give at least 1", ["--batch-size"])
+    '--batch-size 0: give at least 1'
+    >>> _as_option("alpha=0: give a number above 0", ["--batch-size"])
+    'alpha=0: give a number above 0'
+    """
+    found = _ARGUMENT.match(text)
+    option = f"--{found['name'].replace('_', '-')}" if found else None
+    return f"{option} {found['value']}{text[found.end() :]}" if found and option in known else text
 
 
 def _one_line(box: str, name: str) -> str:

@@ -20,7 +20,7 @@ class Settings(Strict):
     >>> Settings.make(lr=-1)
     Traceback (most recent call last):
     ...
-    lessonplan.errors.ConfigError: setting lr=-1: input should be greater than 0
+    lessonplan.errors.ConfigError: setting lr=-1: give a number greater than 0
     """
 
     KIND: ClassVar[str] = "setting"

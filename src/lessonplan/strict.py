@@ -10,6 +10,7 @@ from typing_extensions import Self
 from lessonplan.errors import ConfigError, unknown
 
 _LONGEST = 300  # characters of a value in a message
+_GIVE = "give "
 
 
 class Strict(BaseModel):
@@ -45,7 +46,7 @@ def explain(error: ValidationError, prefix: str = "") -> ConfigError:
         return cause
     name, value = str(found[0]["loc"][0]) if found[0]["loc"] else "", found[0]["input"]
     reasons = {_reason(e["msg"]) for e in found if not name or str(e["loc"][0]) == name}
-    text = " or ".join(sorted(reasons))
+    text = _joined(sorted(reasons))
     return ConfigError(
         f"{prefix}{name}={_shown(value)}: {text}" if name and not text.startswith(f"{name} ") else text
     )
@@ -61,4 +62,14 @@ def _shown(value: Any) -> str:
 
 def _reason(message: str) -> str:
     message = message.removeprefix("Value error, ")
+    allowed = message.removeprefix("Input should be ")
+    if allowed != message:
+        return f"{_GIVE}a number {allowed}" if allowed.startswith(("greater", "less")) else f"{_GIVE}{allowed}"
     return message[0].lower() + message[1:]
+
+
+def _joined(reasons: list[str]) -> str:
+    """``give X or Y`` of several things that may be given."""
+    if all(reason.startswith(_GIVE) for reason in reasons):
+        return _GIVE + " or ".join(reason.removeprefix(_GIVE) for reason in reasons)
+    return " or ".join(reasons)

@@ -11,7 +11,7 @@ from lessonplan.train.optimizer import build_optimizer
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"lr": 0}, "setting lr=0: input should be greater than 0"),
+        ({"lr": 0}, "setting lr=0: give a number greater than 0"),
         ({"momentum": 1.0}, "setting momentum=1.0"),
         ({"batch_size": 0}, "setting batch_size=0"),
         ({"batch_size": "half"}, "setting batch_size='half'"),
