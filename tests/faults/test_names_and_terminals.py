@@ -66,7 +66,7 @@ def test_pictures_of_methods_of_any_name(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_a_comparison_of_methods_of_any_name(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr("lessonplan.report.write_run", lambda folder: None)
-    names = ["日本語", "n" * 300, "\x1b[2Jclear", "[red]<b>x"]
+    names = ["日本語", "n" * 300, "\x1b[2Jclear", "[red]<b>x", "gpj.\u202eexe"]
     options: dict[str, Any] = {"model": "fcnet-8", "seeds": 1, "budget": "1 steps", "per_class": 6, "jobs": 1}
     results = comparison.compare(dict.fromkeys(names, "none"), out=tmp_path, **options)
     assert results["failures"] == []
@@ -74,6 +74,7 @@ def test_a_comparison_of_methods_of_any_name(tmp_path: Path, monkeypatch) -> Non
     assert len(list((tmp_path / "runs").iterdir())) == len(names)
     page = (tmp_path / "index.html").read_text()
     assert "\x1b" not in page
+    assert "\u202e" not in page  # what follows would be read backwards
     assert "<b>x" not in page
     text = io.StringIO()
     print_table(results, Console(file=text, force_terminal=True, width=400, no_color=True))

@@ -55,6 +55,7 @@ class Check:
     def _data(self, out: Path | None) -> Answer:
         from lessonplan.lab.data_check import check_data
         from lessonplan.report.data_check import print_data_check
+        from lessonplan.report.data_words import findings
 
         options = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name not in _NO_OPTION}
         options["out"] = out
@@ -66,7 +67,8 @@ class Check:
             if page is not None:
                 print(f"page: {page}")
 
-        return Answer({"page": page, **found.record}, show, 1 if found.leaks else 0)
+        told = [{"level": level, "text": text} for level, text in findings(found.record)]
+        return Answer({"page": page, "findings": told, **found.record}, show, 1 if found.leaks else 0)
 
     def _part(self) -> Answer:
         given = [

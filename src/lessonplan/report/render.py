@@ -19,7 +19,8 @@ from lessonplan.report import formatting
 from lessonplan.report.palette import HUES
 from lessonplan.signals import no_interrupt_lost
 
-_CONTROLS = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")  # which no page may hold
+_CONTROLS = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+"""What no page may hold, or would turn the direction of what stands behind it."""
 
 
 _ODD = (

@@ -209,6 +209,15 @@ class TestCommand:
         assert self.run(f"folder:{planted}", "--image-size", 64) == 1
         assert "no  1 picture of the test part has a near copy" in " ".join(capsys.readouterr().out.split("\n"))
 
+    def test_a_script_is_given_the_sentences_too(self, planted, capsys):
+        assert self.run(f"folder:{planted}", "--image-size", 64, "--json") == 1
+        result = json.loads(capsys.readouterr().out)["result"]
+        with pytest.raises(SystemExit):
+            main(["check", f"folder:{planted}", "--image-size", "64"])
+        words = " ".join(capsys.readouterr().out.split())
+        assert [found["level"] for found in result["findings"]][:2] == ["error", "warning"]
+        assert all(" ".join(found["text"].split()) in words for found in result["findings"])
+
     def test_a_path_alone_is_data_and_the_page_is_named(self, clean, tmp_path, capsys):
         assert self.run(clean(), "--out", tmp_path / "look") == 0
         assert str(tmp_path / "look/index.html") in capsys.readouterr().out.replace("\n", "")
