@@ -9,8 +9,10 @@ the ImageNet weights of ``--weights FILE``. Each seed draws its own training pic
 - a script of thirty lines, timm and PyTorch alone, with the settings that such scripts have: AdamW, a learning
   rate that falls by a cosine, random crops of varying size, flips, batches of 32, as many epochs as ours.
 
-``--part validation`` reads the validation part in place of the test part, for choosing. ``--rates`` are learning
-rates for the script; each is a row. Every row is written to ``--out`` as soon as it is there, and taken from it.
+``--part validation`` reads the validation part in place of the test part, for choosing. ``--part fold`` trains on
+four fifths of the training pictures and judges the fifth of the seed (0 to 4): five seeds judge every one of them
+once, many more than a test part has, which stays unread. ``--rates`` are learning rates for the script; each is a
+row. Every row is written to ``--out`` as soon as it is there, and taken from it.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ import argparse
 import csv
 import json
 import math
+import random
 import subprocess
 import sys
 import tempfile
@@ -39,6 +42,7 @@ import lessonplan as lp
 from lessonplan.models.beside_torchvision import import_beside_torchvision
 
 MODEL, MEAN = "tf_efficientnet_lite0", (0.5, 0.5, 0.5)
+FOLDS = 5
 CROP = 0.875  # share of a resized picture that the weights were judged on
 Pictures = list[tuple[Path, int]]
 
@@ -54,6 +58,21 @@ def drawn(photos: Path, part: str, per_class: int | None, seed: int) -> tuple[Pi
     train = [(photos / name if (photos / name).exists() else photos / "train" / name) for name in names]
     judged = [(path, c) for c, name in enumerate(classes) for path in sorted((photos / part / name).iterdir())]
     return [(path, classes.index(path.parent.name)) for path in train], judged
+
+
+def fold(photos: Path, made: Path, number: int) -> Path:
+    """A folder like ``photos``, in ``made``: a fifth of its training pictures are the test, the others train."""
+    shuffled = random.Random(2026)
+    for kind in sorted(path for path in (photos / "train").iterdir() if path.is_dir()):
+        pictures = sorted(kind.iterdir())
+        shuffled.shuffle(pictures)
+        for place, picture in enumerate(pictures):
+            folder = made / ("test" if place % FOLDS == number else "train") / kind.name
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / picture.name).symlink_to(picture.resolve())
+    if (photos / "validation").is_dir():
+        (made / "validation").symlink_to((photos / "validation").resolve())
+    return made
 
 
 def network(weights: str, classes: int) -> torch.nn.Module:
@@ -125,7 +144,7 @@ def by_us(photos: Path, part: str, options: argparse.Namespace, seed: int) -> fl
     """Accuracy on ``part`` of the network that the command line ends with."""
     with tempfile.TemporaryDirectory() as made:
         data = photos
-        if part != "test":  # it stands in for the test part, which is not read
+        if part == "validation":  # it stands in for the test part, which is not read
             data = Path(made) / "photos"
             data.mkdir()
             for name, of in (("train", "train"), ("test", part)):
@@ -139,13 +158,14 @@ def by_us(photos: Path, part: str, options: argparse.Namespace, seed: int) -> fl
         return float(json.loads(Path(made, "run", "result.json").read_text())["test"]["accuracy"])
 
 
-def ways(options: argparse.Namespace, seed: int) -> dict[str, Callable[[], float]]:
+def ways(photos: Path, options: argparse.Namespace, seed: int) -> dict[str, Callable[[], float]]:
     """The rows of a seed: each gives an accuracy when it is called."""
-    train, test = drawn(options.photos, options.part, options.per_class, seed)
+    part = "validation" if options.part == "validation" else "test"
+    train, test = drawn(photos, part, options.per_class, seed)
     given = (train, test, options.weights, options.size)
     rows: dict[str, Callable[[], float]] = {}
     if "ours" in options.methods:
-        rows[f"ours {options.ours}".strip()] = partial(by_us, options.photos, options.part, options, seed)
+        rows[f"ours {options.ours}".strip()] = partial(by_us, photos, part, options, seed)
     if "logreg" in options.methods:
         rows["logistic regression"] = partial(by_logistic_regression, *given)
     for lr in options.rates if "script" in options.methods else []:
@@ -163,11 +183,13 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=128)
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--rates", type=float, nargs="*", default=[3e-4, 1e-3])
-    parser.add_argument("--part", choices=["test", "validation"], default="test")
+    parser.add_argument("--part", choices=["test", "validation", "fold"], default="test")
     parser.add_argument("--methods", nargs="+", default=["ours", "logreg", "script"])
     parser.add_argument("--ours", default="", help="more options of our line, while choosing")
     parser.add_argument("--out", type=Path, required=True, help="CSV of all rows")
     options = parser.parse_args()
+    if options.part == "fold" and not set(options.seeds) <= set(range(FOLDS)):
+        parser.error(f"--part fold: the seeds are folds, 0 to {FOLDS - 1}")
     torch.set_num_threads(1)
     known: dict[tuple[str, int], float] = {}
     if options.out.exists():
@@ -176,11 +198,13 @@ def main() -> None:
     else:
         options.out.write_text("method,seed,accuracy\n")
     for seed in options.seeds:
-        for name, way in ways(options, seed).items():
-            if (name, seed) not in known:
-                known[name, seed] = way()
-                with options.out.open("a") as table:
-                    csv.writer(table).writerow([name, seed, f"{known[name, seed]:.5f}"])
+        with tempfile.TemporaryDirectory() as made:
+            photos = fold(options.photos, Path(made), seed) if options.part == "fold" else options.photos
+            for name, way in ways(photos, options, seed).items():
+                if (name, seed) not in known:
+                    known[name, seed] = way()
+                    with options.out.open("a") as table:
+                        csv.writer(table).writerow([name, seed, f"{known[name, seed]:.5f}"])
     names = list(dict.fromkeys(name for name, _ in known))
     first = next((name for name in names if name.startswith("ours")), names[0])
     for name in names:

@@ -188,6 +188,53 @@ def test_weights_of_the_hub_by_the_command(
     assert classifier.classify([photos / "kind0" / "0.png"])[0] in ("kind0", "kind1", "kind2")
 
 
+@pytest.mark.parametrize(
+    ("options", "share"),
+    [
+        ((), None),
+        (("--tune", "last:1"), None),
+        (("--tune", "head"), 0.8),
+        (("--center-crop", "0.8"), 0.8),
+        (("--tune", "head", "--center-crop", "1"), None),
+    ],
+)
+def test_a_network_that_trains_sees_all_of_a_picture(
+    hub: Any, tmp_path: Path, photos: Path, options: tuple[str, ...], share: float | None
+) -> None:
+    """The middle, which weights were judged on, suits their features; predictions do as training did."""
+    line = ("--model", "hf-hub:me/mine", "--weights", "pretrained", "--budget", "2 steps", "--threads", "1")
+    command("train", "--data", f"folder:{photos}", *line, *options, "--out", tmp_path / "run")
+    classifier = lp.load(tmp_path / "run")
+    assert classifier.preprocessing.decoding.crop == share
+    short = round(64 / (share or 1.0))
+    image = Image.open(photos / "kind0" / "0.png").convert("RGB").resize((90, 90))
+    image.save(tmp_path / "square.png")
+    edge = (short - 64) // 2
+    middle = image.resize((short, short), Image.Resampling.BICUBIC).crop((edge, edge, edge + 64, edge + 64))
+    pixels = torch.from_numpy(np.array(middle)).permute(2, 0, 1) / 255
+    mean, std = (torch.tensor(values).view(3, 1, 1) for values in ((0.1, 0.2, 0.3), (0.3, 0.2, 0.1)))
+    seen = classifier.preprocessing([str(tmp_path / "square.png")])[0]
+    torch.testing.assert_close(seen, (pixels - mean) / std, atol=1e-5, rtol=0)
+
+
+def test_methods_of_a_comparison_see_what_each_trains_on(hub: Any, tmp_path: Path, photos: Path) -> None:
+    lp.compare({"probe": "tune:head", "ft": "tune:all"}, data=f"folder:{photos}", model="hf-hub:me/mine", seeds=1,
+               budget="2 steps", out=tmp_path / "both", settings={"weights": "pretrained"}, jobs=1)  # fmt: skip
+    crops = {
+        folder.name.partition("-")[0]: lp.load(folder).preprocessing.decoding.crop
+        for folder in (tmp_path / "both" / "runs").iterdir()
+    }
+    assert crops == {"probe": 0.8, "ft": None}
+
+
+def test_a_run_that_goes_on_sees_what_it_saw(hub: Any, tmp_path: Path, photos: Path) -> None:
+    """Weights of a run of ours keep its share, whatever trains."""
+    line = ("--model", "hf-hub:me/mine", "--budget", "2 steps", "--threads", "1", "--data", f"folder:{photos}")
+    command("train", *line, "--weights", "pretrained", "--center-crop", "0.9", "--out", tmp_path / "first")
+    command("train", *line, "--weights", tmp_path / "first", "--out", tmp_path / "second")
+    assert lp.load(tmp_path / "second").preprocessing.decoding.crop == 0.9
+
+
 def test_a_head_of_the_hub_for_as_many_classes_is_kept(hub: Any) -> None:
     network, match = origin_of("hf-hub:me/mine", "pretrained").network(shape=(3, 64, 64), num_classes=7, seed=0)
     assert match.fresh == ()

@@ -100,6 +100,9 @@ class DataOptions:
     """auto, none, or words such as flip,crop:4,rotate:15,jitter:.4/.4/.4/.1 or flip,trivial (docs/augment.md)"""
     image_size: int | None = None
     """side in pixels that images are resized and cropped to (recordings: mel bands and time steps)"""
+    center_crop: float | None = None
+    """share of a resized picture's sides that is kept around its centre (1: all; if not given, all of it, and for
+    --tune head what the weights were judged on)"""
     pad: int | None = None
     """side in pixels of a black frame in whose middle images stand, once they have their size (MNIST: 32)"""
     clip_seconds: float = 1.0
@@ -147,7 +150,7 @@ def load_for(model: str, source: DataOptions, settings: Settings, seed: int) -> 
     from lessonplan.train.origin import origin_of
 
     device = resolve_device(settings.device)
-    needs = origin_of(model, settings.weights).needs if settings.weights is not None else None
+    needs = origin_of(model, settings.weights).needs_for(settings.tune) if settings.weights is not None else None
     return load(source.data, seed=seed, device=device, input=needs, **source.loading())
 
 

@@ -110,6 +110,7 @@ def load(
     seed: int = 0,
     device: str | torch.device | None = None,
     image_size: int | tuple[int, int] | None = None,
+    center_crop: float | None = None,
     pad: int | tuple[int, int] | None = None,
     on_bad: Literal["error", "skip"] = "error",
     workers: int = 2,
@@ -142,6 +143,8 @@ def load(
         image_size: pixels, or (height, width), of the images. None: their own size if all agree, otherwise
             64; other images are resized to cover it and cropped to the centre. Of recordings: mel bands and
             steps of time of their spectrograms, 32 if not given.
+        center_crop: share of a resized image's sides that is kept around its centre, in (0, 1]; 1 is all that the
+            size has room for. None: what ``input`` asks for, else 1.
         pad: side in pixels, or (height, width), of a black frame in whose middle images stand once they have
             their size (MNIST in the code of ASSIST's author: 32); no smaller than that. None: none. Predictions
             get the same frame.
@@ -179,11 +182,16 @@ def load(
     needs = input or InputNeeds()
     options = Options(_pair(image_size) or needs.size, None, on_bad, workers, memory_limit, clip_seconds)
     frame = _pair(pad, "pad") or needs.pad
-    if input is not None:
-        plain = needs.interpolation == "bilinear"
-        crop = needs.crop if needs.crop < 1 else None
-        options = replace(options, interpolation=None if plain else needs.interpolation, crop=crop)
-    parts = resized(open_parts(spec, options), options)
+    crop = _share(center_crop) or needs.crop
+    interpolation = needs.interpolation if needs.interpolation != "bilinear" else None
+    options = replace(options, interpolation=interpolation, crop=crop if crop < 1 else None)
+    parts = open_parts(spec, options)
+    as_stored = parts.train if parts.decoding.crop is None else None
+    parts = resized(parts, options)
+    if center_crop is not None and crop < 1 and parts.train is as_stored:
+        raise ConfigError(
+            f"center_crop={center_crop}: these samples are not resized: give image_size of images, or leave it out"
+        )
     if test is not None:
         parts = _with_test(parts, test, options)
     elif parts.test is not None:
@@ -279,6 +287,12 @@ def _pair(size: int | tuple[int, int] | None, name: str = "image_size") -> tuple
     if pair is not None and (len(pair) != 2 or min(pair) < 1):
         raise ConfigError(f"{name}={size!r}: give pixels, or (height, width), of at least 1")
     return pair
+
+
+def _share(center_crop: float | None) -> float | None:
+    if center_crop is not None and not 0 < center_crop <= 1:
+        raise ConfigError(f"center_crop={center_crop!r}: give a share above 0, at most 1")
+    return center_crop
 
 
 def _with_test(parts: Parts, test: Any, options: Options) -> Parts:

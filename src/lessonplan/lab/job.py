@@ -149,6 +149,6 @@ def evaluation_row(job: Job) -> dict[str, float]:
 def load_job_data(spec: Any, options: dict[str, Any], seed: int, settings: dict[str, Any], model: Any) -> Data:
     """The split of a seed as the settings' weights ask for it, on the device that the settings mean."""
     device = resolve_device(settings.get("device", "auto"))
-    weights = settings.get("weights")
-    needs = origin_of(model, weights).needs if weights is not None else None
+    chosen = Settings.make(**settings)
+    needs = origin_of(model, chosen.weights).needs_for(chosen.tune) if chosen.weights is not None else None
     return load_data(spec, seed=seed, device=device, input=needs, **options)

@@ -22,6 +22,7 @@ from lessonplan.train.identity import (
     RUN_FORMAT,
     as_format_1,
     as_format_2,
+    as_format_3,
     dotted_name,
     ended_early,
     identity_settings,
@@ -126,7 +127,7 @@ class Runs:
         folder = runs / f"{stem}-seed{seed}-{content_hash(identity)}"
         if folder.exists():
             return folder
-        for older in (as_format_2(identity), _as_format_1(identity, chosen)):
+        for older in (as_format_3(identity), as_format_2(identity), _as_format_1(identity, chosen)):
             if older is None:
                 continue
             stored = runs / f"{stem}-seed{seed}-{content_hash(older)}"

@@ -133,10 +133,11 @@ def begin(
     plan = Plan(copy.deepcopy(plan.select), copy.deepcopy(plan.order), plan.mix)
     device = _place(chosen.device, model, data)
     origin = origin_of(model, chosen.weights) if chosen.weights is not None else None
+    needs = origin.needs_for(chosen.tune) if origin is not None else None
     if isinstance(data, str):
-        data = load_data(data, seed=seed, device=device, input=origin.needs if origin is not None else None)
+        data = load_data(data, seed=seed, device=device, input=needs)
     else:
-        data = data.on(device) if origin is None else data.on(device).as_asked(origin.needs)
+        data = data.on(device) if needs is None else data.on(device).as_asked(needs)
     known = model if origin is None else origin.plain
     if not isinstance(known, str):
         known = own_network(known, data.shape, data.num_classes, fold_seed(seed, "weights"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import Any
 
 from torch import nn
@@ -19,7 +20,7 @@ from lessonplan.train.budget import Budget
 from lessonplan.train.optimizer import OptimizerFactory, learning_schedule
 from lessonplan.train.tuning import Tune
 
-RUN_FORMAT = 3
+RUN_FORMAT = 4
 """Raised when a change of the code makes stored runs incomparable with new ones.
 
 Format 2: the look-ahead keeps its winner's update, and functions of the user's own are told apart by what they do.
@@ -27,6 +28,7 @@ Format 3: the schedule ``stagnation`` judges the losses of each K by themselves.
 mixes are the same ones, but for selections that ended on augmented samples after an epoch that kept nothing
 (``ended_early``). Runs with weights from elsewhere name ``batch_norm``, stacked look-aheads on their own losses
 ``dropout``, and runs that tell the network's stages apart ``stages``, since what they do was changed.
+Format 4: a network that begins with weights from elsewhere, and trains more than its head, sees all of a picture.
 """
 
 _ONE_K = {"sum", "mixup", "cutmix", "cutout", "manifold", "puzzle", "probability", "chain", "choice"}
@@ -115,10 +117,31 @@ def without_conduct(settings: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in settings.items() if name not in _NOT_IDENTITY}
 
 
+def format_of_search(weights: Any) -> int:
+    """Of what several runs are part of; format 4 changed nothing without weights from elsewhere."""
+    return RUN_FORMAT if weights else 3
+
+
+def older_formats(config: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """A run's configuration as each format before this one wrote it, as far as it trained the same."""
+    for as_format in (as_format_3, as_format_2, as_format_1):
+        older = as_format(config)
+        if older is not None:
+            yield older
+
+
+def as_format_3(config: dict[str, Any]) -> dict[str, Any] | None:
+    """A run's configuration as format 3 wrote it, or None where format 3 trained otherwise."""
+    told = "input" in config  # what the network sees is part of a run's own configuration
+    tuned = "weights" in config and config["settings"].get("tune", _ADDED["tune"]) != "head"
+    return None if tuned and not told else {**config, "format": 3}
+
+
 def as_format_2(config: dict[str, Any]) -> dict[str, Any] | None:
     """A run's configuration as format 2 wrote it, or None where format 2 trained otherwise."""
     stagnates = str(config["settings"].get("schedule", "")).partition(":")[0] == "stagnation"
-    return None if stagnates and _changes_k(config["plan"]["mix"]) else {**config, "format": 2}
+    same = as_format_3(config) is not None and not (stagnates and _changes_k(config["plan"]["mix"]))
+    return {**config, "format": 2} if same else None
 
 
 def _changes_k(mix: Any) -> bool:

@@ -55,6 +55,20 @@ class Origin:
     classes: int | None = None
     class_names: tuple[str, ...] | None = None
 
+    def needs_for(self, tune: str) -> InputNeeds:
+        """What a run asks of the input: all of each picture, where more than the head trains.
+
+        The share around the centre that a library's weights were judged on suits their features as they are. A
+        network that is trained on pictures gains by their borders (``benchmarks/pretrained_accuracy.py``). What a
+        run of ours has learned to see stays as it was.
+
+        Args:
+            tune: the setting.
+        """
+        if self.class_names is not None or tune == "head":
+            return self.needs
+        return replace(self.needs, crop=1.0)
+
     def identity_for(self, class_names: Sequence[str]) -> dict[str, Any]:
         """``identity``, and what becomes of a run's head where the classes of the data are others."""
         if self.class_names in (None, tuple(class_names)):

@@ -16,7 +16,7 @@ from lessonplan.files import disk_error, read_json_lines, remove_leftovers, writ
 from lessonplan.stored import read_json, read_json_value, read_yaml
 from lessonplan.train.budget import Budget
 from lessonplan.train.checkpoint import Checkpoints
-from lessonplan.train.identity import as_format_1, as_format_2, ended_early
+from lessonplan.train.identity import ended_early, older_formats
 
 _THREADS, _RANKS = "threads", "ranks"
 _LONGEST, _LISTED = 200, 12  # characters of a value where configurations differ, and how many are told
@@ -80,7 +80,7 @@ class RunFolder:
 
     def _is_ours(self, config: dict[str, Any]) -> bool:
         """Whether a configuration is this run's, perhaps as an older format wrote it."""
-        return config in (self.config, as_format_2(self.config), as_format_1(self.config))
+        return config == self.config or config in older_formats(self.config)
 
     def _spent(self, existing: dict[str, Any] | None) -> str | None:
         """The budget of a finished run that differs from this one in a shorter budget of the same unit, else

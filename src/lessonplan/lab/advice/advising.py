@@ -33,7 +33,7 @@ from lessonplan.report.advice import write_advice
 from lessonplan.report.advice_words import sentences
 from lessonplan.settings import Settings
 from lessonplan.stores import in_place
-from lessonplan.train.identity import RUN_FORMAT, without_conduct
+from lessonplan.train.identity import format_of_search, without_conduct
 from lessonplan.train.origin import origin_of
 from lessonplan.train.usage import environment
 
@@ -173,7 +173,7 @@ def advise(
 def _identity(data: Any, opened: Data, source: Labelled, entries: Sequence[PlanFile]) -> dict[str, Any]:
     """What may not change from one part of a tournament to the next."""
     return {
-        "format": RUN_FORMAT,
+        "format": format_of_search(_weights(entries)),
         "data": data if isinstance(data, str) else f"a {type(data).__name__} given in Python",
         "fingerprint": opened.train.source.fingerprint,
         "options": {k: describe(v) if k == "test" else v for k, v in source.options.items() if k != "workers"},

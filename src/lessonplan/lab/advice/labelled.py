@@ -40,7 +40,8 @@ class Labelled:
 
     def opened(self, model: str, settings: Settings) -> Data:
         """The samples as the network's weights ask for them; kept in this process."""
-        needs = origin_of(model, settings.weights).needs if settings.weights is not None else None
+        weights = settings.weights
+        needs = origin_of(model, weights).needs_for(settings.tune) if weights is not None else None
         device = resolve_device(settings.device)
         spec = self.spec if isinstance(self.spec, str) else f"object {id(self.spec)}"
         key = repr((spec, sorted(self.options.items(), key=str), self.seed, needs, str(device)))

@@ -36,7 +36,7 @@ from lessonplan.report.tune_words import score_text, values_text
 from lessonplan.settings import Settings
 from lessonplan.stores import in_place
 from lessonplan.train.budget import Budget
-from lessonplan.train.identity import RUN_FORMAT, without_conduct
+from lessonplan.train.identity import format_of_search, without_conduct
 from lessonplan.train.origin import origin_of
 from lessonplan.train.preparation import check_run
 from lessonplan.train.usage import environment
@@ -154,7 +154,7 @@ def tune(
             _check(with_values(entry, {dimension.name: value}), first, seed, f"{dimension.name}={value}")
     threads = threads or 1
     identity = {
-        "format": RUN_FORMAT,
+        "format": format_of_search(held.weights),
         "data": data if isinstance(data, str) else f"a {type(data).__name__} given in Python",
         "fingerprint": opened.train.source.fingerprint,
         "options": {k: describe(v) if k == "test" else v for k, v in source.options.items() if k != "workers"},
