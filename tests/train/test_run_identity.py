@@ -16,6 +16,7 @@ import yaml
 import lessonplan as lp
 from lessonplan.errors import ConfigError, LessonplanWarning
 from lessonplan.lab import runs
+from lessonplan.plan import Plan
 from lessonplan.settings import Settings
 from lessonplan.supply.epoch import HANDLED
 from lessonplan.train import identity
@@ -173,7 +174,7 @@ def test_runs_of_format_2_go_on_where_they_are_the_same(
             longer = quick(plan, "9 steps", out=tmp_path / "run", schedule=schedule)
         assert longer.result["steps"] == 9
     else:
-        with pytest.raises(ConfigError, match="format: 2 -> 3"):
+        with pytest.raises(ConfigError, match="format: 2 -> 4"):
             quick(plan, "6 steps", out=tmp_path / "run", schedule=schedule)
 
 
@@ -193,6 +194,32 @@ def test_a_comparisons_runs_of_format_2_are_taken_up(tmp_path: Path, monkeypatch
         lp.compare(methods, out=tmp_path / "c", **options)
     found = sorted(folder.name.partition("-")[0] for folder in (tmp_path / "c" / "runs").iterdir())
     assert found == ["erm", "gradual", "gradual"]
+
+
+def test_runs_of_format_3_go_on(quick, tmp_path) -> None:
+    first = quick("gradual:k=2", "6 steps", out=tmp_path / "run", schedule="stagnation")
+    file = tmp_path / "run" / "config.yaml"
+    file.write_text(yaml.safe_dump({**yaml.safe_load(file.read_text()), "format": 3}))
+    assert quick("gradual:k=2", "6 steps", out=tmp_path / "run", schedule="stagnation").result == first.result
+
+
+@pytest.mark.parametrize(
+    ("given", "same"),
+    [
+        ({"settings": {}}, True),
+        ({"settings": {"tune": "head"}, "weights": {"weights": "a.pt"}}, True),
+        ({"settings": {}, "weights": {"weights": "a.pt"}}, False),  # sees all of a picture now
+        ({"settings": {"tune": "last:1"}, "weights": {"weights": "a.pt"}}, False),
+        (
+            {"settings": {}, "weights": {"weights": "a.pt"}, "input": {"preprocessing": {}}},
+            True,
+        ),  # what it sees is told
+    ],
+)
+def test_a_comparisons_runs_of_format_3_are_taken_up_where_they_are_the_same(given, same) -> None:
+    now = {"format": RUN_FORMAT, "plan": Plan().config(), **given}
+    assert ({**now, "format": 3} in identity.older_formats(now)) == same
+    assert ({**now, "format": 2} in identity.older_formats(now)) == same
 
 
 @pytest.mark.parametrize(("augment", "again"), [("crop:1", True), ("none", False)])
@@ -217,7 +244,7 @@ def test_a_look_ahead_of_format_1_is_not_taken_up(quick, tmp_path) -> None:
     config = yaml.safe_load(file.read_text())
     del config["format"]
     file.write_text(yaml.safe_dump(config))
-    with pytest.raises(ConfigError, match="format: None -> 3"):
+    with pytest.raises(ConfigError, match="format: None -> 4"):
         quick(plan, out=tmp_path / "run")
 
 
