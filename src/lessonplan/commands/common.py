@@ -101,8 +101,8 @@ class DataOptions:
     image_size: int | None = None
     """side in pixels that images are resized and cropped to (recordings: mel bands and time steps)"""
     center_crop: float | None = None
-    """share of a resized picture's sides that is kept around its centre, 1 is all (if not given, 1; for --tune head
-    what the weights were judged on; with weights of a run what it saw)"""
+    """share of a resized picture's sides that is kept around its centre, 1 is all (if not given, 1; for --tune
+    head what the weights were judged on; with weights of a run what it saw)"""
     pad: int | None = None
     """side in pixels of a black frame in whose middle images stand, once they have their size (MNIST: 32)"""
     clip_seconds: float = 1.0
