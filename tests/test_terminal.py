@@ -474,7 +474,7 @@ def test_predictions_for_a_script(home: Path, tmp_path: Path, capfd) -> None:
 @pytest.mark.parametrize(
     ("line", "code", "said"),
     [
-        ("train --out x --lr -1 --json", 2, "lr=-1"),
+        ("train --out x --lr -1 --json", 2, "--lr -1.0: give a number greater than 0"),
         ("recpes --json", 2, "did you mean 'recipes'"),
         ("predict nowhere nothing --json", 2, "no folder of a run"),
         ("train --out x --per-class few --json", 2, "'few'"),
