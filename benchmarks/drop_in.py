@@ -4,8 +4,9 @@ Batches of (1024, 3, 32, 32) and (64, 3, 224, 224) float32, labels included, wit
 take turns; in a turn each is called three times, as a loop calls it, and the last call counts. "reuse": a mix may
 write into the memory of the batch before (``reuse=True``), as ``fit`` does. "new memory": batches made before are
 there still, as in a queue of prepared ones, and what was freed went back to the operating system before each call.
-timm writes into the batch it is given, which is not counted against it. All are given the same lambda, .7: a box
-of CutMix takes .3 of the image.
+"rotate": partners by turning the batch, much as torchvision (by one) and timm (in reverse) have them, instead of
+by a permutation. timm writes into the batch it is given, which is not counted against it. All are given the same
+lambda, .7: a box of CutMix takes .3 of the image.
 """
 
 from __future__ import annotations
@@ -36,6 +37,8 @@ Side = Callable[[], Any]
 REUSED = {
     "lessonplan Mixup, reuse": ("timm Mixup, in place", 1.0),
     "lessonplan CutMix, reuse": ("timm CutMix, in place", 1.0),
+    "lessonplan Mixup(rotate), reuse": ("timm Mixup, in place", 1.0),
+    "lessonplan CutMix(rotate), reuse": ("timm CutMix, in place", 1.0),
     "lessonplan Mixup(per_sample), reuse": ("timm Mixup(mode='elem'), in place", 1.0),
 }
 NEW = {"lessonplan Mixup": 1.3, "lessonplan CutMix": 1.1, "lessonplan Cutout": 1.1}
@@ -76,6 +79,8 @@ def sides(x: Tensor, y: Tensor) -> dict[str, Side]:
         "Mixup": lp.mix.Mixup,
         "Mixup(per_sample)": functools.partial(lp.mix.Mixup, per_sample=True),
         "CutMix": lp.mix.CutMix,
+        "Mixup(rotate)": functools.partial(lp.mix.Mixup, pairing="rotate"),
+        "CutMix(rotate)": functools.partial(lp.mix.CutMix, pairing="rotate"),
         "CutMix(per_sample)": functools.partial(lp.mix.CutMix, per_sample=True),
         "Cutout": lp.mix.Cutout,
     }

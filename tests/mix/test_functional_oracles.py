@@ -145,6 +145,18 @@ def test_cutmix_boxes(draws, height, width):
     ]
 
 
+@given(
+    lam=st.floats(0, 1),
+    place=st.tuples(st.floats(0, 0.999), st.floats(0, 0.999)),
+    height=st.integers(1, 300),
+    width=st.integers(1, 300),
+)
+def test_one_box_is_as_those_of_a_batch(lam, place, height, width):
+    row, column = int(place[0] * height), int(place[1] * width)
+    many = F.cutmix_boxes(torch.tensor([lam], dtype=torch.float64), torch.tensor([[row, column]]), height, width)
+    assert F.cutmix_box(lam, row, column, height, width) == tuple(many[0].tolist())
+
+
 @few
 @given(draws=st.lists(box_draws, min_size=1, max_size=5), length=st.integers(2, 400), upright=st.booleans())
 def test_signals_are_cut_along_their_length(draws, length, upright):

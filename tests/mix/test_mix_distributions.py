@@ -159,6 +159,20 @@ def test_sample_pairing_averages_pairs():
     torch.testing.assert_close(weights, expected)
 
 
+def test_a_turned_batch_gives_every_other_sample_alike():
+    n = 6
+    mix = m.SamplePairing(num_classes=1, seed=1, pairing="rotate")
+    counts = torch.zeros(n, n)
+    for _ in range(600):
+        partner = (on_identity(mix, n) - torch.eye(n, dtype=torch.float64) / 2).argmax(1)
+        places = (torch.arange(n) - partner) % n
+        assert len(places.unique()) == 1
+        counts[torch.arange(n), partner] += 1
+    assert (counts.diagonal() == 0).all()
+    assert stats.chisquare(counts[0, 1:].numpy()).pvalue > 0.01
+    assert on_identity(mix, 1).item() == 1  # with itself: there is no other
+
+
 def test_choice_and_probability_frequencies():
     def still(mix):
         x, y = torch.arange(8.0), torch.zeros(8).long()

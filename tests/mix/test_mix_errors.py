@@ -108,6 +108,7 @@ def test_boxes_need_images(cls, shape):
 @pytest.mark.parametrize(
     ("make", "parts"),
     [
+        (lambda: m.Mixup(pairing="pairs"), ["pairing='pairs'", "permute or rotate"]),
         (lambda: m.SumAugment(pairing="pairs"), ["pairing='pairs'", "groups or permute"]),
         (lambda: m.SumAugment(labels="max"), ["labels='max'", "average, first or union"]),
         (lambda: m.SumAugment(remainder="pad"), ["remainder='pad'", "wrap or drop"]),

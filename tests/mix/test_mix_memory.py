@@ -58,13 +58,23 @@ BATCHES = {
 }
 
 
+def who(permutation, turned, generator):
+    """Partners as they are given, and each one's place: of a permutation, or of a batch that is turned."""
+    n = len(permutation)
+    if not turned:
+        return permutation, permutation
+    places = int(torch.randint(n, (), generator=generator))
+    return places, torch.tensor([(i - places) % n for i in range(n)])
+
+
 @pytest.mark.usefixtures("_threads")
 @settings(deadline=None, max_examples=40)
-@given(**BATCHES, each=st.booleans(), lam=st.floats(0, 1))
-def test_interpolation_has_the_bits_of_the_formula(n, shape, dtype, seed, last, each, lam):
+@given(**BATCHES, turned=st.booleans(), each=st.booleans(), lam=st.floats(0, 1))
+def test_interpolation_has_the_bits_of_the_formula(n, shape, dtype, seed, last, turned, each, lam):
     x, permutation, g = batch(n, shape, dtype, seed, last)
+    partners, permutation = who(permutation, turned, g)
     lam = torch.rand(n, generator=g, dtype=torch.float64) if each else torch.tensor(lam, dtype=torch.float64)
-    mixed = one_pass.interpolate(x, permutation, lam, torch.empty_like)
+    mixed = one_pass.interpolate(x, partners, lam, torch.empty_like)
     expected = F.interpolate(x, x[permutation], lam)
     assert torch.equal(bits(mixed), bits(expected))
     assert mixed.stride() == expected.stride()
@@ -72,18 +82,19 @@ def test_interpolation_has_the_bits_of_the_formula(n, shape, dtype, seed, last, 
 
 @pytest.mark.usefixtures("_threads")
 @settings(deadline=None, max_examples=40)
-@given(**BATCHES, value=st.sampled_from([0.0, -0.0, 0.5]))
-def test_boxes_have_the_bits_of_the_formula(n, shape, dtype, seed, last, value):
+@given(**BATCHES, turned=st.booleans(), value=st.sampled_from([0.0, -0.0, 0.5]))
+def test_boxes_have_the_bits_of_the_formula(n, shape, dtype, seed, last, turned, value):
     if len(shape) < 3:
         shape = (3, 4, 6)
     x, permutation, g = batch(n, shape, dtype, seed, last)
+    partners, permutation = who(permutation, turned, g)
     height, width = shape[-2:]
     rows = torch.randint(height + 1, (n, 2), generator=g).sort(1).values
     columns = torch.randint(width + 1, (n, 2), generator=g).sort(1).values
     boxes = torch.cat([rows, columns], 1)
-    pasted = one_pass.paste_boxes(x, permutation, boxes, torch.empty_like)
+    pasted = one_pass.paste_boxes(x, partners, boxes, torch.empty_like)
     assert torch.equal(bits(pasted), bits(F.paste_boxes(x, x[permutation], boxes)[0]))
-    one = one_pass.paste_box(x, permutation, tuple(boxes[0].tolist()), torch.empty_like)
+    one = one_pass.paste_box(x, partners, tuple(boxes[0].tolist()), torch.empty_like)
     assert torch.equal(bits(one), bits(F.paste_boxes(x, x[permutation], boxes[:1])[0]))
     filled = one_pass.fill_boxes(x, value, boxes, torch.empty_like)
     assert torch.equal(bits(filled), bits(F.paste_boxes(x, value, boxes)[0]))

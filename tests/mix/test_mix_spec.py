@@ -12,6 +12,7 @@ from lessonplan.mix.text import MIXES, parse_mix
 from lessonplan.mix.unmixed import Unmixed
 
 number = st.floats(0.01, 50, allow_nan=False)
+turned = st.sampled_from(["permute", "rotate"])
 OPTIONS = {
     "sum": {
         "k": st.integers(1, 30),
@@ -42,10 +43,10 @@ OPTIONS = {
         "pairing": st.sampled_from(["groups", "permute"]),
         "labels": st.sampled_from(["average", "first"]),
     },
-    "mixup": {"alpha": number, "per_sample": st.booleans()},
-    "cutmix": {"alpha": number, "per_sample": st.booleans()},
+    "mixup": {"alpha": number, "per_sample": st.booleans(), "pairing": turned},
+    "cutmix": {"alpha": number, "per_sample": st.booleans(), "pairing": turned},
     "cutout": {"length": st.none() | st.integers(1, 99), "value": st.floats(-9, 9)},
-    "sample-pairing": {"mix_targets": st.booleans(), "finetune": st.floats(0, 0.99)},
+    "sample-pairing": {"mix_targets": st.booleans(), "finetune": st.floats(0, 0.99), "pairing": turned},
 }
 
 
@@ -127,6 +128,7 @@ def test_no_mix(text):
         ("sum:k=2.5", ["sum:k='2.5'", "a whole number"]),
         ("mixup:alpha=much", ["mixup:alpha='much'", "a number"]),
         ("mixup:per_sample=yes", ["per_sample='yes'", "true or false"]),
+        ("mixup:pairing=groups", ["pairing='groups'", "'permute'", "'rotate'"]),
         ("sum:pairing=pairs", ["pairing='pairs'", "'groups'", "'permute'"]),
         ("sum:labels=last", ["labels='last'", "'average'", "'first'", "'union'"]),
         ("gradual:labels=union", ["labels='union'", "'average'", "'first'"]),

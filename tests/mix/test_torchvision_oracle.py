@@ -7,6 +7,7 @@ import torch
 from tests.oracles import oracle
 from torch.nn.functional import one_hot
 
+from lessonplan import mix as m
 from lessonplan.mix import functional as F
 
 v2 = oracle("torchvision.transforms.v2")
@@ -45,3 +46,15 @@ def test_cutmix():
         hot = one_hot(y, N).float()
         torch.testing.assert_close(pasted, mixed)
         torch.testing.assert_close(F.interpolate(hot, hot.roll(1, 0), kept[0]), target)
+
+
+@pytest.mark.usefixtures("_kept_rng")
+def test_a_batch_turned_by_one_is_torchvisions(monkeypatch):
+    y, x = torch.arange(N), torch.randn(N, 3, 6, 8)
+    mix = m.Mixup(num_classes=N, pairing="rotate")
+    monkeypatch.setattr(mix, "_integer", lambda below: 0)  # the least of N - 1: by one place
+    for _ in range(5):
+        expected = v2.MixUp(num_classes=N)(x, y)
+        lam = expected[1][0, 0].double()
+        monkeypatch.setattr(mix, "_dirichlet", lambda *_, lam=lam: torch.stack([lam, 1 - lam])[:, None])
+        torch.testing.assert_close(mix(x, y), expected)

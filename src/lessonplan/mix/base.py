@@ -383,12 +383,6 @@ class Mix(_KnowsClasses, Part, ABC):
     def _targets(self, y: Tensor) -> Tensor:
         return F.soft_targets(y, self._classes(y))
 
-    def _pair_targets(self, y: Tensor, permutation: Tensor, lam: Tensor) -> Tensor:
-        """Targets of samples mixed with their partners; ``lam`` as in ``functional.interpolate``."""
-        if y.is_floating_point():
-            return F.interpolate(y, y[permutation], lam)
-        return F.pair_label_mass(y, y[permutation], lam, self._classes(y))
-
     def _classes(self, y: Tensor) -> int:
         if y.is_floating_point():
             return y.shape[1]

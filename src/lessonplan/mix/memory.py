@@ -88,14 +88,15 @@ class Memory:
 
 
 def _fits(kept: Tensor, x: Tensor) -> bool:
+    memory = kept.untyped_storage()
     return (
         kept.dtype == x.dtype
         and kept.shape[1:] == x.shape[1:]
         and len(kept) >= len(x)
         and (x.is_contiguous() if kept.is_contiguous() else channels_last(x))
-        and kept.untyped_storage().data_ptr() != x.untyped_storage().data_ptr()
+        and memory.data_ptr() != x.untyped_storage().data_ptr()
         and kept.is_inference() == torch.is_inference_mode_enabled()
-        and not kept.is_shared()
+        and not memory.is_shared()
     )
 
 

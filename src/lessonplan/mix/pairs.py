@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -13,6 +13,7 @@ from lessonplan.errors import require
 from lessonplan.mix import functional as F
 from lessonplan.mix import one_pass
 from lessonplan.mix.base import Mix
+from lessonplan.mix.one_pass import Partners, partners_of
 
 
 def _require_alpha(alpha: float) -> None:
@@ -36,14 +37,43 @@ def require_images(x: Tensor, name: str) -> tuple[int, int]:
     return x.shape[-2], x.shape[-1]
 
 
+@dataclass(eq=False, kw_only=True)
+class _Pairs(Mix):
+    """A mix of each sample with one other of its batch."""
+
+    pairing: Literal["permute", "rotate"] = "permute"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self.pairing in ("permute", "rotate"), f"pairing={self.pairing!r}: give permute or rotate")
+
+    def _partners(self, x: Tensor) -> Partners:
+        if self.pairing == "permute":
+            return self._permutations(1, len(x), x.device)[0]
+        return 1 + self._integer(len(x) - 1) if len(x) > 1 else 0
+
+    def _pair_targets(self, y: Tensor, partners: Partners, lam: Tensor) -> Tensor:
+        """Targets of samples mixed with their partners; ``lam`` as in ``functional.interpolate``."""
+        if y.is_floating_point():
+            return F.interpolate(y, partners_of(y, partners), lam)
+        return F.pair_label_mass(y, partners_of(y, partners), lam, self._classes(y))
+
+    def current_k(self) -> int:
+        """Two: each sample is mixed with one other."""
+        return 2
+
+
 @dataclass(eq=False)
-class Mixup(Mix):
+class Mixup(_Pairs):
     """Interpolate a batch with a permutation of itself, labels alike (arXiv:1710.09412).
 
     Args:
         alpha: parameter of Beta(alpha, alpha), above 0.
         num_classes: see ``Mix``.
         per_sample: draw a coefficient for each sample instead of one a batch.
+        pairing: ``"permute"`` draws a permutation of the batch; ``"rotate"`` draws by how many places, at least
+            one, it is turned. For a batch in random order a partner is as random, never the sample itself, and
+            read where it lies: quicker on a CPU.
 
     >>> x, target = Mixup(alpha=1.0, num_classes=2)(torch.tensor([0.0, 1.0]), torch.tensor([0, 1]))
     >>> torch.allclose(x, target[:, 1])
@@ -60,18 +90,14 @@ class Mixup(Mix):
         _require_alpha(self.alpha)
 
     def _mix(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        permutation = self._permutations(1, len(x), x.device)[0]
+        partners = self._partners(x)
         lam = self._dirichlet(self.alpha, len(x) if self.per_sample else 1, 2)[0]
         lam = lam if self.per_sample else lam[0]
-        return one_pass.interpolate(x, permutation, lam, self._room), self._pair_targets(y, permutation, lam)
-
-    def current_k(self) -> int:
-        """Two: each image is mixed with one other."""
-        return 2
+        return one_pass.interpolate(x, partners, lam, self._room), self._pair_targets(y, partners, lam)
 
 
 @dataclass(eq=False)
-class CutMix(Mix):
+class CutMix(_Pairs):
     """Paste a box of another image, labels in proportion to the area (arXiv:1905.04899).
 
     The label's share is corrected to the exact area that the border leaves of the box.
@@ -80,6 +106,7 @@ class CutMix(Mix):
         alpha: parameter of Beta(alpha, alpha), from which the box's area is drawn, above 0.
         num_classes: see ``Mix``.
         per_sample: draw a box for each sample instead of one a batch.
+        pairing: see ``Mixup``.
     """
 
     name: ClassVar[str] = "cutmix"
@@ -94,26 +121,24 @@ class CutMix(Mix):
     def _mix(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         height, width = require_images(x, "CutMix")
         count = len(x) if self.per_sample else 1
-        permutation = self._permutations(1, len(x), x.device)[0]
+        partners = self._partners(x)
         lam = self._dirichlet(self.alpha, count, 2)[0]
         size = torch.tensor([height, width], device="cpu")
         centre = (self._uniform(count, 2) * size).long()
-        boxes = F.cutmix_boxes(lam, centre, height, width)
         if self.per_sample:
+            boxes = F.cutmix_boxes(lam, centre, height, width)
             mixed, kept = (
-                one_pass.paste_boxes(x, permutation, boxes, self._room),
+                one_pass.paste_boxes(x, partners, boxes, self._room),
                 F.kept_share(boxes, height, width),
             )
         else:
-            top, bottom, left, right = (int(edge) for edge in boxes[0])
-            mixed = one_pass.paste_box(x, permutation, (top, bottom, left, right), self._room)
+            row, column = centre[0].tolist()
+            box = F.cutmix_box(float(lam), row, column, height, width)
+            top, bottom, left, right = box
+            mixed = one_pass.paste_box(x, partners, box, self._room)
             share = 1.0 - (bottom - top) * (right - left) / (height * width)
             kept = torch.tensor(share, dtype=torch.float32, device="cpu")
-        return mixed, self._pair_targets(y, permutation, kept)
-
-    def current_k(self) -> int:
-        """Two: each image is mixed with one other."""
-        return 2
+        return mixed, self._pair_targets(y, partners, kept)
 
 
 @dataclass(eq=False)
@@ -147,13 +172,14 @@ class Cutout(Mix):
 
 
 @dataclass(eq=False)
-class SamplePairing(Mix):
+class SamplePairing(_Pairs):
     """Average each sample with another one, keeping its own label (arXiv:1801.02929).
 
     Args:
         mix_targets: average the labels too, as the thesis does; the paper keeps the first image's.
         num_classes: see ``Mix``.
         finetune: the last share of the budget, in [0, 1), which is trained without pairing.
+        pairing: see ``Mixup``.
     """
 
     name: ClassVar[str] = "sample-pairing"
@@ -170,10 +196,10 @@ class SamplePairing(Mix):
     def _mix(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         if not self.active:
             return self._copy(x), self._targets(y)
-        permutation = self._permutations(1, len(x), x.device)[0]
+        partners = self._partners(x)
         half = torch.tensor(0.5, dtype=torch.float32, device="cpu")
-        target = self._pair_targets(y, permutation, half) if self.mix_targets else self._targets(y)
-        return one_pass.interpolate(x, permutation, half, self._room), target
+        target = self._pair_targets(y, partners, half) if self.mix_targets else self._targets(y)
+        return one_pass.interpolate(x, partners, half, self._room), target
 
     def advance(self, progress: float, *, epoch_start: bool = True) -> bool:
         """Pairing ends where the fine-tuning begins."""
