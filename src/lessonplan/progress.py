@@ -20,6 +20,7 @@ _REMEMBERED_SECONDS = 1800.0  # runs may take minutes each, and two are needed f
 _PATIENCE = 0.5  # seconds that a step may take before its line is worth looking at
 
 _quiet = False
+_said: set[str] | None = None  # what is not said again, while ``once`` lasts
 _aloud: int | None = None  # the process whose steps are shown: those that it forks say nothing
 _shown: Progress | None = None  # one for all lines: terminals have one last line
 
@@ -42,8 +43,22 @@ def is_silent() -> bool:
 
 def say(sentence: str) -> None:
     """A line on standard error that is worth knowing and no warning; nothing where ``silence`` holds."""
-    if not is_silent():
-        print(f"lessonplan: {sentence}", file=sys.stderr, flush=True)
+    if is_silent() or sentence in (_said or ()):
+        return
+    if _said is not None:
+        _said.add(sentence)
+    print(f"lessonplan: {sentence}", file=sys.stderr, flush=True)
+
+
+@contextlib.contextmanager
+def once() -> Iterator[None]:
+    """Inside, the same sentence is said once: for runs that follow each other."""
+    global _said
+    before, _said = _said, set() if _said is None else _said
+    try:
+        yield
+    finally:
+        _said = before
 
 
 @contextlib.contextmanager

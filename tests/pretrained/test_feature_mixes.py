@@ -13,6 +13,7 @@ from rich.console import Console
 
 import lessonplan as lp
 from lessonplan.lab.results import Results
+from lessonplan.progress import silence
 from lessonplan.report import write_run
 from lessonplan.report.at_features import MIXED
 from lessonplan.report.terminal import print_table
@@ -48,6 +49,25 @@ def test_pictures_are_mixed_at_every_step(trained: Any, plan: str) -> None:
     assert "at" not in run.result
     assert "features are not cached" in said
     assert "pixels" in said
+
+
+def test_it_is_said_once_of_runs_that_follow_each_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("LESSONPLAN_CACHE", str(tmp_path / "cache"))
+
+    def said(seeds: int, out: str) -> str:
+        methods = ["cutmix", "cutout"]
+        settings = {"tune": "head", "threads": 1}
+        lp.compare(methods, "digits", model="tiny", per_class=4, augment="none", seeds=seeds, budget="2 steps",
+                   settings=settings, jobs=1, out=tmp_path / out)  # fmt: skip
+        return capsys.readouterr().err
+
+    shown = said(2, "a")
+    assert (shown.count("not cached: cutmix"), shown.count("not cached: cutout")) == (1, 1)
+    assert said(1, "b").count("not cached: cutmix") == 1
+    with silence():
+        assert "not cached" not in said(1, "c")
 
 
 def test_what_is_mixed_are_features(trained: Any) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import math
-import sys
 import tempfile
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,7 +18,7 @@ from lessonplan.data.augment import Augment
 from lessonplan.data.base import Keyed
 from lessonplan.data.normalise import Normalise
 from lessonplan.data.view import View
-from lessonplan.errors import ConfigError
+from lessonplan.errors import ConfigError, visible
 from lessonplan.mix import Mix
 from lessonplan.network.passes import Passes
 from lessonplan.parts.part import Occasion
@@ -27,6 +26,7 @@ from lessonplan.plan import Plan
 from lessonplan.pretrained import find_head
 from lessonplan.pretrained.closed_form import check_linear
 from lessonplan.pretrained.features import Backbone, FeatureCache, FeatureKey, NoFeatures
+from lessonplan.progress import say
 from lessonplan.rows import rows_of
 from lessonplan.settings import Settings
 from lessonplan.train.preparation import check_head
@@ -163,7 +163,7 @@ def trainee(network: nn.Module, data: Data, plan: Plan, settings: Settings) -> T
     except NoFeatures as reason:
         if settings.features == "cached" or settings.fit_head != "train" or settings.feature_views > 1:
             raise ConfigError(f"features cannot be computed once and kept: {reason}") from None
-        print(f"lessonplan: features are not cached: {reason}", file=sys.stderr)
+        say(visible(f"features are not cached: {reason}"))
         return Trainee(network, data, settings)
     views = settings.feature_views
     parts = {name: view for name in ("train", "val", "test") if (view := getattr(data, name)) is not None}
