@@ -19,6 +19,7 @@ from made.looks import GREY, INK, ORANGE, PALE, TEAL, charts, save
 RESULTS = Path(__file__).parents[2] / "results"
 SHOWN = {
     "mixup": "mixup", "cascade": "cascade from 4", "gradual": "gradual from 4", "cutmix": "CutMix",
+    "manifold": "manifold mixup", "puzzle": "Puzzle Mix",
     "filter": "accuracy filter", "infobatch": "InfoBatch", "logreg": "logistic regression", "ncm": "class means",
 }  # fmt: skip
 NUMBERS = re.compile(r"([+-][\d.]+) \(([+-][\d.]+) to ([+-][\d.]+)\)")
@@ -41,13 +42,9 @@ def probe(folder: Path) -> None:
     for labels in (5, 20, 80):
         told = json.loads((RESULTS / "pretrained-few-labels" / f"probe {labels}" / "results.json").read_text())
         found[labels] = {m["name"]: m["difference"] for m in told["methods"] if m["difference"] is not None}
-    names = [name for name in SHOWN if name in found[5]]
     for ax, (labels, by_name) in zip(axes, found.items(), strict=True):
         rows = [
-            (SHOWN[name], *(100 * v for v in (by_name[name]["mean"], *by_name[name]["ci_t"])))
-            if name in by_name
-            else (SHOWN[name], np.nan, np.nan, np.nan)
-            for name in names
+            (SHOWN[name], *(100 * v for v in (by_name[name]["mean"], *by_name[name]["ci_t"]))) for name in SHOWN
         ]
         differences(ax, rows)
         ax.set(title=f"{labels} a class", xlim=(-17.5, 4.5), xticks=[-10, 0])
