@@ -20,7 +20,7 @@ _REMEMBERED_SECONDS = 1800.0  # runs may take minutes each, and two are needed f
 _PATIENCE = 0.5  # seconds that a step may take before its line is worth looking at
 
 _quiet = False
-_said: set[str] | None = None  # what is not said again, while ``once`` lasts
+_said: set[str] | None = None  # what is not said again, while ``saying_once`` lasts
 _aloud: int | None = None  # the process whose steps are shown: those that it forks say nothing
 _shown: Progress | None = None  # one for all lines: terminals have one last line
 
@@ -51,7 +51,7 @@ def say(sentence: str) -> None:
 
 
 @contextlib.contextmanager
-def once() -> Iterator[None]:
+def saying_once() -> Iterator[None]:
     """Inside, the same sentence is said once: for runs that follow each other."""
     global _said
     before, _said = _said, set() if _said is None else _said

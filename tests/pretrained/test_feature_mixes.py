@@ -70,6 +70,27 @@ def test_it_is_said_once_of_runs_that_follow_each_other(
         assert "not cached" not in said(1, "c")
 
 
+def test_other_batches_where_features_are_kept_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """480 samples: the automatic batch is a twelfth of them on features, and at most 32 pictures."""
+    monkeypatch.setenv("LESSONPLAN_CACHE", str(tmp_path / "cache"))
+    weights = tmp_path / "weights.pt"
+    torch.save(lp.models.build_model("tiny", shape=(1, 8, 8), num_classes=10, seed=1).state_dict(), weights)
+
+    said = "Batches differ: 32 samples for cutmix; 40 samples for plain. Give batch_size for equal ones."
+
+    def compared(out: str, **settings: Any) -> tuple[list[set[int | None]], list[bool]]:
+        chosen = {"tune": "head", "weights": str(weights), "threads": 1, **settings}
+        found = lp.compare(["plain=none", "cutmix", "ncm"], "digits", per_class=48, val_fraction=0, augment="none",
+                           seeds=1, budget="2 steps", settings=chosen, jobs=1, out=tmp_path / out)  # fmt: skip
+        sizes = [{run.get("batch_size") for run in method["runs"]} for method in found["methods"]]
+        told = io.StringIO()
+        print_table(found, Console(file=told, width=200))
+        return sizes, [said in told.getvalue(), said in (tmp_path / out / "index.html").read_text()]
+
+    assert compared("auto") == ([{40}, {32}, {None}], [True, True])
+    assert compared("equal", batch_size=32) == ([{32}, {32}, {None}], [False, False])
+
+
 def test_what_is_mixed_are_features(trained: Any) -> None:
     seen: list[torch.Tensor] = []
 

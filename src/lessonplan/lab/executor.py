@@ -21,7 +21,7 @@ from lessonplan.errors import ConfigError
 from lessonplan.lab.task import Mishap, Task, do_task, reason
 from lessonplan.lab.turns import AsTheyCome, LongestFirst
 from lessonplan.lab.worker import LENGTH_BYTES
-from lessonplan.progress import once
+from lessonplan.progress import saying_once
 from lessonplan.signals import sigterm_interrupts
 from lessonplan.watch import leave_with
 
@@ -55,7 +55,7 @@ class InProcess:
 
     def run(self, jobs: Iterable[T], report: Callable[[T, str | None], None]) -> None:
         """See ``Executor``."""
-        with opening_once(), once():
+        with opening_once(), saying_once():
             for job in jobs:
                 try:
                     do_task(job)

@@ -60,6 +60,7 @@ def run_row(job: Job, root: Path, error: str | None) -> dict[str, Any]:
         **{name: result.get(name) for name in COUNTERS},
         "stopped": result.get("stopped"),
         **({"classes": len(result["class_names"])} if result.get("class_names") else {}),
+        **({"batch_size": result["batch_size"]} if result.get("batch_size") else {}),
         **({"at": "features"} if result.get("at") == "features" else {}),
         **_choices(result),
         **_at_chance(result),

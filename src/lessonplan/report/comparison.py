@@ -13,6 +13,7 @@ from lessonplan.measures import BALANCED
 from lessonplan.report import plots
 from lessonplan.report.at_features import of_features
 from lessonplan.report.axes import COST
+from lessonplan.report.batches import different_batches
 from lessonplan.report.choices import choice_tables
 from lessonplan.report.comparison_classes import class_section
 from lessonplan.report.comparison_curves import curve_axes
@@ -122,7 +123,8 @@ def answer(methods: Sequence[Json], reference: str | None) -> str:
             text += f" Every method had {exact} cost ({count(sum(costs) / len(costs))} {unit})."
         else:
             text += f" Costs differ: from {count(min(costs))} to {count(max(costs))} {unit}."
-    return text
+    batches = different_batches(methods)
+    return f"{text} {batches}" if batches else text
 
 
 def _link(folder: Path, relative: Any) -> str | None:

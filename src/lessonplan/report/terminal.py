@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from lessonplan.report.at_features import of_features
+from lessonplan.report.batches import different_batches
 from lessonplan.report.comparison_evaluation import evaluation_table
 from lessonplan.report.formatting import MISSING, compact, duration, interval, p_value, percent, points, shown
 from lessonplan.report.train_test import MEASURES, backward_differs, cells, measured
@@ -51,9 +52,9 @@ def print_table(results: dict[str, Any], console: Console | None = None) -> None
     console.print(table)
     if measured(results["methods"]):
         console.print(_train_test_table(results["methods"]))
-    note = comparison_note(results)
-    if note:
-        console.print(note)
+    for note in (comparison_note(results), different_batches(results["methods"])):
+        if note:
+            console.print(shown(note))
     evaluated = evaluation_table(results["methods"])
     if evaluated is not None:
         console.print(evaluated)

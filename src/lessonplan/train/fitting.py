@@ -318,6 +318,7 @@ def _finish(trainer: Trainer, shown: Data, whole: nn.Module | None = None) -> Ru
         "epochs": counters.epochs,
         "param_norm": parameter_norm(network),
         "parameters": parameters,
+        **({"batch_size": trainer.batch_size} if counters.steps else {}),
         **({"at": "features"} if whole is not None else {}),
         "class_names": list(data.class_names),
         "environment": environment(str(trainer.device)),
