@@ -109,6 +109,47 @@ def test_label_masses_have_the_bits_of_mixed_rows(labels, lam):
         assert torch.equal(F.pair_label_mass(y, partner, share, CLASSES), expected)
 
 
+@given(
+    n=st.integers(1, 40),
+    seed=st.integers(0, 2**31),
+    turned=st.booleans(),
+    each=st.booleans(),
+    kind=st.sampled_from([torch.int64, torch.int32, torch.int8, torch.uint8]),
+    lam=st.one_of(st.floats(0, 1), st.sampled_from([0.0, 1.0, 1e-40, 2.0**-24, 2.0**-25, 1 - 2.0**-24, 0.1])),
+)
+def test_label_masses_of_pairs_have_the_bits_of_mixed_rows(n, seed, turned, each, kind, lam):
+    g = torch.Generator().manual_seed(seed)
+    y = torch.randint(CLASSES, (n,), generator=g, dtype=kind)
+    partners, places = who(torch.randperm(n, generator=g), turned, g)
+    share = torch.rand(n, generator=g, dtype=torch.float64) if each else torch.tensor(lam, dtype=torch.float64)
+    hot = torch.eye(CLASSES)[y.long()]
+    mass = one_pass.pair_label_mass(y, partners, share, CLASSES)
+    assert torch.equal(mass, F.interpolate(hot, hot[places], share))
+    assert mass.dtype == torch.float32
+
+
+def test_label_masses_of_one_label_are_one():
+    """Added up in float32, for shares of all sizes: dense around 1/2, and down to the smallest."""
+    dense = 0.5 + torch.arange(-(2**16), 2**16) * 2.0**-25
+    share = torch.cat([dense, torch.rand(2**18), 2.0 ** -torch.arange(150.0), torch.tensor([0.0, 1.0])])
+    labels = torch.zeros(len(share), dtype=torch.int64)
+    assert bool((one_pass.pair_label_mass(labels, 1, share.roll(-1), 1) == 1).all())
+
+
+@given(seed=st.integers(0, 2**31), side=st.sampled_from([7, 32, 33, 224, 1000]))
+def test_the_one_box_of_a_batch_has_the_centre_that_tensors_have(seed, side):
+    """Drawn in numbers, rounded as float32: the box of each sample's own, of a batch of one, says the same."""
+    x, y = torch.rand(1, 1, side, side + 1).expand(2, 1, side, side + 1).clone(), torch.tensor([0, 1])
+    x[1] = -1.0
+    mix = m.CutMix(num_classes=2, seed=seed)
+    mixed, _ = mix(x, y)
+    again = m.CutMix(num_classes=2, seed=seed)
+    partner = again._permutations(1, 2, x.device)[0]
+    lam, centre = again._dirichlet(1.0, 1, 2)[0], again._uniform(1, 2) * torch.tensor([side, side + 1])
+    box = F.cutmix_boxes(lam, centre.long(), side, side + 1)
+    assert torch.equal(mixed, F.paste_boxes(x, x[partner], box)[0])
+
+
 def reusing(case, seed=0):
     mix = case.make(seed)
     mix.reuse_memory()

@@ -21,15 +21,22 @@ def direct(x: Tensor) -> bool:
     (accelerators' allocators keep it), or somebody else decides about it (autograd, compilers, subclasses).
     """
     return (
+        x.layout is torch.strided
+        and not x.is_nested
+        and x.numel() > 0
+        and ordinary(x)
+        and (x.is_contiguous() or channels_last(x))
+        and not (x.requires_grad and torch.is_grad_enabled())
+    )
+
+
+def ordinary(x: Tensor) -> bool:
+    """Whether it is a tensor on a CPU as NumPy has them, which nobody else (compilers, transforms) looks at."""
+    return (
         type(x) is Tensor
         and not torch.compiler.is_compiling()
         and not torch._C._is_tracing()
-        and x.layout is torch.strided
-        and not x.is_nested
         and x.device.type == "cpu"
-        and x.numel() > 0
-        and (x.is_contiguous() or channels_last(x))
-        and not (x.requires_grad and torch.is_grad_enabled())
         and not torch._C._functorch.is_functorch_wrapped_tensor(x)
     )
 
@@ -64,7 +71,7 @@ class Memory:
             self._kept = large_empty_like(x)
         # A tensor of its own, so that nothing said of it (requires_grad) is said of the memory. Its version is
         # shared: autograd refuses to use what was overwritten.
-        return self._kept[: len(x)].detach()
+        return (self._kept if len(self._kept) == len(x) else self._kept[: len(x)]).detach()
 
     def _unused(self, x: Tensor) -> Tensor:
         size = x.numel() * x.element_size()

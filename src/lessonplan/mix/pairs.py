@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -56,7 +57,7 @@ class _Pairs(Mix):
         """Targets of samples mixed with their partners; ``lam`` as in ``functional.interpolate``."""
         if y.is_floating_point():
             return F.interpolate(y, partners_of(y, partners), lam)
-        return F.pair_label_mass(y, partners_of(y, partners), lam, self._classes(y))
+        return one_pass.pair_label_mass(y, partners, lam, self._classes(y))
 
     def current_k(self) -> int:
         """Two: each sample is mixed with one other."""
@@ -122,17 +123,19 @@ class CutMix(_Pairs):
         height, width = require_images(x, "CutMix")
         count = len(x) if self.per_sample else 1
         partners = self._partners(x)
-        lam = self._dirichlet(self.alpha, count, 2)[0]
-        size = torch.tensor([height, width], device="cpu")
-        centre = (self._uniform(count, 2) * size).long()
+        lam, centre = self._dirichlet(self.alpha, count, 2)[0], self._uniform(count, 2)
         if self.per_sample:
-            boxes = F.cutmix_boxes(lam, centre, height, width)
+            size = torch.tensor([height, width], device="cpu")
+            boxes = F.cutmix_boxes(lam, (centre * size).long(), height, width)
             mixed, kept = (
                 one_pass.paste_boxes(x, partners, boxes, self._room),
                 F.kept_share(boxes, height, width),
             )
-        else:
-            row, column = centre[0].tolist()
+        else:  # in numbers, rounded as a tensor's are: for one box a tensor's operations take longer
+            row, column = (
+                int(np.float32(at) * np.float32(side))
+                for at, side in zip(centre[0].tolist(), (height, width), strict=True)
+            )
             box = F.cutmix_box(float(lam), row, column, height, width)
             top, bottom, left, right = box
             mixed = one_pass.paste_box(x, partners, box, self._room)
