@@ -5,7 +5,8 @@ take turns; in a turn each is called three times, as a loop calls it, and the la
 write into the memory of the batch before (``reuse=True``), as ``fit`` does. "new memory": batches made before are
 there still, as in a queue of prepared ones, and what was freed went back to the operating system before each call.
 "rotate": partners by turning the batch, much as torchvision (by one) and timm (in reverse) have them, instead of
-by a permutation. timm writes into the batch it is given, which is not counted against it. All are given the same
+by a permutation. "for timm's": what stands in the place of ``timm.data.Mixup``, argument by argument, partners in
+reverse. timm writes into the batch it is given, which is not counted against it. All are given the same
 lambda, .7: a box of CutMix takes .3 of the image.
 """
 
@@ -26,6 +27,7 @@ import torch
 from torch import Tensor
 
 import lessonplan as lp
+from lessonplan.integrations import timm as for_timm
 from lessonplan.models.beside_torchvision import import_beside_torchvision
 from timing import show
 
@@ -39,6 +41,8 @@ REUSED = {
     "lessonplan CutMix, reuse": ("timm CutMix, in place", 1.0),
     "lessonplan Mixup(rotate), reuse": ("timm Mixup, in place", 1.0),
     "lessonplan CutMix(rotate), reuse": ("timm CutMix, in place", 1.0),
+    "lessonplan for timm's Mixup, reuse": ("timm Mixup, in place", 1.0),
+    "lessonplan for timm's CutMix, reuse": ("timm CutMix, in place", 1.0),
     "lessonplan Mixup(per_sample), reuse": ("timm Mixup(mode='elem'), in place", 1.0),
 }
 NEW = {"lessonplan Mixup": 1.3, "lessonplan CutMix": 1.1, "lessonplan Cutout": 1.1}
@@ -73,6 +77,10 @@ def sides(x: Tensor, y: Tensor) -> dict[str, Side]:
         "torchvision MixUp": v2.MixUp(num_classes=CLASSES),
         "torchvision CutMix": v2.CutMix(num_classes=CLASSES),
     }
+    in_place_of = {
+        "for timm's Mixup, reuse": for_timm.Mixup(mixup_alpha=1.0, **common, reuse=True),
+        "for timm's CutMix, reuse": for_timm.Mixup(mixup_alpha=0.0, cutmix_alpha=1.0, **common, reuse=True),
+    }
     for mix in vision.values():
         mix._dist = mock.Mock(sample=lambda _: torch.tensor([LAM]))
     ours: dict[str, Callable[..., lp.mix.Mix]] = {
@@ -90,6 +98,7 @@ def sides(x: Tensor, y: Tensor) -> dict[str, Side]:
     for name, make in ours.items():
         found[f"lessonplan {name}"] = functools.partial(make(num_classes=CLASSES), x, y)
         found[f"lessonplan {name}, reuse"] = functools.partial(make(num_classes=CLASSES, reuse=True), x, y)
+    found |= {f"lessonplan {name}": functools.partial(mix, x, y) for name, mix in in_place_of.items()}
     found["lessonplan SumAugment(4)"] = functools.partial(lp.mix.SumAugment(4, num_classes=CLASSES), x, y)
     return found
 

@@ -69,7 +69,8 @@ class Recorder:
         cut = torch.tensor(self.cut) & (lam < 1)
         for place, (box, share) in zip(cut.nonzero()[:, 0].tolist(), self.boxes, strict=True):
             boxes[place], lam[place] = torch.tensor(box), share
-        return mix._for_samples(ours.Draws(lam, cut, boxes), samples)
+        drawn = mix._for_samples((lam.numpy(), cut.numpy(), boxes.numpy()), samples)
+        return ours.Draws(*map(torch.from_numpy, drawn))
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any, ClassVar, Literal, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -32,6 +33,8 @@ from lessonplan.models.beside_torchvision import import_beside_torchvision
 from lessonplan.rows import rows_of
 
 __all__ = ["FastCollateMixup", "Mixup"]
+
+Numbers = np.ndarray[Any, Any]
 
 
 def _theirs() -> tuple[type, ...]:
@@ -144,69 +147,70 @@ class Mixup(Mix):
     def draw(self, samples: int, height: int, width: int) -> Draws:
         """Draw for a batch of images ``height`` by ``width``: whether, how, and how much is mixed."""
         count = {"batch": 1, "pair": -(-samples // 2), "half": samples // 2}.get(self.mode, samples)
-        cut = torch.full((count,), self._cuts, device="cpu")
+        cut = np.full(count, self._cuts)
         if self._cuts and self._mixes:
-            cut = self._uniform(count) < self.switch_prob
-        lam = torch.ones(count, dtype=torch.float64, device="cpu")
+            cut = self._numbers_in_01(count) < self.switch_prob
+        lam = np.ones(count)
         if self._mixes:
-            lam = self._dirichlet(self.mixup_alpha, count, 2)[0]
+            lam = self._dirichlet(self.mixup_alpha, count, 2)[0].numpy()
         if self._cuts:
             # With limits for the box it only says whether there is one, as timm has it.
             alpha = 1.0 if self.cutmix_minmax is not None else self.cutmix_alpha
-            lam = torch.where(cut, self._dirichlet(alpha, count, 2)[0], lam)
-        apply = self._uniform(count) < (self.prob if self._enabled else 0.0)
-        lam = torch.where(apply, lam, 1.0)
-        cut = cut & (lam < 1)
-        boxes = torch.zeros(count, 4, dtype=torch.long, device="cpu")
+            lam = np.where(cut, self._dirichlet(alpha, count, 2)[0].numpy(), lam)
+        lam = np.where(self._numbers_in_01(count) < (self.prob if self._enabled else 0.0), lam, 1.0)
+        cut &= lam < 1
+        boxes = np.zeros((count, 4), np.int64)
         if self._cuts:
-            boxes = torch.where(cut[:, None], self._boxes(lam, height, width), boxes)
+            boxes = np.where(cut[:, None], self._boxes(lam, height, width), boxes)
             if self.correct_lam or self.cutmix_minmax is not None:
-                lam = torch.where(cut, F.kept_share(boxes, height, width).double(), lam)
-        return self._for_samples(Draws(lam, cut, boxes), samples)
+                lam = np.where(cut, F.kept_share(torch.from_numpy(boxes), height, width).double().numpy(), lam)
+        drawn = self._for_samples((lam, cut, boxes), samples)
+        return Draws(*(torch.from_numpy(part) for part in drawn))
 
-    def _boxes(self, lam: Tensor, height: int, width: int) -> Tensor:
-        uniform = self._uniform(2, 2, len(lam), dtype=torch.float64)
-        size = torch.tensor([[height], [width]], device="cpu")
+    def _numbers_in_01(self, *size: int, dtype: torch.dtype = torch.float32) -> Numbers:
+        return self._uniform(*size, dtype=dtype).numpy()
+
+    def _boxes(self, lam: Numbers, height: int, width: int) -> Numbers:
+        uniform = self._numbers_in_01(2, 2, len(lam), dtype=torch.float64)
+        size = np.array([[height], [width]])
         if self.cutmix_minmax is None:
-            side = (size * (1.0 - lam).sqrt()).long()
-            centre = (uniform[0] * size).long()
+            side = (size * np.sqrt(1.0 - lam)).astype(np.int64)
+            centre = (uniform[0] * size).astype(np.int64)
             start, stop = centre - side // 2, centre + (side + 1) // 2
-            start, stop = start.clamp(min=0), torch.minimum(stop, size)
+            start, stop = np.maximum(start, 0), np.minimum(stop, size)
         else:
-            low, high = ((size * share).long() for share in self.cutmix_minmax)
-            side = low + (uniform[0] * (high - low)).long()
-            start = (uniform[1] * (size - side + 1)).long()
+            # rounded as float32: what a seed has always given
+            low, high = (
+                (size * np.float32(share)).astype(np.float32).astype(np.int64) for share in self.cutmix_minmax
+            )
+            side = low + (uniform[0] * (high - low)).astype(np.int64)
+            start = (uniform[1] * (size - side + 1)).astype(np.int64)
             stop = start + side
-        return torch.stack([start[0], stop[0], start[1], stop[1]], 1)
+        return np.stack([start[0], stop[0], start[1], stop[1]], 1)
 
-    def _for_samples(self, draws: Draws, samples: int) -> Draws:
+    def _for_samples(self, drawn: tuple[Numbers, ...], samples: int) -> tuple[Numbers, ...]:
         """What was drawn for pairs, or for half of a batch, said of each sample."""
         if self.mode == "pair":
-            place = torch.arange(samples, device="cpu")
-            place = torch.minimum(place, place.flip(0))
-            return Draws(*(part[place] for part in draws))
+            place = np.minimum(np.arange(samples), np.arange(samples)[::-1])
+            return tuple(part[place] for part in drawn)
         if self.mode == "half":
-            clean = samples - len(draws.lam)
-            rest = (
-                torch.ones(clean, dtype=torch.float64, device="cpu"),
-                torch.zeros(clean, dtype=torch.bool, device="cpu"),
-                torch.zeros(clean, 4, dtype=torch.long, device="cpu"),
-            )
-            return Draws(*(torch.cat(parts) for parts in zip(draws, rest, strict=True)))
-        return draws
+            clean = samples - len(drawn[0])
+            rest = np.ones(clean), np.zeros(clean, bool), np.zeros((clean, 4), np.int64)
+            return tuple(np.concatenate(parts) for parts in zip(drawn, rest, strict=True))
+        return drawn
 
     def apply(self, x: Tensor, y: Tensor, draws: Draws) -> tuple[Tensor, Tensor]:
         """Mix a batch with itself in reverse, as ``draws`` say; shapes as in ``Mix``."""
         partner = torch.arange(len(x) - 1, -1, -1, device=x.device)
         lam, cut, boxes = draws
         target = self._smooth(y)
-        if bool((lam == 1).all()):
+        if not (lam < 1).any():
             return self._copy(x), target
-        mixed_target = F.interpolate(target, target[partner], lam if len(lam) > 1 else lam[0])
+        mixed_target = F.interpolate(target, rows_of(target, partner), lam if len(lam) > 1 else lam[0])
         if len(lam) == 1:
             if not cut[0]:
                 return one_pass.interpolate(x, partner, lam[0], self._room), mixed_target
-            top, bottom, left, right = (int(edge) for edge in boxes[0])
+            top, bottom, left, right = boxes[0].tolist()
             return one_pass.paste_box(x, partner, (top, bottom, left, right), self._room), mixed_target
         if bool(cut.all()):
             return one_pass.paste_boxes(x, partner, boxes, self._room), mixed_target
@@ -215,6 +219,8 @@ class Mixup(Mix):
 
     def _smooth(self, y: Tensor) -> Tensor:
         target, share = self._targets(y), self.label_smoothing
+        if share == 0:
+            return target
         off = 0.5 if self.multi_label else 1.0 / target.shape[1]
         return target * (1.0 - share) + share * off
 

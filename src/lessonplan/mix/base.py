@@ -19,6 +19,7 @@ from torch.utils.data import default_collate, get_worker_info
 from lessonplan.errors import ConfigError, LessonplanWarning
 from lessonplan.mix import functional as F
 from lessonplan.mix.memory import Memory, direct
+from lessonplan.mix.permutations import permutations
 from lessonplan.network.network import Network
 from lessonplan.network.passes import Passes
 from lessonplan.parts.part import Occasion, Part
@@ -402,7 +403,7 @@ class Mix(_KnowsClasses, Part, ABC):
         return int(torch.randint(below, (), generator=self.generator, device="cpu"))
 
     def _permutations(self, count: int, n: int, device: torch.device) -> Tensor:
-        return self._uniform(count, n).argsort(1).to(device, non_blocking=True)
+        return permutations(self._uniform(count, n)).to(device, non_blocking=True)
 
     def _dirichlet(self, alpha: float, count: int, k: int) -> Tensor:
         """``(k, count)``: columns from a symmetric Dirichlet; with k = 2 the rows are Beta(alpha, alpha)."""
