@@ -7,7 +7,8 @@ there still, as in a queue of prepared ones, and what was freed went back to the
 "rotate": partners by turning the batch, much as torchvision (by one) and timm (in reverse) have them, instead of
 by a permutation. "for timm's": what stands in the place of ``timm.data.Mixup``, argument by argument, partners in
 reverse. timm writes into the batch it is given, which is not counted against it. All are given the same
-lambda, .7: a box of CutMix takes .3 of the image.
+lambda, .7, and the same box, in the middle, of .3 of the image (but where each sample has its own): what is lowest
+would else be what the smallest box took that was drawn.
 """
 
 from __future__ import annotations
@@ -48,9 +49,15 @@ REUSED = {
 NEW = {"lessonplan Mixup": 1.3, "lessonplan CutMix": 1.1, "lessonplan Cutout": 1.1}
 
 
+def middle(height: int, width: int) -> tuple[int, int, int, int]:
+    """Top, bottom, left, right of the box in the middle."""
+    high, wide = (int(side * (1 - LAM) ** 0.5) // 2 for side in (height, width))
+    return height // 2 - high, height // 2 + high, width // 2 - wide, width // 2 + wide
+
+
 @contextmanager
-def one_lambda() -> Iterator[None]:
-    """The same lambda for everybody: what a box costs depends on it."""
+def one_box() -> Iterator[None]:
+    """The same lambda and the same box for everybody."""
 
     def drawn(self: lp.mix.Mix, alpha: float, count: int, k: int) -> Tensor:
         return torch.tensor([[LAM], [1 - LAM]], dtype=torch.float64).expand(2, count)
@@ -58,7 +65,25 @@ def one_lambda() -> Iterator[None]:
     def beta(a: float, b: float, size: int | None = None) -> Any:
         return LAM if size is None else np.full(size, LAM)
 
-    with mock.patch.object(lp.mix.Mix, "_dirichlet", drawn), mock.patch("numpy.random.beta", beta):
+    def box(lam: float, row: int, column: int, height: int, width: int) -> tuple[int, int, int, int]:
+        return middle(height, width)
+
+    def boxes(self: for_timm.Mixup, lam: np.ndarray[Any, Any], height: int, width: int) -> np.ndarray[Any, Any]:
+        drawn_boxes(self, lam, height, width)
+        return np.array([middle(height, width)])
+
+    def theirs(shape: tuple[int, ...], *_: Any, **__: Any) -> tuple[tuple[int, int, int, int], float]:
+        return middle(*shape[-2:]), LAM
+
+    import_beside_torchvision("timm.data")
+    drawn_boxes = for_timm.Mixup._boxes
+    with (
+        mock.patch.object(lp.mix.Mix, "_dirichlet", drawn),
+        mock.patch.object(lp.mix.functional, "cutmix_box", box),
+        mock.patch.object(for_timm.Mixup, "_boxes", boxes),
+        mock.patch("numpy.random.beta", beta),
+        mock.patch("timm.data.mixup.cutmix_bbox_and_lam", theirs),
+    ):
         yield
 
 
@@ -83,6 +108,8 @@ def sides(x: Tensor, y: Tensor) -> dict[str, Side]:
     }
     for mix in vision.values():
         mix._dist = mock.Mock(sample=lambda _: torch.tensor([LAM]))
+    top, bottom, left, right = middle(*x.shape[-2:])
+    vision["torchvision CutMix"].make_params = lambda _: {"box": (left, top, right, bottom), "lam_adjusted": LAM}
     ours: dict[str, Callable[..., lp.mix.Mix]] = {
         "Mixup": lp.mix.Mixup,
         "Mixup(per_sample)": functools.partial(lp.mix.Mixup, per_sample=True),
@@ -171,7 +198,7 @@ def main() -> None:
     parser.add_argument("--repetitions", type=int, default=60, help="of each side (default: 60)")
     count = parser.parse_args().repetitions
     columns, found = [""], []
-    with one_lambda():
+    with one_box():
         for shape in SHAPES:
             for threads in (1, 2):
                 columns.append(f"{shape}, {threads} thread{'s' * (threads > 1)}")
