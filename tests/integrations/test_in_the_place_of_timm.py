@@ -253,3 +253,17 @@ def test_the_memory_format_is_kept(mode):
     for _ in range(6):
         mixed, _ = mix(x.clone(memory_format=torch.preserve_format), torch.arange(8) % CLASSES)
         assert mixed.is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize("mode", ["batch", "pair", "elem"])
+def test_gradients_by_torch_func(mode):
+    """What is drawn inside has no memory that NumPy could read; it is what is drawn outside all the same."""
+    x, y = torch.rand(6, 3, 8, 8, generator=torch.Generator().manual_seed(0)), torch.arange(6) % 5
+    options = {"mixup_alpha": 0.8, "cutmix_alpha": 1.0, "mode": mode, "num_classes": 5, "seed": 4}
+    for _ in range(3):
+        options["seed"] += 1
+        mix, again = ours.Mixup(**options), ours.Mixup(**options)
+        wanted = x.clone().requires_grad_()
+        mix(wanted, y)[0].square().sum().backward()
+        got = torch.func.grad(lambda x, mix=again: mix(x, y)[0].square().sum())(x)
+        torch.testing.assert_close(got, wanted.grad)

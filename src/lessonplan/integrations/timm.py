@@ -28,6 +28,7 @@ from lessonplan.errors import ConfigError, require
 from lessonplan.mix import functional as F
 from lessonplan.mix import one_pass
 from lessonplan.mix.base import Mix
+from lessonplan.mix.memory import ordinary
 from lessonplan.mix.pairs import require_images
 from lessonplan.models.beside_torchvision import import_beside_torchvision
 from lessonplan.rows import rows_of
@@ -149,29 +150,26 @@ class Mixup(Mix):
         count = {"batch": 1, "pair": -(-samples // 2), "half": samples // 2}.get(self.mode, samples)
         cut = np.full(count, self._cuts)
         if self._cuts and self._mixes:
-            cut = self._numbers_in_01(count) < self.switch_prob
+            cut = _numbers(self._uniform(count)) < self.switch_prob
         lam = np.ones(count)
         if self._mixes:
-            lam = self._dirichlet(self.mixup_alpha, count, 2)[0].numpy()
+            lam = _numbers(self._dirichlet(self.mixup_alpha, count, 2)[0])
         if self._cuts:
             # With limits for the box it only says whether there is one, as timm has it.
             alpha = 1.0 if self.cutmix_minmax is not None else self.cutmix_alpha
-            lam = np.where(cut, self._dirichlet(alpha, count, 2)[0].numpy(), lam)
-        lam = np.where(self._numbers_in_01(count) < (self.prob if self._enabled else 0.0), lam, 1.0)
+            lam = np.where(cut, _numbers(self._dirichlet(alpha, count, 2)[0]), lam)
+        lam = np.where(_numbers(self._uniform(count)) < (self.prob if self._enabled else 0.0), lam, 1.0)
         cut &= lam < 1
         boxes = np.zeros((count, 4), np.int64)
         if self._cuts:
             boxes = np.where(cut[:, None], self._boxes(lam, height, width), boxes)
             if self.correct_lam or self.cutmix_minmax is not None:
-                lam = np.where(cut, F.kept_share(torch.from_numpy(boxes), height, width).double().numpy(), lam)
+                lam = np.where(cut, _numbers(F.kept_share(torch.from_numpy(boxes), height, width)), lam)
         drawn = self._for_samples((lam, cut, boxes), samples)
         return Draws(*(torch.from_numpy(part) for part in drawn))
 
-    def _numbers_in_01(self, *size: int, dtype: torch.dtype = torch.float32) -> Numbers:
-        return self._uniform(*size, dtype=dtype).numpy()
-
     def _boxes(self, lam: Numbers, height: int, width: int) -> Numbers:
-        uniform = self._numbers_in_01(2, 2, len(lam), dtype=torch.float64)
+        uniform = _numbers(self._uniform(2, 2, len(lam), dtype=torch.float64))
         size = np.array([[height], [width]])
         if self.cutmix_minmax is None:
             side = (size * np.sqrt(1.0 - lam)).astype(np.int64)
@@ -204,9 +202,9 @@ class Mixup(Mix):
         partner = torch.arange(len(x) - 1, -1, -1, device=x.device)
         lam, cut, boxes = draws
         target = self._smooth(y)
-        if not (lam < 1).any():
+        if bool((lam == 1).all()):
             return self._copy(x), target
-        mixed_target = F.interpolate(target, rows_of(target, partner), lam if len(lam) > 1 else lam[0])
+        mixed_target = F.interpolate(target, target.flip(0), lam if len(lam) > 1 else lam[0])
         if len(lam) == 1:
             if not cut[0]:
                 return one_pass.interpolate(x, partner, lam[0], self._room), mixed_target
@@ -227,6 +225,13 @@ class Mixup(Mix):
     def current_k(self) -> int:
         """Two: each image is mixed with one other."""
         return 2
+
+
+def _numbers(drawn: Tensor) -> Numbers:
+    """As an array of NumPy's; inside a transform of ``torch.func`` what was drawn has no memory of its own."""
+    if ordinary(drawn):
+        return drawn.numpy()
+    return np.array(drawn.tolist(), np.float64 if drawn.dtype == torch.float64 else np.float32)
 
 
 @dataclass(eq=False)
