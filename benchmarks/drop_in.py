@@ -6,9 +6,9 @@ write into the memory of the batch before (``reuse=True``), as ``fit`` does. "ne
 there still, as in a queue of prepared ones, and what was freed went back to the operating system before each call.
 "rotate": partners by turning the batch, much as torchvision (by one) and timm (in reverse) have them, instead of
 by a permutation. "for timm's": what stands in the place of ``timm.data.Mixup``, argument by argument, partners in
-reverse. timm writes into the batch it is given, which is not counted against it. All are given the same
-lambda, .7, and the same box, in the middle, of .3 of the image (but where each sample has its own): what is lowest
-would else be what the smallest box took that was drawn.
+reverse. timm writes into the batch it is given, which is not counted against it. All draw, and are then given the
+same lambda, .7, and the same box, in the middle, of .3 of the image (but where each sample has its own): what is
+lowest would else be what the smallest box took that was drawn.
 """
 
 from __future__ import annotations
@@ -17,9 +17,10 @@ import argparse
 import ctypes
 import functools
 import os
+import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 from unittest import mock
 
@@ -33,6 +34,7 @@ from lessonplan.models.beside_torchvision import import_beside_torchvision
 from timing import show
 
 SHAPES = ((1024, 3, 32, 32), (64, 3, 224, 224))
+SIZES = [shape[0] for shape in SHAPES]
 CLASSES, LAM = 10, 0.7
 Pair = tuple[Tensor, Tensor]
 Side = Callable[[], Any]
@@ -57,33 +59,33 @@ def middle(height: int, width: int) -> tuple[int, int, int, int]:
 
 @contextmanager
 def one_box() -> Iterator[None]:
-    """The same lambda and the same box for everybody."""
-
-    def drawn(self: lp.mix.Mix, alpha: float, count: int, k: int) -> Tensor:
-        return torch.tensor([[LAM], [1 - LAM]], dtype=torch.float64).expand(2, count)
-
-    def beta(a: float, b: float, size: int | None = None) -> Any:
-        return LAM if size is None else np.full(size, LAM)
-
-    def box(lam: float, row: int, column: int, height: int, width: int) -> tuple[int, int, int, int]:
-        return middle(height, width)
-
-    def boxes(self: for_timm.Mixup, lam: np.ndarray[Any, Any], height: int, width: int) -> np.ndarray[Any, Any]:
-        drawn_boxes(self, lam, height, width)
-        return np.array([middle(height, width)])
-
-    def theirs(shape: tuple[int, ...], *_: Any, **__: Any) -> tuple[tuple[int, int, int, int], float]:
-        return middle(*shape[-2:]), LAM
-
+    """The same lambda and the same box for everybody, who draw all the same: drawing is part of the work."""
     import_beside_torchvision("timm.data")
-    drawn_boxes = for_timm.Mixup._boxes
-    with (
-        mock.patch.object(lp.mix.Mix, "_dirichlet", drawn),
-        mock.patch.object(lp.mix.functional, "cutmix_box", box),
-        mock.patch.object(for_timm.Mixup, "_boxes", boxes),
-        mock.patch("numpy.random.beta", beta),
-        mock.patch("timm.data.mixup.cutmix_bbox_and_lam", theirs),
-    ):
+
+    def instead(real: Callable[..., Any], given: Callable[..., Any]) -> Callable[..., Any]:
+        def drawn(*args: Any, **more: Any) -> Any:
+            real(*args, **more)
+            return given(*args, **more)
+
+        return drawn
+
+    shares = {
+        count: torch.tensor([[LAM], [1 - LAM]], dtype=torch.float64).expand(2, count) for count in (1, *SIZES)
+    }
+    replaced = (
+        (lp.mix.Mix, "_dirichlet", lambda self, alpha, count, k: shares[count]),
+        (lp.mix.functional, "cutmix_box", lambda lam, row, column, *size: middle(*size)),
+        (for_timm.Mixup, "_boxes", lambda self, lam, *size: np.array([middle(*size)])),
+        (np.random, "beta", lambda a, b, size=None: LAM if size is None else np.full(size, LAM)),
+        (
+            sys.modules["timm.data.mixup"],
+            "cutmix_bbox_and_lam",
+            lambda shape, lam, **_: (middle(*shape[-2:]), LAM),
+        ),
+    )
+    with ExitStack() as stack:
+        for owner, name, given in replaced:
+            stack.enter_context(mock.patch.object(owner, name, instead(getattr(owner, name), given)))
         yield
 
 
@@ -106,10 +108,10 @@ def sides(x: Tensor, y: Tensor) -> dict[str, Side]:
         "for timm's Mixup, reuse": for_timm.Mixup(mixup_alpha=1.0, **common, reuse=True),
         "for timm's CutMix, reuse": for_timm.Mixup(mixup_alpha=0.0, cutmix_alpha=1.0, **common, reuse=True),
     }
-    for mix in vision.values():
-        mix._dist = mock.Mock(sample=lambda _: torch.tensor([LAM]))
     top, bottom, left, right = middle(*x.shape[-2:])
-    vision["torchvision CutMix"].make_params = lambda _: {"box": (left, top, right, bottom), "lam_adjusted": LAM}
+    given = {"lam": LAM, "box": (left, top, right, bottom), "lam_adjusted": LAM}
+    for mix in vision.values():
+        mix.make_params = functools.partial(lambda real, leaves: real(leaves) | given, mix.make_params)
     ours: dict[str, Callable[..., lp.mix.Mix]] = {
         "Mixup": lp.mix.Mixup,
         "Mixup(per_sample)": functools.partial(lp.mix.Mixup, per_sample=True),

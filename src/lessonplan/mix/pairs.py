@@ -94,7 +94,9 @@ class Mixup(_Pairs):
         partners = self._partners(x)
         lam = self._dirichlet(self.alpha, len(x) if self.per_sample else 1, 2)[0]
         lam = lam if self.per_sample else lam[0]
-        return one_pass.interpolate(x, partners, lam, self._room), self._pair_targets(y, partners, lam)
+        # Targets first: after images have gone through the cache each call costs several times as much.
+        target = self._pair_targets(y, partners, lam)
+        return one_pass.interpolate(x, partners, lam, self._room), target
 
 
 @dataclass(eq=False)
@@ -127,21 +129,18 @@ class CutMix(_Pairs):
         if self.per_sample:
             size = torch.tensor([height, width], device="cpu")
             boxes = F.cutmix_boxes(lam, (centre * size).long(), height, width)
-            mixed, kept = (
-                one_pass.paste_boxes(x, partners, boxes, self._room),
-                F.kept_share(boxes, height, width),
-            )
-        else:  # in numbers, rounded as a tensor's are: for one box a tensor's operations take longer
-            row, column = (
-                int(np.float32(at) * np.float32(side))
-                for at, side in zip(centre[0].tolist(), (height, width), strict=True)
-            )
-            box = F.cutmix_box(float(lam), row, column, height, width)
-            top, bottom, left, right = box
-            mixed = one_pass.paste_box(x, partners, box, self._room)
-            share = 1.0 - (bottom - top) * (right - left) / (height * width)
-            kept = torch.tensor(share, dtype=torch.float32, device="cpu")
-        return mixed, self._pair_targets(y, partners, kept)
+            target = self._pair_targets(y, partners, F.kept_share(boxes, height, width))
+            return one_pass.paste_boxes(x, partners, boxes, self._room), target
+        # In numbers, rounded as a tensor's are: for one box a tensor's operations take longer.
+        row, column = (
+            int(np.float32(at) * np.float32(side))
+            for at, side in zip(centre[0].tolist(), (height, width), strict=True)
+        )
+        box = F.cutmix_box(float(lam), row, column, height, width)
+        top, bottom, left, right = box
+        share = 1.0 - (bottom - top) * (right - left) / (height * width)
+        target = self._pair_targets(y, partners, torch.tensor(share, dtype=torch.float32, device="cpu"))
+        return one_pass.paste_box(x, partners, box, self._room), target
 
 
 @dataclass(eq=False)
