@@ -335,6 +335,18 @@ def test_preview(mix: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
         assert len(np.unique(np.asarray(image.convert("L")))) > 10
 
 
+def test_preview_of_layers_of_another_network(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mix = "cascade:k=4,pairing=permute,layers=input/hidden"
+    line = ["preview", "--mix", mix, "--out", str(tmp_path / "mixed.png")]
+    assert run_main(line) == 2
+    assert "names layers of a network, and none was given" in capsys.readouterr().err
+    options = "--data digits --per-class 4 --model fcnet-8 --budget 5steps"
+    assert run_main([*f"train {options} --out {tmp_path / 'run'}".split(), "--mix", mix]) == 0
+    assert run_main([*line, "--run", str(tmp_path / "run")]) == 0
+
+
 def test_preview_of_other_mixes_differs(tmp_path: Path) -> None:
     for name, mix in (("a", "erm"), ("b", "erm"), ("c", "sum:k=2")):
         assert run_main(f"preview --mix {mix} --count 2 --out {tmp_path / name}.png") == 0

@@ -207,6 +207,7 @@ def test_files_of_methods_that_cannot_be(tmp_path: Path, text: str) -> None:
         ("a=loss-delta", "did you mean 'order:loss-delta'"),
         ("tune=head,erm", "did you mean 'tune:head'"),
         ("probe=tune:head + mixpu", "unknown method 'mixpu': did you mean 'mixup'"),
+        ("mixed=sum:k=2;first=sum:k=2,labels=first", "by commas, not by semicolons"),
     ],
 )
 def test_a_word_that_is_no_method_is_told_what_it_may_have_been_meant_for(text: str, said: str) -> None:

@@ -12,6 +12,7 @@ from PIL import Image
 from tests.packages.tools import seen_in
 
 import lessonplan as lp
+from lessonplan import cli
 from lessonplan.errors import RunFailed
 from lessonplan.train import Callback, fit
 from lessonplan.train.loggers import flat_numbers, loggers
@@ -93,6 +94,17 @@ def _check(name: str, folder: Path, run: Any) -> None:
 def test_a_resumed_run_is_one_record(name: str, tmp_path: Path) -> None:
     run = _stopped_and_resumed(name, tmp_path / "run")
     _check(name, tmp_path / "run", run)
+
+
+@pytest.mark.packages("tensorboard")
+def test_a_mix_inside_of_the_network_is_recorded_with_a_picture(tmp_path: Path) -> None:
+    """Its layers were looked for in another network."""
+    mix = "cascade:k=2,pairing=permute,layers=input/hidden"
+    options = "--data digits --per-class 4 --model fcnet-8 --budget 5steps --log tensorboard"
+    with pytest.raises(SystemExit) as stop:
+        cli.main([*f"train {options} --out {tmp_path / 'run'}".split(), "--mix", mix])
+    assert not stop.value.code
+    assert seen_in("tensorboard", tmp_path / "run").pictures == {"mixed samples"}
 
 
 @pytest.mark.packages("mlflow")

@@ -30,9 +30,10 @@ class Compare:
     out: Folder
     """folder for results.csv, results.json, index.html and runs/, or a URL such as s3://bucket/mine"""
     methods: str | None = None
-    """plans separated by commas (sum:k=4,pairing=permute; filter=select:accuracy; label=spec names one), with
-    settings of their own (probe=tune:head; ft=tune:all + lr:3e-4 + mixup; logreg and ncm find a head without
-    training), or a YAML file of plans; erm,mixup,sum,cascade,gradual if not given, and with --plan erm"""
+    """plans separated by commas, each with its options, NAME=PLAN where one is to have a name
+    (erm,sum:k=4,pairing=permute,filter=select:accuracy are three), with settings of their own
+    (probe=tune:head,ft=tune:all + lr:3e-4 + mixup; logreg and ncm find a head without training), or a YAML file
+    of plans; erm,mixup,sum,cascade,gradual if not given, and with --plan erm"""
     plan: tuple[Path, ...] = ()
     """plan files, further methods; where they name a network or a budget they do so alike, and --model and
     --budget go first"""

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from lessonplan.commands.planned import Planned
     from lessonplan.data import Data
     from lessonplan.network.ranks import Ranks
-    from lessonplan.plan import Plan
 
 
 @dataclass(frozen=True)
@@ -69,9 +68,7 @@ class Train:
 
         data = load_for(chosen.model, self.source, chosen.settings, self.seed)
         with tempfile.TemporaryDirectory() as place:
-            picture = (
-                self._picture(chosen.plan, data, Path(place) / "mixed.png") if self.log and ranks.first else None
-            )
+            picture = self._picture(chosen, data, Path(place) / "mixed.png") if self.log and ranks.first else None
             run = fit(
                 chosen.model,
                 data,
@@ -99,12 +96,16 @@ class Train:
 
         return Answer({"folder": out, "page": page, **run.result}, show)
 
-    def _picture(self, plan: Plan, data: Data, file: Path) -> Path | None:
+    def _picture(self, chosen: Planned, data: Data, file: Path) -> Path | None:
         """What the network sees, drawn for a record; None where samples are no images."""
         from lessonplan.lab.examples import mixed_images
         from lessonplan.report import save_png
+        from lessonplan.train.beginning import network_at_start
 
-        figure = mixed_images(copy.deepcopy(plan.mix), data, seed=self.seed)
+        mix, network = copy.deepcopy(chosen.plan.mix), None
+        if mix is not None and mix.needs_network():
+            network = network_at_start(chosen.model, data, chosen.settings, self.seed)
+        figure = mixed_images(mix, data, seed=self.seed, model=network)
         return save_png(figure, file) if figure is not None else None
 
 

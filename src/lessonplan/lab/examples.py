@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from lessonplan import report
 from lessonplan.data import Data
 from lessonplan.data.normalise import Normalise, scale_of
+from lessonplan.errors import ConfigError
 from lessonplan.files import write_json
 from lessonplan.lab.methods import Method
 from lessonplan.mix import Mix, Network
@@ -35,6 +36,9 @@ def mixed_images(
         count: images to show.
         seed: which images.
         model: the network, for mixes that ask one; None is an untrained one.
+
+    Raises:
+        ConfigError: the mix does not fit the images, or names layers that the network does not have.
     """
     if len(data.shape) != 3 or data.shape[0] not in (1, 3):
         return None
@@ -58,6 +62,7 @@ def bind(mix: Mix, data: Data, seed: int, model: nn.Module | None = None) -> Non
     mix.finish_setup(data.num_classes, seed)
     if not mix.needs_network():
         return
+    given = model is not None
     if model is None:
         spec = "tiny" if len(data.shape) == 3 and min(data.shape[1:]) >= 8 else "fcnet-64"
         model = build_model(spec, shape=data.shape, num_classes=data.num_classes, seed=seed)
@@ -68,7 +73,15 @@ def bind(mix: Mix, data: Data, seed: int, model: nn.Module | None = None) -> Non
         logits: Tensor = network(normalise(raw))
         return logits
 
-    mix.attach(Network(network, run=run))
+    try:
+        mix.attach(Network(network, run=run))
+    except ConfigError as error:
+        if given or not mix.reaches_inside():
+            raise
+        raise ConfigError(
+            f"{mix} names layers of a network, and none was given to show it with: give a run of that network"
+            " (preview: --run FOLDER)"
+        ) from error
 
 
 def training_images(data: Data, count: int, seed: int) -> tuple[Tensor, Tensor]:
@@ -88,8 +101,25 @@ def label_text(target: torch.Tensor, names: Sequence[str]) -> str:
     return " + ".join(words) + (" + ..." if len(shares) > _LABEL_PARTS else "")
 
 
-def write_examples(root: Path, methods: Sequence[Method], data: Data, seed: int) -> None:
-    """Write ``examples/METHOD.png`` with a caption for each mix, one for all methods without; older ones go."""
+def write_examples(
+    root: Path,
+    methods: Sequence[Method],
+    data: Data,
+    seed: int,
+    network: Callable[[Method], nn.Module] | None = None,
+) -> None:
+    """Write ``examples/METHOD.png`` with a caption for each mix, one for all methods without; older ones go.
+
+    Args:
+        root: folder of the comparison.
+        methods: what is compared.
+        data: where the images come from.
+        seed: which images.
+        network: makes a method's network, for mixes that ask one; None is an untrained one for all.
+
+    Raises:
+        ConfigError: a mix does not fit the images or its network; the method is named.
+    """
     folder = root / "examples"
     mixes = {method.name: method.fresh_plan().mix for method in methods}
     plain = [name for name, mix in mixes.items() if mix is None]
@@ -100,7 +130,11 @@ def write_examples(root: Path, methods: Sequence[Method], data: Data, seed: int)
             old.unlink()
     for method in shown:
         mix = mixes[method.name]
-        figure = mixed_images(mix, data, seed=seed)
+        model = network(method) if network is not None and mix is not None and mix.needs_network() else None
+        try:
+            figure = mixed_images(mix, data, seed=seed, model=model)
+        except ConfigError as error:
+            raise ConfigError(f"method {method.name}: {error}") from None
         if figure is None:
             continue
         what = f"{method.name}: {method.describe()}" if mix is not None else f"{', '.join(plain)}: not mixed"

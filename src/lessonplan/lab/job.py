@@ -19,6 +19,7 @@ from lessonplan.models.factory import Factory
 from lessonplan.network.accelerator import resolve_device
 from lessonplan.network.threads import cpu_threads
 from lessonplan.settings import Settings
+from lessonplan.train.beginning import network_at_start
 from lessonplan.train.fitting import fit
 from lessonplan.train.loggers import loggers
 from lessonplan.train.origin import origin_of
@@ -82,6 +83,11 @@ class Job:
         """Whether everything was done before."""
         trained = read_result(self.folder) is not None
         return trained and (self.evaluation is None or is_complete(self.folder / EVALUATED, self.evaluation))
+
+    def network(self, data: Data) -> nn.Module:
+        """The network as its training begins."""
+        settings = {**self.settings, **self.method.settings}
+        return network_at_start(self.model, data, Settings.make(**settings), self.seed)
 
     def do(self) -> None:
         """Train and evaluate; what the run found is in its folder afterwards."""

@@ -157,6 +157,17 @@ def begin(
     )
 
 
+def network_at_start(model: str | nn.Module | Factory, data: Data, settings: Settings, seed: int) -> nn.Module:
+    """The network as a run with these settings and this seed begins; a module itself, untouched.
+
+    Raises:
+        ConfigError: see ``begin``.
+    """
+    given = settings.model_dump()
+    loss, optimizer = given["loss"], given["optimizer"]
+    return begin(model, data, None, seed=seed, loss=loss, optimizer=optimizer, settings=given).network()
+
+
 @contextmanager
 def lent(plan: Plan) -> Iterator[None]:
     """Give a plan back as it was, so that it can be used again: stages at their start, classes unset.
