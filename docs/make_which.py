@@ -18,6 +18,7 @@ KINDS = {
     "folder:clothing": ("photographs", "clothes"),
     "idx:mnist-t10k": ("handwritten digits", "MNIST"),
     "digits": ("handwritten digits of 8 x 8 pixels", "scikit-learn's digits"),
+    "npz:digits-400.npz": ("handwritten digits of 8 x 8 pixels", "scikit-learn's digits"),
     "wav:fsdd/recordings.zip": ("recordings of spoken words", "Free Spoken Digits"),
     "table:iris": ("a table", "iris"),
     "table:wine": ("a table", "wine"),
