@@ -335,9 +335,7 @@ def test_preview(mix: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
         assert len(np.unique(np.asarray(image.convert("L")))) > 10
 
 
-def test_preview_of_layers_of_another_network(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_preview_of_layers_of_another_network(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     mix = "cascade:k=4,pairing=permute,layers=input/hidden"
     line = ["preview", "--mix", mix, "--out", str(tmp_path / "mixed.png")]
     assert run_main(line) == 2

@@ -10,11 +10,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib.collections import LineCollection
 from rich.console import Console
 
 from lessonplan.errors import DataError
 from lessonplan.lab.ordering.summary import THESIS_CITATION, judge_claims, summarise_epoch, thesis_epochs
 from lessonplan.order.perfect import Tree, permutations
+from lessonplan.report import ordering_plots
 from lessonplan.report.ordering import claim_words, print_ordering, read_runs, table_rows, write_ordering
 
 
@@ -120,3 +122,15 @@ def test_terminal_table(folder: Path) -> None:
     assert f"{summary['epochs'][0]['accuracy']['min']:.3f}" in text.getvalue()
     assert "evaluated on TEST data" in text.getvalue()
     assert "The highest accuracy after N epochs is above the mean after N + 1." in text.getvalue()
+
+
+def test_what_one_epoch_spans_is_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A band of one epoch has no width: all that showed was the mean."""
+    drawn: list[Any] = []
+    monkeypatch.setattr(ordering_plots, "to_svg", lambda figure, *_: drawn.append(figure.axes[0]))
+    row = {"epoch": 1, "accuracy": {"min": 0.25, "max": 0.75, "mean": 0.5}}
+    for rows in ([row], [row, {**row, "epoch": 2}]):
+        ordering_plots.by_epoch(rows, [], "accuracy", name="a", ylabel="accuracy")
+    one, two = ([part for part in axes.collections if isinstance(part, LineCollection)] for axes in drawn)
+    assert [line.tolist() for part in one for line in part.get_segments()] == [[[1, 0.25], [1, 0.75]]]
+    assert two == []

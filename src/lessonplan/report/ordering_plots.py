@@ -69,6 +69,8 @@ def by_epoch(ours: Sequence[Json], theirs: Sequence[Json], key: str, *, name: st
             epochs = [row["epoch"] for row in kind]
             low, high = ([row[key][end] for row in kind] for end in ("min", "max"))
             axes.fill_between(epochs, low, high, color=look.color, alpha=0.3 if solid else 0.12, linewidth=0)
+            if len(kind) == 1:  # a band of one epoch has no width
+                axes.vlines(epochs, low, high, color=look.color, linewidth=2)
             for edge in (low, high):
                 axes.plot(epochs, edge, color=look.color, linewidth=0.9, linestyle=look.linestyle)
             if all(row[key].get("mean") is not None for row in kind):
