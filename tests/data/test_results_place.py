@@ -11,8 +11,9 @@ import pytest
 from PIL import Image
 
 import lessonplan as lp
+from lessonplan.data import load
 from lessonplan.data.results_place import refuse_among_classes, results_folder
-from lessonplan.errors import ConfigError
+from lessonplan.errors import ConfigError, DataError
 
 WRITERS: dict[str, Callable[[Any, Path], Any]] = {
     "fit": lambda data, out: lp.fit("fcnet-16", data, budget="1 steps", out=out),
@@ -45,7 +46,7 @@ def test_every_writer_refuses_a_place_among_the_classes(photos: Path, writer: st
     assert sorted(path.name for path in photos.iterdir()) == ["cat", "dog"]
 
 
-def test_a_place_is_refused_only_where_it_would_be_read(photos: Path) -> None:
+def test_a_place_is_refused_only_where_it_would_be_read(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for data in ("digits", f"csv:{photos}", f"{photos}/missing", 3, None, (1, 2)):
         refuse_among_classes(photos / "results", data)
     for place in (photos.parent / "results", photos / ".results"):
@@ -53,3 +54,14 @@ def test_a_place_is_refused_only_where_it_would_be_read(photos: Path) -> None:
         assert results_folder(place, "the search", photos) == place
     with pytest.raises(ConfigError, match="is a file: give a folder for the search"):
         results_folder(photos / "cat" / "0.png", "the search")
+    monkeypatch.chdir(photos)
+    refuse_among_classes("results", "")  # evaluate, where the run knows its data
+
+
+def test_an_empty_text_is_not_the_current_folder(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """``--data "$UNSET"`` trained on whatever lay there."""
+    monkeypatch.chdir(photos)
+    for data in ("", " "):
+        with pytest.raises(DataError, match="an empty text: give a name or a path"):
+            load(data)
+    assert load(".").num_classes == 2

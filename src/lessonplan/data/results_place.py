@@ -34,14 +34,14 @@ def refuse_among_classes(out: str | Path, *data: Any, named: str = "out ") -> No
 
     Args:
         out: a folder or file that is going to be written, none of a URL.
-        data: see ``results_folder``; only texts and paths name folders.
+        data: see ``results_folder``; only texts and paths name folders, and an empty text none.
         named: how the sentence begins.
 
     Raises:
         ConfigError: it lies among the class folders of one of them.
     """
     for spec in data:
-        if isinstance(spec, (str, Path)) and _among_classes(spec, Path(out)):
+        if spec and isinstance(spec, (str, Path)) and _among_classes(spec, Path(out)):
             raise ConfigError(
                 f"{named}{out} lies among the class folders of {spec}, where it would be read as a class or as"
                 " samples of one: give a folder elsewhere"

@@ -102,6 +102,8 @@ def guess(path: Path) -> str:
 def _open_text(spec: str | Path, options: Options) -> Parts:
     if isinstance(spec, Path):
         return _read(KINDS[guess(spec)], spec, options)
+    if not spec.strip():  # as a path it would be the folder that one is in
+        raise DataError("data is an empty text: give a name or a path ('.' is the current folder)")
     name, colon, where = spec.partition(":")
     kind = KINDS.get(name)
     if kind is not None and bool(colon) == bool(kind.takes) and (where or not kind.takes_path):
