@@ -65,3 +65,24 @@ def test_an_empty_text_is_not_the_current_folder(photos: Path, monkeypatch: pyte
         with pytest.raises(DataError, match="an empty text: give a name or a path"):
             load(data)
     assert load(".").num_classes == 2
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda: lp.fit("fcnet-8", "digits", budget="1 steps", out=""),
+        lambda: lp.compare("erm", out="", seeds=1, budget="1 steps"),
+        lambda: lp.advise("digits", out="", budget="1M cost"),
+        lambda: lp.load(""),
+        lambda: lp.fit("fcnet-8", "digits", budget="1 steps", weights=" "),
+    ],
+    ids=["fit", "compare", "advise", "load", "weights"],
+)
+def test_an_empty_text_is_no_place(
+    use: Callable[[], Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """``--out "$UNSET"`` wrote a run between the files of the current folder."""
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match="an empty text names no folder and no file"):
+        use()
+    assert not list(tmp_path.iterdir())

@@ -17,7 +17,8 @@ def is_url(place: str | Path) -> bool:
     """Whether a result folder is named by a URL.
 
     Raises:
-        ConfigError: it is a path that pathlib has made of a URL.
+        ConfigError: it is a path that pathlib has made of a URL, or an empty text, of which pathlib would make the
+            current folder.
 
     >>> is_url("s3://bucket/run"), is_url("runs/mine"), is_url(Path("runs"))
     (True, False, False)
@@ -29,6 +30,8 @@ def is_url(place: str | Path) -> bool:
                 f"{place} seems to be a URL as a Path, which loses a slash: give it as text, '{scheme}://...'"
             )
         return False
+    if not place.strip():
+        raise ConfigError("an empty text names no folder and no file: give one ('.' is the current folder)")
     return "://" in place
 
 
