@@ -79,3 +79,15 @@ def test_the_network_at_the_start_is_the_one_that_a_run_begins_with() -> None:
     found = network_at_start("fcnet-8", data, Settings(), 3).state_dict()
     assert found.keys() == seen.state.keys()
     assert all(torch.equal(found[name], value) for name, value in seen.state.items())
+
+
+def test_the_network_at_the_start_has_weights_from_elsewhere_and_says_nothing_of_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The run says it."""
+    data = load("digits", per_class=4)
+    before = lp.fit("fcnet-8", data, budget="5 steps", out=tmp_path / "before").model.state_dict()
+    capsys.readouterr()
+    found = network_at_start("fcnet-8", data, Settings(weights=str(tmp_path / "before")), 3).state_dict()
+    assert all(torch.equal(found[name], value) for name, value in before.items())
+    assert "weights of" not in capsys.readouterr().err

@@ -80,8 +80,8 @@ class Beginning:
         state = self.model.state_dict()
         return {"frozen": digest_of({k: v for k, v in state.items() if not k.startswith(f"{head}.")})}
 
-    def network(self) -> nn.Module:
-        """The network as training begins; what became of weights from elsewhere is said."""
+    def network(self, *, told: bool = True) -> nn.Module:
+        """The network as training begins; what became of weights from elsewhere is said, if it is to be told."""
         if self.origin is None:
             return self.plain_network()
         shape, classes, drawn = self.data.shape, self.data.num_classes, fold_seed(self.seed, "weights")
@@ -92,7 +92,8 @@ class Beginning:
             head=self.settings.head,
             class_names=self.data.class_names,
         )
-        say(visible(f"weights of {self.origin.where}: {match}"))
+        if told:
+            say(visible(f"weights of {self.origin.where}: {match}"))
         return network
 
     def plain_network(self) -> nn.Module:
@@ -160,12 +161,14 @@ def begin(
 def network_at_start(model: str | nn.Module | Factory, data: Data, settings: Settings, seed: int) -> nn.Module:
     """The network as a run with these settings and this seed begins; a module itself, untouched.
 
+    Nothing is said of weights from elsewhere: the run says it.
+
     Raises:
         ConfigError: see ``begin``.
     """
     given = settings.model_dump()
     loss, optimizer = given["loss"], given["optimizer"]
-    return begin(model, data, None, seed=seed, loss=loss, optimizer=optimizer, settings=given).network()
+    return begin(model, data, None, seed=seed, loss=loss, optimizer=optimizer, settings=given).network(told=False)
 
 
 @contextmanager
