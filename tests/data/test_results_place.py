@@ -54,6 +54,7 @@ def test_a_place_is_refused_only_where_it_would_be_read(photos: Path, monkeypatc
         assert results_folder(place, "the search", photos) == place
     with pytest.raises(ConfigError, match="is a file: give a folder for the search"):
         results_folder(photos / "cat" / "0.png", "the search")
+    refuse_among_classes("results", np.zeros(2))  # whose truth is not asked
     monkeypatch.chdir(photos)
     refuse_among_classes("results", "")  # evaluate, where the run knows its data
 

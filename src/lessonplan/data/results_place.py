@@ -41,7 +41,7 @@ def refuse_among_classes(out: str | Path, *data: Any, named: str = "out ") -> No
         ConfigError: it lies among the class folders of one of them.
     """
     for spec in data:
-        if spec and isinstance(spec, (str, Path)) and _among_classes(spec, Path(out)):
+        if isinstance(spec, (str, Path)) and spec and _among_classes(spec, Path(out)):
             raise ConfigError(
                 f"{named}{out} lies among the class folders of {spec}, where it would be read as a class or as"
                 " samples of one: give a folder elsewhere"

@@ -147,7 +147,6 @@ def compare(
     runs = Runs(comparison, sample, root, data, model, evaluation, threads, told, log)
     work = [job for seed in comparison.seeds for job in runs.of_seed(chosen, seed)]
     waiting = [job for job in work if not job.finished]
-    first = {job.method.name: job for job in reversed(work)}
     for job in {job.method.name: job for job in waiting}.values():
         check_job(job, sample)
     begun = [Settings.make(**{**job.settings, **job.method.settings}) for job in waiting]
@@ -168,7 +167,9 @@ def compare(
         table = _Table(title, comparison, reference, work, root)
         try:
             with by if isinstance(by, LocalProcesses) else nullcontext():  # they begin meanwhile
-                write_examples(root, chosen, sample, comparison.seeds[0], lambda m: first[m.name].network(sample))
+                begun_first = {job.method.name: job for job in work[: len(chosen)]}
+                seed = comparison.seeds[0]
+                write_examples(root, chosen, sample, seed, lambda m: begun_first[m.name].network(sample))
                 if by is not None:
                     _train(waiting, table, by)
         finally:  # what was done before an interruption is told too

@@ -130,8 +130,9 @@ def write_examples(
             old.unlink()
     for method in shown:
         mix = mixes[method.name]
-        model = network(method) if network is not None and mix is not None and mix.needs_network() else None
         try:
+            asks = mix is not None and mix.needs_network()
+            model = network(method) if network is not None and asks else None
             figure = mixed_images(mix, data, seed=seed, model=model)
         except ConfigError as error:
             raise ConfigError(f"method {method.name}: {error}") from None

@@ -96,7 +96,9 @@ def read_methods(given: str | Path | Sequence[str | Method] | Mapping[str, Any])
 def _split(text: str) -> list[str]:
     """Cut at commas, but keep the options of a method together with it."""
     if ";" in text:
-        raise ConfigError(f"methods {text!r}: separate them by commas, not by semicolons")
+        raise ConfigError(
+            f"methods {text!r}: separate them by commas, not by semicolons (a path with one: in a YAML file)"
+        )
     methods: list[str] = []
     for item in (part.strip() for part in text.split(",")):
         if methods and (_is_option(item) or _is_option_without(methods[-1], item)):
