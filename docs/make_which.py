@@ -30,8 +30,8 @@ VERDICTS = ("better", "worse", "undecided")
 HEAD = """# Which should I try?
 
 Made by `python docs/make_which.py` from [`results/`](../results); a test compares them. Every row is one
-comparison that was made: methods against plain training, `erm` or `plain`, with the same budget for each, paired
-by seed. Numbers are points of test accuracy with their 95% interval; *better* and *worse* are decided after
+comparison that was made: methods against plain training, `erm` or `plain` (below also against another one, where a
+row says so), with the same budget for each, paired by seed. Numbers are points of test accuracy with their 95% interval; *better* and *worse* are decided after
 correction for all methods of the comparison, *undecided* is neither ([what the words mean](reading.md)).
 
 Find the row that is most like your data: the kind of data, the labels a class, weights from scratch or pretrained.
@@ -199,6 +199,7 @@ def which_page() -> str:
 def _glance(found: list[Comparison]) -> str:
     """Situations with what was ever decided in them, and in how many experiments of those with the method."""
     lines = ["| data, labels, weights | better | worse |", "|---|---|---|"]
+    found = [comparison for comparison in found if comparison.told["reference"] in PLAIN]
     for situation in dict.fromkeys(c.situation for c in found):
         judged = _experiments([c for c in found if c.situation == situation])
         tried = Counter(name for name, _ in judged)
