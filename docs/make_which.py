@@ -31,8 +31,9 @@ HEAD = """# Which should I try?
 
 Made by `python docs/make_which.py` from [`results/`](../results); a test compares them. Every row is one
 comparison that was made: methods against plain training, `erm` or `plain` (below also against another one, where a
-row says so), with the same budget for each, paired by seed. Numbers are points of test accuracy with their 95% interval; *better* and *worse* are decided after
-correction for all methods of the comparison, *undecided* is neither ([what the words mean](reading.md)).
+row says so), with the same budget for each, paired by seed. Numbers are points of test accuracy with their 95%
+interval; *better* and *worse* are decided after correction for all methods of the comparison, *undecided* is
+neither ([what the words mean](reading.md)).
 
 Find the row that is most like your data: the kind of data, the labels a class, weights from scratch or pretrained.
 Then try what was better there, beside plain training, on your own data: these are small experiments, and other
