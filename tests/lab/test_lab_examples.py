@@ -81,6 +81,13 @@ def test_the_network_at_the_start_is_the_one_that_a_run_begins_with() -> None:
     assert all(torch.equal(found[name], value) for name, value in seen.state.items())
 
 
+def test_the_network_at_the_start_is_shown_where_the_data_are() -> None:
+    """A method may train on another device, which may not even be on this machine."""
+    data = load("digits", per_class=4, device="cpu")
+    found = network_at_start("fcnet-8", data, Settings(device="xpu:3"), 3)
+    assert {weight.device.type for weight in found.parameters()} == {"cpu"}
+
+
 def test_the_network_at_the_start_has_weights_from_elsewhere_and_says_nothing_of_them(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

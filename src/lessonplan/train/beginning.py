@@ -161,12 +161,13 @@ def begin(
 def network_at_start(model: str | nn.Module | Factory, data: Data, settings: Settings, seed: int) -> nn.Module:
     """The network as a run with these settings and this seed begins; a module itself, untouched.
 
+    It is to be looked at where the data are: the settings' device, which may be on another machine, is not asked.
     Nothing is said of weights from elsewhere: the run says it.
 
     Raises:
         ConfigError: see ``begin``.
     """
-    given = settings.model_dump()
+    given = {**settings.model_dump(), "device": str(data.train.device)}
     loss, optimizer = given["loss"], given["optimizer"]
     return begin(model, data, None, seed=seed, loss=loss, optimizer=optimizer, settings=given).network(told=False)
 
