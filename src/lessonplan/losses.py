@@ -13,7 +13,7 @@ from lessonplan.errors import ConfigError
 
 
 class _Mixes(Protocol):
-    def current_k(self) -> int: ...
+    def mixed_k(self) -> int: ...
 
 
 class SumBCE(torch.nn.Module):
@@ -22,7 +22,8 @@ class SumBCE(torch.nn.Module):
     That classes are summed is a reading, the thesis does not say; their mean would be C times smaller.
 
     Args:
-        k: images in a sum, or the mix itself, whose present K is then read at each call.
+        k: images in a sum, or the mix itself, whose K of the batch mixed last is then read at each call: 1 of one
+            that was left as it was.
         reduction: ``"mean"`` over the batch or ``"none"``, one loss a sample.
 
     Forward takes logits ``(M, C)`` and targets ``(M, C)`` in [0, 1].
@@ -43,7 +44,7 @@ class SumBCE(torch.nn.Module):
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         """The loss, a scalar or ``(M,)``."""
-        k = self.k if isinstance(self.k, int) else self.k.current_k()
+        k = self.k if isinstance(self.k, int) else self.k.mixed_k()
         losses = F.binary_cross_entropy_with_logits(logits, target, reduction="none").sum(1) / k
         return losses.mean() if self.reduction == "mean" else losses
 

@@ -126,6 +126,11 @@ class Settings(Strict):
         return "sgd" if self.weights is None else "adamw"
 
     @property
+    def linear_loss(self) -> bool:
+        """Whether the loss is linear in the target; with smoothed labels it is not."""
+        return self.loss in ("ce", "focal") and not self.label_smoothing
+
+    @property
     def frozen_statistics(self) -> bool:
         """Whether all batch normalisation keeps its running statistics."""
         return self.batch_norm == "frozen" or (self.batch_norm == "auto" and self.weights is not None)

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lessonplan.errors import LessonplanError
+from lessonplan.errors import ConfigError, LessonplanError
 from lessonplan.evaluate import adversarial as adv
 
 Network = Callable[..., nn.Module]
@@ -175,6 +175,27 @@ def test_half_precision_is_attacked_in_float32(network: Network, images: Tensor,
     with torch.autocast("cpu", dtype=torch.bfloat16):
         found = adv.bim(model, images.bfloat16(), labels, EPS)
     assert torch.equal(found.images, plain.images)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_a_network_in_half_precision_is_told(network: Network, images: Tensor, labels: Tensor, dtype) -> None:
+    with pytest.raises(ConfigError, match=r"weights are torch\.\w*float16, .* give model\.float\(\)"):
+        adv.fgsm(network("tiny").to(dtype), images.to(dtype), labels, EPS)
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int16, torch.int32])
+def test_labels_of_any_integers_are_attacked(network: Network, images: Tensor, labels: Tensor, dtype) -> None:
+    model, given = network("tiny"), labels.to(dtype)
+    for attack in (
+        adv.fgsm,
+        adv.bim,
+        adv.mim,
+        partial(adv.pgd, restarts=2, steps=3),
+        partial(adv.pgd, loss="margin", steps=3),
+    ):
+        assert torch.equal(attack(model, images, given, EPS).images, attack(model, images, labels, EPS).images)
+    assert torch.equal(adv.margin(images.flatten(1)[:, :6], given), adv.margin(images.flatten(1)[:, :6], labels))
+    assert adv.judge(model, images, given) == adv.judge(model, images, labels)
 
 
 def test_pixel_model_normalises(network: Network, images: Tensor) -> None:

@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -92,6 +93,41 @@ def test_soft_labels_are_refused_in_a_sentence(judge) -> None:
     probabilities = torch.full((4, 3), 1 / 3)
     with pytest.raises(ConfigError, match=r"\(4, 3\) .* needs the classes, integers \(N,\)"):
         judge(probabilities, torch.full((4, 3), 1 / 3))
+
+
+INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
+
+
+@pytest.mark.parametrize("dtype", INTEGERS)
+def test_labels_of_any_integers_are_judged_alike(dtype) -> None:
+    """30 classes: of bytes, 30 * 29 would overflow."""
+    g = torch.Generator().manual_seed(0)
+    labels = torch.randint(0, 30, (300,), generator=g)
+    logits = torch.randn(300, 30, generator=g)
+    assert detailed_metrics(logits, labels.to(dtype)) == detailed_metrics(logits, labels)
+    perfect = detailed_metrics(F.one_hot(labels, 30).float() * 9, labels.to(dtype))
+    assert sum(row[i] for i, row in enumerate(perfect["confusion"])) == 300
+
+
+@pytest.mark.parametrize("judge", [classification_metrics, detailed_metrics, calibration_error, reliability])
+@pytest.mark.parametrize(
+    ("labels", "said"),
+    [
+        ([0, 5], "from 0 to 5, but there are 3 outputs: give 0 to 2"),
+        ([-1, 0], "from -1 to 0, but there are 3 outputs"),
+        ([0, 1, 2], "3 labels came with 2 outputs"),
+        ([], "no sample to judge"),
+    ],
+)
+def test_labels_that_do_not_fit_are_told(judge, labels, said) -> None:
+    outputs = torch.full((2, 3), 1 / 3)
+    with pytest.raises(ConfigError, match=said):
+        judge(outputs[: len(labels)] if not labels else outputs, torch.tensor(labels, dtype=torch.long))
+
+
+def test_no_bin_is_told() -> None:
+    with pytest.raises(ConfigError, match="bins=0: give at least 1"):
+        calibration_error(torch.full((2, 3), 1 / 3), torch.tensor([0, 1]), bins=0)
 
 
 def test_nothing_to_judge_is_said() -> None:

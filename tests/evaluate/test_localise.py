@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lessonplan.errors import LessonplanError
+from lessonplan.errors import DataError, LessonplanError
 from lessonplan.evaluate import localise as loc
 
 Network = Callable[..., nn.Module]
@@ -59,6 +59,16 @@ def test_grad_cam_agrees_with_captum(
     torch.testing.assert_close(loc.grad_cam(model, images, model.get_submodule(layer), labels), ours)
     assert hooks(model) == 0
     assert all(p.grad is None and p.requires_grad for p in model.parameters())
+
+
+@pytest.mark.parametrize("of", [loc.cam, loc.grad_cam])
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int16, torch.int32])
+def test_maps_of_labels_of_any_integers(network: Network, images: Tensor, of, dtype) -> None:
+    """Six images of six classes: bytes would be taken for a mask."""
+    model, labels = network("tiny"), torch.tensor([5, 4, 3, 2, 1, 1])
+    assert torch.equal(of(model, images[:6], labels=labels.to(dtype)), of(model, images[:6], labels=labels))
+    with pytest.raises(DataError, match="labels go from 1 to 6, but the model has 6"):
+        of(model, images[:2], labels=torch.tensor([1, 6]))
 
 
 def test_grad_cam_finds_the_last_maps_and_survives_overwriting(images: Tensor) -> None:
@@ -132,6 +142,12 @@ def test_iou_by_counting_pixels() -> None:
         assert loc.iou(torch.tensor([a]), torch.tensor([b])).item() == pytest.approx(counted.item())
     with pytest.raises(LessonplanError, match="two times"):
         loc.iou(boxes[:, 0], boxes[:3, 0])
+
+
+def test_boxes_without_a_pixel_share_nothing() -> None:
+    empty = torch.tensor([[2, 2, 3, 3]])
+    assert loc.iou(empty, empty).tolist() == [0.0]
+    assert loc.iou(empty, torch.tensor([[0, 4, 0, 4]])).tolist() == [0.0]
 
 
 def test_max_box_accuracy_and_localisation() -> None:

@@ -149,6 +149,36 @@ def test_gradual_draws_as_many_groups_as_have_weight():
     assert m.GradualCascade(4).draws(10) == 10
 
 
+@pytest.mark.parametrize("restored", [False, True])
+def test_gradual_draws_keep_the_batch_of_the_network_for_an_epoch(restored):
+    """What is drawn is fixed when an epoch begins: images that lose their weight are drawn until it ends."""
+    mix = m.GradualCascade(4, 2, draw="mixed", finetune=0.0, variant="linear", seed=0)
+    mix.advance(0.0)
+    n = mix.draws(10)
+    mix.advance(0.5, epoch_start=False)
+    if restored:
+        state = mix.state_dict()
+        mix = m.GradualCascade(4, 2, draw="mixed", finetune=0.0, variant="linear", seed=0)
+        mix.load_state_dict(state)
+    x = torch.rand(n, 3)
+    mixed, target = mix(x, torch.zeros(n).long())
+    assert (n, mixed.shape, target.shape) == (40, (10, 3), (10, 2))
+    coefficients = torch.tensor([5 / 12, 5 / 12, 1 / 6, 0.0])  # GCC_4(1/2), linear
+    torch.testing.assert_close(mixed, (x.view(4, 10, 3) * coefficients.view(4, 1, 1)).sum(0))
+    mix.advance(0.5)
+    assert (mix.draws(10), mix.current_k()) == (30, 3)
+
+
+def test_a_state_of_before_epochs_were_told_apart_is_taken():
+    mix = m.GradualCascade(4, 2, draw="mixed", finetune=0.0)
+    mix.advance(0.4)
+    state = mix.state_dict()
+    del state["epoch_t"]
+    again = m.GradualCascade(4, 2, draw="mixed", finetune=0.0)
+    again.load_state_dict(state)
+    assert (again.t, again.draws(10)) == (0.4, 30)
+
+
 def test_gradual_granularity():
     step, epoch = m.GradualCascade(4, finetune=0.5), m.GradualCascade(4, finetune=0.5, granularity="epoch")
     for progress, start, t_step, t_epoch in (

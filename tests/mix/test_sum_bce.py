@@ -7,8 +7,10 @@ import math
 import pytest
 import torch
 
+import lessonplan as lp
 from lessonplan import mix as m
 from lessonplan.errors import ConfigError
+from lessonplan.integrations.timm import Mixup
 from lessonplan.losses import SumBCE
 
 
@@ -41,6 +43,56 @@ def test_follows_the_k_of_a_mix():
         assert loss(logits, target).item() == pytest.approx(sum(by_hand(logits, target, k)) / 3, rel=1e-5)
         mix.step(0.5)
         mix.step(0.5)
+
+
+def _clean(mix):
+    return m.Probability(mix, p=0.0)
+
+
+def _later(mix):
+    return m.Until(mix, end=1.0, start=0.5)
+
+
+@pytest.mark.parametrize(
+    ("mix", "samples", "k"),
+    [
+        (lambda: m.SumAugment(4, num_classes=4), 8, 4),
+        (lambda: m.SumAugment(4, num_classes=4), 2, 2),  # an epoch's last, small batch
+        (lambda: m.SumAugment(4, num_classes=4), 1, 1),
+        (lambda: m.GradualCascade(4, num_classes=4), 3, 3),
+        (lambda: m.ManifoldMixup(num_classes=4, layers=["input"], k=3), 2, 2),
+        (lambda: _clean(m.SumAugment(4, num_classes=4)), 8, 1),
+        (lambda: _later(m.SumAugment(4, num_classes=4)), 8, 1),
+        (lambda: m.Choice([m.SumAugment(4), m.SumAugment(2)], p=[0.0, 1.0], num_classes=4), 8, 2),
+        (lambda: m.Choice([m.Mixup(), _clean(m.Mixup())], p=[0.0, 1.0], num_classes=4), 8, 1),
+        (lambda: m.SumAugment(2, num_classes=4) >> m.SumAugment(3, num_classes=4), 8, 6),
+        (lambda: m.SumAugment(2, num_classes=4) >> _clean(m.SumAugment(3, num_classes=4)), 8, 2),
+        (lambda: Mixup(num_classes=4), 8, 2),
+        (lambda: Mixup(num_classes=4, prob=0.0), 8, 1),
+    ],
+)
+@pytest.mark.filterwarnings("ignore::lessonplan.errors.LessonplanWarning")
+def test_divides_by_the_k_of_the_batch_that_was_mixed_last(mix, samples, k):
+    mix = mix()
+    loss, before = SumBCE(mix, reduction="none"), mix.mixed_k()
+    assert before == mix.current_k()
+    _, target = mix(torch.rand(samples, 4, generator=torch.Generator().manual_seed(0)), torch.arange(samples) % 4)
+    logits = torch.randn(len(target), 4, generator=torch.Generator().manual_seed(1))
+    assert loss(logits, target).tolist() == pytest.approx(by_hand(logits, target, k), rel=1e-4)
+    mix.done_with_batch()
+    assert mix.mixed_k() == before
+
+
+def test_fit_divides_batches_that_are_left_as_they_are_by_one():
+    """Never mixed, a run has the weights of one without a mix."""
+    data = lp.data.load("digits", per_class=6, val_fraction=0)
+    runs = [
+        lp.fit("fcnet-8", data, plan, "4 steps", loss="sum-bce", schedule="constant", threads=1)
+        for plan in ("none", "sum:k=4,p=0.0", "sum:k=4")
+    ]
+    plain, never, mixed = (torch.cat([p.flatten() for p in run.model.parameters()]) for run in runs)
+    assert torch.equal(plain, never)
+    assert not torch.equal(plain, mixed)
 
 
 def test_extreme_logits_stay_finite_with_gradients():

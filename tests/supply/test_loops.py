@@ -10,8 +10,13 @@ import torch
 import torch.nn.functional as F
 
 import lessonplan as lp
+from lessonplan.batch import Batch
 from lessonplan.errors import ConfigError
+from lessonplan.integrations.timm import Mixup
 from lessonplan.seeds import fold_seed
+from lessonplan.supply.epoch import Supply
+from lessonplan.supply.loops import Weighted
+from lessonplan.supply.tensors import TensorSamples
 
 PLANS = [
     "none",
@@ -244,3 +249,85 @@ def test_all_epochs_at_once_are_not_followed_by_none(data) -> None:
     each = lp.batches(network, data.train, "select:accuracy:margin=1", batch_size=BATCH, epochs=3)
     counts = [len(list(each)) for _ in range(3)]
     assert min(counts) > 0
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.4])
+@pytest.mark.parametrize(
+    "plan",
+    [
+        "mixup",
+        "select:infobatch",
+        "select:infobatch + mixup",
+        "select:weighted:0.5,importance=true,power=2 + cutmix",
+    ],
+)
+def test_smoothed_labels_with_factors_train_as_fit_does(data, plan, smoothing) -> None:
+    """Factors of losses are not part of what is smoothed: ``w * loss(t)``, never ``loss(w * t)``."""
+    shape, drawn = data.shape, fold_seed(SEED, "weights")
+    run = lp.fit(
+        MODEL, data, plan, f"{EPOCHS}ep", seed=SEED, batch_size=BATCH, schedule="constant", threads=1,
+        label_smoothing=smoothing, optimizer="sgd", lr=0.05, weight_decay=0.0, nesterov=False,
+    )  # fmt: skip
+    model = lp.models.build_model(MODEL, shape=shape, num_classes=3, seed=drawn).train()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
+
+    def loss(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        return F.cross_entropy(logits, target, reduction="none", label_smoothing=smoothing)
+
+    loop = lp.batches(
+        model, data, plan, batch_size=BATCH, epochs=EPOCHS, optimizer=optimizer, loss=loss, seed=SEED
+    )
+    while not loop.over:
+        for x, target, weights in loop:
+            logits = model(x)
+            optimizer.zero_grad()
+            (loss(logits, target) * weights).mean().backward()
+            optimizer.step()
+            loop.observe(logits)
+    for ours, theirs in zip(run.model.parameters(), model.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-5)
+
+
+def weighed(mix: lp.mix.Mix | None, classes: int) -> Weighted:
+    """The first batch of samples that a selection weighs, the same ones whatever the mix is."""
+    x = torch.rand(40, 8, generator=torch.Generator().manual_seed(0))
+    select = lp.select.LossWeighted(0.5, importance=True, power=2.0)
+    plan = lp.Plan(select=select, mix=mix)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        network = torch.nn.Linear(8, classes)
+    return next(iter(lp.batches(network, (x, torch.arange(40) % classes), plan, batch_size=10, epochs=1)))
+
+
+@pytest.mark.parametrize("mode", ["batch", "pair", "elem"])
+@pytest.mark.parametrize("multi_label", [False, True])
+def test_labels_that_the_mix_smooths_keep_their_factors(mode, multi_label) -> None:
+    """Nothing is mixed here, so that factors stay as they are, and so do targets."""
+    plain = weighed(None, 4)
+    given = {"num_classes": 4, "mode": mode, "multi_label": multi_label, "label_smoothing": 0.4}
+    found = weighed(Mixup(prob=0.0, **given), 4)
+    torch.testing.assert_close(found.weights, plain.weights)
+    assert plain.weights.max() > 1.2 * plain.weights.min()
+    off = 0.2 if multi_label else 0.1
+    torch.testing.assert_close(found.target, F.one_hot(plain.target, 4) * 0.6 + off)
+    assert torch.equal(found.x, plain.x)
+
+
+@pytest.mark.parametrize("pairing", ["groups", "permute"])
+@pytest.mark.parametrize("around", ["{}", "({}) >> cutout", "{},p=1.0", "({})|({})"])
+def test_united_labels_keep_their_rows_and_average_factors(pairing, around) -> None:
+    generator = torch.Generator().manual_seed(0)
+    x, y = torch.rand(40, 1, 8, 8, generator=generator), torch.randint(0, 4, (40,), generator=generator)
+    samples = TensorSamples(x, y)
+    found = {}
+    for labels in ("union", "average"):
+        mix = lp.mix.parse_mix(around.replace("{}", f"sum:k=2,pairing={pairing},labels={labels}"))
+        mix.finish_setup(4, 0)
+        batch = Batch(torch.arange(40), torch.zeros(40, dtype=torch.long), torch.linspace(0.5, 2.0, 40))
+        found[labels] = Supply(samples, seed=0, mix=mix).mixed(batch)
+    united, averaged = found["union"], found["average"]
+    torch.testing.assert_close(united.weights, averaged.weights)
+    torch.testing.assert_close(united.x, averaged.x)
+    assert set(united.target.unique().tolist()) == {0.0, 1.0}
+    assert torch.equal(united.target > 0, averaged.target > 0)
+    assert united.target.sum(1).max() == 2

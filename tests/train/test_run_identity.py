@@ -174,7 +174,7 @@ def test_runs_of_format_2_go_on_where_they_are_the_same(
             longer = quick(plan, "9 steps", out=tmp_path / "run", schedule=schedule)
         assert longer.result["steps"] == 9
     else:
-        with pytest.raises(ConfigError, match="format: 2 -> 4"):
+        with pytest.raises(ConfigError, match="format: 2 -> 5"):
             quick(plan, "6 steps", out=tmp_path / "run", schedule=schedule)
 
 
@@ -222,6 +222,34 @@ def test_a_comparisons_runs_of_format_3_are_taken_up_where_they_are_the_same(giv
     assert ({**now, "format": 2} in identity.older_formats(now)) == same
 
 
+@pytest.mark.parametrize(
+    ("plan", "settings", "same"),
+    [
+        ("mixup", {}, True),
+        ("mixup", {"label_smoothing": 0.1}, True),
+        ("select:infobatch", {"label_smoothing": 0.1}, True),
+        ("select:infobatch + mixup", {}, True),
+        ("select:infobatch + mixup", {"label_smoothing": 0.1}, False),
+        ("sum:k=2,labels=union", {}, True),
+        ("select:infobatch + sum:k=2,labels=union,p=0.5", {}, False),
+        ("sum:k=2", {"loss": "sum-bce"}, True),
+        ("sum:k=2,p=0.5", {"loss": "sum-bce"}, False),
+        ("sum:k=2|sum:k=3", {"loss": "sum-bce"}, False),
+        ("mixup|cutmix", {"schedule": "stagnation"}, True),
+        ("mixup|cutmix|cutout", {"schedule": "stagnation"}, False),
+        ("mixup|cutmix|cutout", {}, True),
+        ("select:infobatch + sum:k=2", {"loss": "sum-bce"}, False),
+        ("gradual:k=2", {}, True),
+        ("(gradual:k=2,draw=mixed) >> cutout", {}, False),
+    ],
+)
+def test_runs_of_format_4_are_taken_up_where_they_are_the_same(plan, settings, same) -> None:
+    settings = identity.identity_settings(Settings.make(**settings))
+    now = {"format": RUN_FORMAT, "plan": Plan.parse(plan).config(), "settings": settings}
+    assert ({**now, "format": 4} in identity.older_formats(now)) == same
+    assert ({**now, "format": 3} in identity.older_formats(now)) == same
+
+
 @pytest.mark.parametrize(("augment", "again"), [("crop:1", True), ("none", False)])
 def test_runs_that_ended_on_one_augmentation_are_not_taken_for_finished(quick, tmp_path, augment, again) -> None:
     data = lp.data.load("digits", per_class=4, val_fraction=0, augment=augment)
@@ -244,7 +272,7 @@ def test_a_look_ahead_of_format_1_is_not_taken_up(quick, tmp_path) -> None:
     config = yaml.safe_load(file.read_text())
     del config["format"]
     file.write_text(yaml.safe_dump(config))
-    with pytest.raises(ConfigError, match="format: None -> 4"):
+    with pytest.raises(ConfigError, match="format: None -> 5"):
         quick(plan, out=tmp_path / "run")
 
 

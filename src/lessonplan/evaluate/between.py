@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lessonplan.errors import ConfigError, DataError
-from lessonplan.evaluate.network import Progress, check_labels, check_logits, own_generator
+from lessonplan.evaluate.network import Progress, check_logits, class_labels, own_generator
 from lessonplan.mix.functional import soft_targets
 from lessonplan.network.accelerator import device_of
 from lessonplan.network.untouched import frozen
@@ -59,7 +59,7 @@ def between_samples(
         generator: where pairs are drawn from; None starts one from seed 0.
         progress: hears how many mixtures were just looked at.
     """
-    check_labels(x, y)
+    y = class_labels(x, y)
     if len(x) < 2 or pairs < 1:
         raise DataError(f"{pairs} pairs of {len(x)} samples: give at least two samples and one pair")
     if not lams or not all(0.0 <= lam <= 1.0 for lam in lams):
@@ -100,7 +100,7 @@ def input_gradient_norm(model: nn.Module, x: Tensor, y: Tensor, *, of: GradientO
     >>> input_gradient_norm(linear, torch.zeros(1, 2), torch.tensor([0]), of="logits")  # sqrt(6)
     tensor([2.4495])
     """
-    check_labels(x, y)
+    y = class_labels(x, y)
     return _gradient_norm(model, x, y, y, 1.0, of)[1]
 
 

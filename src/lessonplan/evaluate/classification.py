@@ -72,16 +72,29 @@ def belief_summary(logits: Tensor) -> dict[str, float]:
     }
 
 
-def _class_labels(labels: Tensor) -> Tensor:
-    """The labels, which have to be classes.
+def _class_labels(labels: Tensor, outputs: Tensor) -> Tensor:
+    """The labels as ``(N,)`` int64 where the outputs ``(N, C)`` are.
 
     Raises:
-        ConfigError: they are the soft targets of a mix, or of another shape.
+        ConfigError: they are the soft targets of a mix, of another shape, or no classes of the outputs.
     """
+    if outputs.ndim != 2:
+        raise ConfigError(f"outputs of shape {tuple(outputs.shape)}: a metric needs a row a sample, (N, C)")
     if labels.ndim != 1 or labels.is_floating_point():
         raise ConfigError(
             f"labels of shape {tuple(labels.shape)} and type {labels.dtype}: a metric needs the classes, integers"
             " (N,); judge what was not mixed, or give target.argmax(1)"
+        )
+    if not len(labels):
+        raise ConfigError("there is no sample to judge: give at least one")
+    samples, classes = outputs.shape
+    if len(labels) != samples:
+        raise ConfigError(f"{len(labels)} labels came with {samples} outputs: give as many of one as of the other")
+    labels = labels.to(outputs.device, torch.int64)  # of bytes, a row of the confusion matrix would overflow
+    low, high = (int(value) for value in torch.aminmax(labels))
+    if low < 0 or high >= classes:
+        raise ConfigError(
+            f"labels go from {low} to {high}, but there are {classes} outputs: give 0 to {classes - 1}"
         )
     return labels
 
@@ -107,7 +120,7 @@ def classification_metrics(logits: Tensor, labels: Tensor) -> dict[str, float]:
     Balanced accuracy and macro F1 are scikit-learn's (``lessonplan.confusion.ClassScores``); they are made of
     counts a class, so that they cost nothing beside the losses however many classes there are.
     """
-    labels = _class_labels(labels).to(logits.device)
+    labels = _class_labels(labels, logits)
     losses = F.cross_entropy(logits.double(), labels, reduction="none")
     predicted, classes = logits.argmax(1), logits.shape[1]
     correct = predicted == labels
@@ -132,8 +145,8 @@ def detailed_metrics(logits: Tensor, labels: Tensor) -> dict[str, Any]:
     The confusion matrix has a row for each true class and a column for each predicted one; ``per_class`` holds
     what ``lessonplan.confusion.ClassScores`` does, ``reliability`` what ``Reliability`` does.
     """
-    classes, labels = logits.shape[1], _class_labels(labels).to(logits.device)
-    predicted = logits.argmax(1)
+    labels, predicted = _class_labels(labels, logits), logits.argmax(1)
+    classes = logits.shape[1]
     confusion = torch.bincount(labels * classes + predicted, minlength=classes**2).view(classes, classes)
     counts = confusion.sum(1)
     per_class = confusion.diagonal().double() / counts.clamp(min=1)
@@ -191,11 +204,12 @@ def norm_of_all(values: Sequence[Tensor]) -> float:
 
 def _binned(probabilities: Tensor, labels: Tensor, bins: int) -> tuple[Tensor, Tensor, Tensor]:
     """For each bin its count, its sum of confidences and its number of right predictions, ``(bins,)`` float64."""
+    if bins < 1:
+        raise ConfigError(f"bins={bins}: give at least 1 bin of confidence")
+    labels = _class_labels(labels, probabilities)
     confidence, predicted = probabilities.max(1)
-    labels = _class_labels(labels)
-    correct = (predicted == labels.to(predicted.device)).double()
+    correct = (predicted == labels).double()
     where = (confidence.double() * bins).long().clamp(max=bins - 1)
-    labels = labels.to(probabilities.device)
     zero = torch.zeros(bins, dtype=torch.float64, device=probabilities.device)
     ones = torch.ones(len(labels), dtype=torch.float64, device=probabilities.device)
     return (

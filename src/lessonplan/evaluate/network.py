@@ -37,8 +37,12 @@ def predict_logits(
     return torch.cat(parts)
 
 
-def check_labels(x: Tensor, y: Tensor) -> None:
-    """Raise a ``DataError`` unless there is one integer label for each of at least one input."""
+def class_labels(x: Tensor, y: Tensor) -> Tensor:
+    """The labels ``(N,)`` as int64: PyTorch takes bytes for a mask, and other integers for no labels.
+
+    Raises:
+        DataError: there is not one integer label for each of at least one input.
+    """
     if len(x) == 0:
         raise DataError("there are no inputs: give at least one")
     if y.shape != (len(x),) or y.is_floating_point():
@@ -46,6 +50,7 @@ def check_labels(x: Tensor, y: Tensor) -> None:
             f"{len(x)} inputs came with labels of shape {tuple(y.shape)} and type {y.dtype}:"
             f" give integer labels ({len(x)},)"
         )
+    return y.long()
 
 
 def check_logits(logits: Tensor, y: Tensor) -> None:
@@ -64,6 +69,11 @@ def check_logits(logits: Tensor, y: Tensor) -> None:
             "the model returns probabilities (every row is nonnegative and sums to 1), and logits are needed:"
             " leave out its softmax"
         )
+    check_classes(logits, y)
+
+
+def check_classes(logits: Tensor, y: Tensor) -> None:
+    """Raise a ``DataError`` where labels are none of a network's classes."""
     low, high = int(y.min()), int(y.max())
     if low < 0 or high >= logits.shape[1]:
         raise DataError(f"labels go from {low} to {high}, but the model has {logits.shape[1]} outputs")

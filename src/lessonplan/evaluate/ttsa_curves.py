@@ -9,7 +9,7 @@ from torch import Tensor
 
 from lessonplan.errors import ConfigError
 from lessonplan.evaluate.defence import RandomisedDefence
-from lessonplan.evaluate.network import Progress, check_labels, check_logits
+from lessonplan.evaluate.network import Progress, check_logits, class_labels
 from lessonplan.evaluate.ttsa import TestTimeSum
 from lessonplan.network.untouched import evaluating
 
@@ -35,7 +35,7 @@ def accuracy_by_copies(
     Returns:
         the share of right predictions in [0, 1] by number of copies, in ascending order.
     """
-    check_labels(x, y)
+    y = class_labels(x, y)
     wanted = sorted(set(copies))
     if not wanted or wanted[0] < 1:
         raise ConfigError(f"copies={list(copies)}: give numbers of copies of at least 1")
@@ -66,7 +66,7 @@ def accuracy_by_weight(
 
     Arguments and result are those of ``accuracy_by_copies``, with ``weights`` above 0.
     """
-    check_labels(x, y)
+    y = class_labels(x, y)
     start, found = defence.generator.get_state(), {}
     with evaluating(defence):
         for weight in weights:

@@ -27,7 +27,7 @@ from torch import Tensor
 from lessonplan.errors import ConfigError, require
 from lessonplan.mix import functional as F
 from lessonplan.mix import one_pass
-from lessonplan.mix.base import Mix
+from lessonplan.mix.base import Mix, factors_carried
 from lessonplan.mix.memory import ordinary
 from lessonplan.mix.pairs import require_images
 from lessonplan.models.beside_torchvision import import_beside_torchvision
@@ -201,8 +201,9 @@ class Mixup(Mix):
         """Mix a batch with itself in reverse, as ``draws`` say; shapes as in ``Mix``."""
         partner = torch.arange(len(x) - 1, -1, -1, device=x.device)
         lam, cut, boxes = draws
-        target = self._smooth(y)
-        if bool((lam == 1).all()):
+        target, clean = self._smooth(y), bool((lam == 1).all())
+        self._mixed_k = 1 if clean else self.current_k()
+        if clean:
             return self._copy(x), target
         mixed_target = F.interpolate(target, target.flip(0), lam if len(lam) > 1 else lam[0])
         if len(lam) == 1:
@@ -219,8 +220,14 @@ class Mixup(Mix):
         target, share = self._targets(y), self.label_smoothing
         if share == 0:
             return target
+        if factors_carried():  # a sample's factor is that of its smoothed label
+            return target * (1.0 - share) + share * target.mean(1, keepdim=True)
         off = 0.5 if self.multi_label else 1.0 / target.shape[1]
         return target * (1.0 - share) + share * off
+
+    def keeps_factors(self) -> bool:
+        """False of labels that are smoothed towards 0.5, whose rows do not sum to 1."""
+        return not self.multi_label or self.label_smoothing == 0
 
     def current_k(self) -> int:
         """Two: each image is mixed with one other."""

@@ -23,6 +23,7 @@ from lessonplan.train.identity import (
     as_format_1,
     as_format_2,
     as_format_3,
+    as_format_4,
     dotted_name,
     ended_early,
     identity_settings,
@@ -127,7 +128,8 @@ class Runs:
         folder = runs / f"{stem}-seed{seed}-{content_hash(identity)}"
         if folder.exists():
             return folder
-        for older in (as_format_3(identity), as_format_2(identity), _as_format_1(identity, chosen)):
+        newer = (as_format(identity) for as_format in (as_format_4, as_format_3, as_format_2))
+        for older in (*newer, _as_format_1(identity, chosen)):
             if older is None:
                 continue
             stored = runs / f"{stem}-seed{seed}-{content_hash(older)}"

@@ -30,6 +30,7 @@ StepResult = Literal["improved", "waiting", "switched"]
 
 
 _rehearsing = ContextVar("rehearsing", default=False)
+_factored = ContextVar("factored", default=False)
 _UNSIGNED = (torch.uint16, torch.uint32, torch.uint64)  # which PyTorch can compare, and little else
 _SMALL_ALPHA = 0.01  # below it, samples of Gamma(alpha) underflow now and then
 
@@ -98,6 +99,7 @@ class Mix(_KnowsClasses, Part, ABC):
         self._once_fit = False
         self._unaware = True  # of where soft targets come from
         self._memory: Memory | None = None
+        self._mixed_k: int | None = None  # of the last batch, until it is done with
         numbers = 1 + len(self._numbers())
         self._shared = torch.zeros(numbers, dtype=torch.float64, device="cpu").share_memory_()
         self.reseed(self.seed if self.seed is not None else 0)
@@ -185,6 +187,28 @@ class Mix(_KnowsClasses, Part, ABC):
         for child in self.children():
             child.attach(network)
 
+    def done_with_batch(self) -> None:
+        """Say that the update is over: what ``mixed_k`` says next is of no batch."""
+        self._mixed_k = None
+        for child in self.children():
+            child.done_with_batch()
+
+    def blended_factors(self, x: Tensor, y: Tensor) -> Tensor:
+        """How the next call blends the factors of its samples' losses; the mix is as before.
+
+        Args:
+            x: what the next call gets, ``(N, ...)``.
+            y: labels times factors, ``(N, C)``, whose rows sum to the factors.
+
+        Returns:
+            ``(M,)``, one a mixed sample.
+        """
+        state = self.state_dict()
+        with carrying_factors():
+            _, mixed = self(x, y)
+        self.load_state_dict(state)
+        return mixed.sum(1)
+
     def rehearse(self, x: Tensor, y: Tensor) -> None:
         """Raise what a call with such a batch would raise, as far as that can be known without a network.
 
@@ -216,6 +240,18 @@ class Mix(_KnowsClasses, Part, ABC):
     def current_k(self) -> int:
         """How many images a mixed one is made of at present."""
         return 1
+
+    def mixed_k(self) -> int:
+        """How many images a sample of the batch mixed last was made of.
+
+        That is ``current_k``, unless the batch had fewer samples, or was left as it was. A mix that works in a
+        DataLoader's workers says ``current_k`` in the main process.
+        """
+        return self.current_k() if self._mixed_k is None else self._mixed_k
+
+    def keeps_factors(self) -> bool:
+        """Whether labels times factors become targets times factors, see ``carrying_factors``."""
+        return all(child.keeps_factors() for child in self.children())
 
     def describe(self) -> dict[str, Any]:
         """What is worth a place in the log at present."""
@@ -369,6 +405,7 @@ class Mix(_KnowsClasses, Part, ABC):
         """
         if k > samples and _rehearsing.get():
             raise ConfigError(f"k={k} is larger than the batch of {samples}: give a smaller k or a larger batch")
+        self._mixed_k = min(k, samples)
         if k <= samples:
             self._once_fit = True
         elif not self._once_fit:
@@ -379,7 +416,7 @@ class Mix(_KnowsClasses, Part, ABC):
                 LessonplanWarning,
                 stacklevel=5,
             )
-        return min(k, samples)
+        return self._mixed_k
 
     def _targets(self, y: Tensor) -> Tensor:
         return F.soft_targets(y, self._classes(y))
@@ -511,6 +548,24 @@ def batch_of(x: Any, y: Tensor | None) -> tuple[Tensor, Tensor]:
         f"a mix got one argument, and {what} is no sample (x, y): give mix(x, y), or as collate_fn=mix samples of"
         " an input and a label (for dictionaries: lessonplan.integrations.transformers.MixCollator)"
     )
+
+
+@contextmanager
+def carrying_factors() -> Iterator[None]:
+    """Inside, soft targets are labels times factors of losses, so that a row sums to its sample's factor.
+
+    A mix that keeps factors (``Mix.keeps_factors``) gives targets whose rows sum to the blended ones.
+    """
+    token = _factored.set(True)
+    try:
+        yield
+    finally:
+        _factored.reset(token)
+
+
+def factors_carried() -> bool:
+    """Whether ``carrying_factors`` is open."""
+    return _factored.get()
 
 
 def _told(method: Callable[..., Any]) -> Callable[..., Any]:

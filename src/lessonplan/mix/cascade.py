@@ -167,7 +167,8 @@ class GradualCascade(HiddenMix):
 
     The coefficients are ``functional.gcc(k, t)``. t goes from 0 to 1 over the budget less ``finetune``, and
     stays at 1 for the rest. Images whose weight has reached 0 are not drawn: the batch is then cut into
-    fewer groups, or permuted less often.
+    fewer groups, or permuted less often. With ``draw="mixed"`` they are drawn until the epoch ends, for what is
+    drawn is fixed for an epoch, and the batch that the network gets would grow.
 
     Args:
         k: images in a sum at the start.
@@ -190,7 +191,7 @@ class GradualCascade(HiddenMix):
     """
 
     name: ClassVar[str] = "gradual"
-    STATE: ClassVar[tuple[str, ...]] = ("t",)
+    STATE: ClassVar[tuple[str, ...]] = ("t", "epoch_t")
     k: int = 4
     num_classes: int | None = None
     variant: F.GCCVariant = "thesis"
@@ -214,12 +215,14 @@ class GradualCascade(HiddenMix):
         require(self.draw in ("raw", "mixed"), f"draw={self.draw!r}: give raw or mixed")
         require(self.pairing in ("groups", "permute"), f"pairing={self.pairing!r}: give groups or permute")
         check_pairing(self.pairing, self.layers)
+        self.epoch_t = 0.0  # t at the start of the epoch
         self._set(0.0)
 
     def _set(self, t: float) -> None:
         self.t = t
-        weights = F.gcc(self.k, t, self.variant)
-        self.weights = weights[weights > _NO_WEIGHT]
+        shrinks = self.pairing == "groups" and self.draw == "mixed"
+        drawn = F.gcc(self.k, self.epoch_t if shrinks else t, self.variant) > _NO_WEIGHT
+        self.weights = F.gcc(self.k, t, self.variant)[drawn]
 
     def _mix(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         layer = INPUT if self.layers is None else self._draw_layer()
@@ -251,9 +254,16 @@ class GradualCascade(HiddenMix):
 
     def advance(self, progress: float, *, epoch_start: bool = True) -> bool:
         """Move t to where the budget is."""
+        t = min(progress / (1.0 - self.finetune), 1.0)
+        if epoch_start:
+            self.epoch_t = t
         if epoch_start or self.granularity == "step":
-            self._set(min(progress / (1.0 - self.finetune), 1.0))
+            self._set(t)
         return False
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take back what ``state_dict`` gave, or gave before t at the start of the epoch was stored."""
+        super().load_state_dict({"epoch_t": state.get("t"), **state})
 
     def draws(self, batch_size: int) -> int:
         """The current number of groups times the batch size with ``draw="mixed"``."""
@@ -261,7 +271,7 @@ class GradualCascade(HiddenMix):
         return batch_size * len(self.weights) if shrinks else batch_size
 
     def current_k(self) -> int:
-        """Images with a weight above 0."""
+        """Images that are drawn: those with a weight above 0, with ``draw="mixed"`` at the epoch's start."""
         return len(self.weights)
 
     def describe(self) -> dict[str, Any]:

@@ -57,8 +57,10 @@ class Choice(Mix):
 
     def _mix(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         share_classes(self, self.mixes)
-        chosen = int(torch.multinomial(self._weights, 1, generator=self.generator))
-        return self.mixes[chosen](x, y)
+        chosen = self.mixes[int(torch.multinomial(self._weights, 1, generator=self.generator))]
+        mixed = chosen(x, y)
+        self._mixed_k = chosen.mixed_k()
+        return mixed
 
     def children(self) -> Iterator[Mix]:
         """The mixes chosen from."""
@@ -123,6 +125,7 @@ class Chain(Mix):
         share_classes(self, self.mixes)
         for mix in self.mixes:
             x, y = mix(x, y)
+        self._mixed_k = math.prod(mix.mixed_k() for mix in self.mixes)
         return x, y
 
     def rehearse(self, x: Tensor, y: Tensor) -> None:
@@ -193,6 +196,11 @@ class Wrapper(Mix):
         """The mix inside."""
         yield self.inner
 
+    def _mix_if(self, applied: bool, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        mixed = self.inner(x, y) if applied else (self._copy(x), self._targets(y))
+        self._mixed_k = self.inner.mixed_k() if applied else 1
+        return mixed
+
     def _said(self, option: str) -> str:
         """The text of the mix inside with an option of this one; several of them are put in brackets."""
         if isinstance(self.inner, (Choice, Chain)):
@@ -243,9 +251,7 @@ class Probability(Wrapper):
         return self._said(f"p={self.p}")
 
     def _mix(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        if float(self._uniform()) < self.p:
-            return self.inner(x, y)
-        return self._copy(x), self._targets(y)
+        return self._mix_if(float(self._uniform()) < self.p, x, y)
 
 
 @dataclass(eq=False)
@@ -284,7 +290,7 @@ class Until(Wrapper):
         return self._said(",".join([*begins, *ends]))
 
     def _mix(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        return self.inner(x, y) if self.active else (self._copy(x), self._targets(y))
+        return self._mix_if(self.active, x, y)
 
     def advance(self, progress: float, *, epoch_start: bool = True) -> bool:
         """Mixing is on from ``start`` to ``end``; the mix inside hears of its own share of the budget."""

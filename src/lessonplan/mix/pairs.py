@@ -33,9 +33,19 @@ def require_images(x: Tensor, name: str) -> tuple[int, int]:
         x.ndim > 3 or max(shape[1:]) < 8 * min(shape[1:]),
         f"{name} cuts boxes out of images, and the input {shape} looks like signals: give them as (N, C, 1, L)",
     )
-    last = x.ndim == 4 and shape[3] in (1, 3, 4) and shape[1] > 4 and (shape[1] == shape[2] or shape[3] == 3)
-    require(not last, f"{name} got images {shape} whose channels seem to be last: give (N, C, H, W)")
+    require(
+        not _channels_seem_last(shape),
+        f"{name} got images {shape} whose channels seem to be last: give (N, C, H, W)",
+    )
     return x.shape[-2], x.shape[-1]
+
+
+def _channels_seem_last(shape: tuple[int, ...]) -> bool:
+    """Whether ``(N, H, W, C)``, the sides of a picture and its colours, is likelier than many small maps."""
+    if len(shape) != 4 or shape[3] not in (1, 3, 4):
+        return False
+    short, long = sorted(shape[1:3])
+    return short >= 5 and long <= 3 * short and (short == long or shape[3] == 3)
 
 
 @dataclass(eq=False, kw_only=True)

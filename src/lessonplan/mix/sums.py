@@ -12,6 +12,7 @@ from torch import Tensor
 
 from lessonplan.errors import require
 from lessonplan.mix import functional as F
+from lessonplan.mix.base import factors_carried
 from lessonplan.mix.hidden import INPUT, HiddenMix
 from lessonplan.mix.memory import channels_last
 
@@ -94,7 +95,7 @@ class SumAugment(HiddenMix):
             weights = self._draw_weights(k, len(x) // k)
             mixed = F.group_sum(x, weights)
         mixed = like(x, mixed)
-        if self.labels == "union":
+        if self._unites:
             return mixed, F.group_union(self._targets(y), k)
         if self.labels == "first":
             return mixed, self._targets(F.first_group(y, k))
@@ -109,9 +110,18 @@ class SumAugment(HiddenMix):
         mixed, target = self._blend(layer, x, permutations, weights), self._targets(y)
         if self.labels == "first":
             return mixed, target
-        if self.labels == "union":
+        if self._unites:
             return mixed, torch.stack([target, *(target[p] for p in permutations)]).amax(0)
         return mixed, F.permuted_sum(target, permutations, weights)
+
+    @property
+    def _unites(self) -> bool:
+        """Whether labels are united; factors of losses are averaged all the same."""
+        return self.labels == "union" and not factors_carried()
+
+    def keeps_factors(self) -> bool:
+        """False of united labels, whose rows sum to the number of classes."""
+        return self.labels != "union"
 
     def _draw_weights(self, k: int, count: int) -> Tensor:
         if self.coefficients == "dirichlet":

@@ -99,7 +99,7 @@ def forget_gradients(optimizer: torch.optim.Optimizer) -> None:
 
 def soft(target: Tensor, num_classes: int) -> Tensor:
     """Labels ``(M,)`` as rows of ones and zeros ``(M, C)``; soft targets as they are."""
-    return target if target.is_floating_point() else F.one_hot(target, num_classes).float()
+    return target if target.is_floating_point() else F.one_hot(target.long(), num_classes).float()
 
 
 def weighted_mean(losses: Tensor, weights: Tensor | None) -> Tensor:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from lessonplan.batch import Batch, EpochReader, Samples, nearly_equal
-from lessonplan.mix.base import Mix
+from lessonplan.mix.base import Mix, carrying_factors
 from lessonplan.mix.unmixed import Unmixed
 from lessonplan.network.learner import Learner, Step, soft
 from lessonplan.network.network import Network
@@ -227,16 +227,21 @@ class Supply(Stateful):
 
         Where samples are blended, so are their factors. A loss that is linear in the target (cross-entropy) has
         them as part of soft targets, each partner's part its own; others get targets whose rows sum to 1, and
-        factors.
+        factors. Labels that are united keep their rows, and have factors beside them, whatever the loss.
         """
         x, y = batch.read(self.data)
         if not self.mix.changes:
             return Mixed(x, y, batch.weights)
-        if batch.weights is not None:
-            y = soft(y, self.data.num_classes) * batch.weights.to(y.device)[:, None]
-            self.mix.expect_soft_targets()
-        x, target = self.mix(x, y)
-        if batch.weights is None or self._linear:
+        if batch.weights is None:
+            return Mixed(*self.mix(x, y), None)
+        factored = soft(y, self.data.num_classes) * batch.weights.to(y.device)[:, None]
+        self.mix.expect_soft_targets()
+        if not self.mix.keeps_factors():
+            factors = self.mix.blended_factors(x, factored)
+            return Mixed(*self.mix(x, y), factors)
+        with carrying_factors():
+            x, target = self.mix(x, factored)
+        if self._linear:
             return Mixed(x, target, None)
         factors = target.sum(1)
         return Mixed(x, target / factors.clamp(min=1e-12)[:, None], factors)
@@ -401,6 +406,7 @@ class Supply(Stateful):
             step: logits and losses before the update; of mixed samples where there is a mix, and then what a
                 selection has to know is asked anew.
         """
+        self.mix.done_with_batch()
         if self.select.remembers and self.network is not None:
             logits, losses = step.logits.detach(), step.losses.detach()
             if self.mix.changes or losses.ndim == 0:

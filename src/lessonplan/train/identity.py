@@ -20,7 +20,7 @@ from lessonplan.train.budget import Budget
 from lessonplan.train.optimizer import OptimizerFactory, learning_schedule
 from lessonplan.train.tuning import Tune
 
-RUN_FORMAT = 4
+RUN_FORMAT = 5
 """Raised when a change of the code makes stored runs incomparable with new ones.
 
 Format 2: the look-ahead keeps its winner's update, and functions of the user's own are told apart by what they do.
@@ -29,6 +29,9 @@ mixes are the same ones, but for selections that ended on augmented samples afte
 (``ended_early``). Runs with weights from elsewhere name ``batch_norm``, stacked look-aheads on their own losses
 ``dropout``, and runs that tell the network's stages apart ``stages``, since what they do was changed.
 Format 4: a network that begins with weights from elsewhere, and trains more than its head, sees all of a picture.
+Format 5: factors of losses are no part of smoothed or united labels, the loss of sums divides by the K of the
+batch, which the schedule ``stagnation`` hears too, and gradual sums with ``draw=mixed`` keep their groups for an
+epoch. Stored runs without any of these are the same ones.
 """
 
 _ONE_K = {"sum", "mixup", "cutmix", "cutout", "manifold", "puzzle", "probability", "chain", "choice"}
@@ -118,20 +121,56 @@ def without_conduct(settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def format_of_search(weights: Any) -> int:
-    """Of what several runs are part of; format 4 changed nothing without weights from elsewhere."""
-    return RUN_FORMAT if weights else 3
+    """Of what several runs are part of; format 4 changed nothing without weights from elsewhere, 5 single runs."""
+    return 4 if weights else 3
 
 
 def older_formats(config: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """A run's configuration as each format before this one wrote it, as far as it trained the same."""
-    for as_format in (as_format_3, as_format_2, as_format_1):
+    for as_format in (as_format_4, as_format_3, as_format_2, as_format_1):
         older = as_format(config)
         if older is not None:
             yield older
 
 
+def as_format_4(config: dict[str, Any]) -> dict[str, Any] | None:
+    """A run's configuration as format 4 wrote it, or None where format 4 trained otherwise."""
+    settings, selects = config["settings"], config["plan"].get("select") is not None
+    mixes = list(_mixes_in(config["plan"].get("mix")))
+    smooths = settings.get("label_smoothing") or any(mix["name"].startswith("timm-") for mix in mixes)
+    factors = selects and mixes and (smooths or any(mix.get("labels") == "union" for mix in mixes))
+    divides = settings.get("loss") == "sum-bce"
+    listens = divides or str(settings.get("schedule", "")).partition(":")[0] == "stagnation"
+    images = (listens and any(map(_left_or_shared, mixes))) or (divides and selects and mixes)
+    grows = any(mix["name"] == "gradual" and mix.get("draw") == "mixed" for mix in mixes)
+    return None if factors or images or grows else {**config, "format": 4}
+
+
+def _mixes_in(mix: Any) -> Iterator[dict[str, Any]]:
+    """A mix as it is described, and all inside of it."""
+    if isinstance(mix, list):
+        for part in mix:
+            yield from _mixes_in(part)
+    elif isinstance(mix, dict):
+        if "name" in mix:
+            yield mix
+        for part in mix.values():
+            yield from _mixes_in(part)
+
+
+def _left_or_shared(mix: dict[str, Any]) -> bool:
+    """Whether some batches are made of more images than others, though it goes through no stages."""
+    members = {2 if part["name"] in _PAIRS else (part["name"], part.get("k")) for part in mix.get("mixes", ())}
+    return mix["name"] == "probability" or mix["name"].startswith("timm-") or len(members) > 1
+
+
+_PAIRS = {"mixup", "cutmix", "puzzle"}
+
+
 def as_format_3(config: dict[str, Any]) -> dict[str, Any] | None:
     """A run's configuration as format 3 wrote it, or None where format 3 trained otherwise."""
+    if as_format_4(config) is None:
+        return None
     told = "input" in config  # what the network sees is part of a run's own configuration
     tuned = "weights" in config and config["settings"].get("tune", _ADDED["tune"]) != "head"
     return None if tuned and not told else {**config, "format": 3}

@@ -82,9 +82,8 @@ class Trainer:
         self.folder, self.callbacks, self.ranks = folder, callbacks, ranks
         self._priced = priced or (lambda passes: passes)
         self.device = data.train.device
-        self.batch_size, self.supply = prepare(
-            plan, data, settings, seed, linear=loss is None and settings.loss in ("ce", "focal"), ranks=ranks
-        )
+        linear = loss is None and settings.linear_loss
+        self.batch_size, self.supply = prepare(plan, data, settings, seed, linear=linear, ranks=ranks)
         example = torch.zeros(1, *data.shape, device=self.device)
         shards = None
         if settings.shard:
@@ -303,7 +302,7 @@ class Trainer:
         if state.average is not None:
             state.average.update_parameters(self.model)
         if state.schedule.listens:
-            state.schedule.observe(self._mean_loss(step.losses, part), supply.mix.current_k())
+            state.schedule.observe(self._mean_loss(step.losses, part), supply.mix.mixed_k())
         self._note(batch, part, step, target)
         own = state.tuning.passes(part.total) if batch.passes is None else state.tuning.priced(batch.passes)
         state.counters.trained(self._priced(own))

@@ -10,10 +10,11 @@ from torch import Tensor, nn
 
 from lessonplan.errors import ConfigError, unknown
 from lessonplan.evaluate.adversarial.pixels import check_eps, check_pixels
-from lessonplan.evaluate.network import check_labels, check_logits, own_generator
+from lessonplan.evaluate.network import check_logits, class_labels, own_generator
 from lessonplan.network.untouched import frozen
 
 Loss = Literal["cross-entropy", "margin"]
+_HALF = (torch.float16, torch.bfloat16)
 
 
 class Perturbed(NamedTuple):
@@ -37,8 +38,9 @@ def margin(logits: Tensor, y: Tensor) -> Tensor:
     >>> margin(torch.tensor([[3.0, 1.0, 2.0]]), torch.tensor([0]))
     tensor([-1.])
     """
-    true = logits.gather(1, y.unsqueeze(1))
-    rest = logits.scatter(1, y.unsqueeze(1), -torch.inf)
+    labels = y.long().unsqueeze(1)
+    true = logits.gather(1, labels)
+    rest = logits.scatter(1, labels, -torch.inf)
     return rest.amax(1) - true.squeeze(1)
 
 
@@ -162,7 +164,7 @@ class _Climb:
     """Sign-gradient ascent on a loss inside the L-infinity ball around a batch."""
 
     def __init__(self, model: nn.Module, x: Tensor, y: Tensor, eps: float, loss: Loss, draws: int) -> None:
-        check_labels(x, y)
+        y = class_labels(x, y)
         check_eps(eps)
         check_pixels(x)
         if loss not in ("cross-entropy", "margin"):
@@ -172,7 +174,7 @@ class _Climb:
         self.model, self.eps, self.loss, self.draws = model, eps, loss, draws
         with torch.inference_mode(False):  # tensors made in inference mode could not be differentiated
             # Half precision loses the gradient's sign where it is small.
-            self.x = x.detach().float() if x.dtype in (torch.float16, torch.bfloat16) else x.detach().clone()
+            self.x = x.detach().float() if x.dtype in _HALF else x.detach().clone()
             self.y = y.clone()
             self.low, self.high = (self.x - eps).clamp_(min=0.0), (self.x + eps).clamp_(max=1.0)
         self.checked = False
@@ -207,8 +209,7 @@ class _Climb:
         with torch.enable_grad(), torch.autocast(x.device.type, enabled=False):
             for _ in range(self.draws):
                 leaf = x.detach().clone().requires_grad_()
-                logits: Tensor = self.model(leaf)
-                self.look_at(logits)
+                logits = self.look_at(leaf)
                 heights = (
                     margin(logits, self.y)
                     if self.loss == "margin"
@@ -225,10 +226,20 @@ class _Climb:
         with frozen(self.model), torch.autocast(x.device.type, enabled=False):
             return torch.stack([margin(self.model(x), self.y) for _ in range(self.draws)]).mean(0)
 
-    def look_at(self, logits: Tensor) -> None:
-        """Check the network's first answer."""
+    def look_at(self, x: Tensor) -> Tensor:
+        """The network's logits, of which the first are checked."""
+        try:
+            logits: Tensor = self.model(x)
+        except RuntimeError as error:
+            half = {weight.dtype for weight in self.model.parameters()} & set(_HALF)
+            if not half or x.dtype in half:
+                raise
+            raise ConfigError(
+                f"the network's weights are {half.pop()}, in which gradients lose their sign, and attacks run in"
+                f" {x.dtype}: give model.float()"
+            ) from error
         if self.checked:
-            return
+            return logits
         check_logits(logits, self.y)
         if not logits.requires_grad:
             raise ConfigError(
@@ -236,3 +247,4 @@ class _Climb:
                 " or craft the images on another one (source=...)"
             )
         self.checked = True
+        return logits

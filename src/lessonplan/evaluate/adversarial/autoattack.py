@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from lessonplan.errors import ConfigError
 from lessonplan.evaluate.adversarial.attacks import Perturbed
 from lessonplan.evaluate.adversarial.pixels import check_eps, check_pixels
-from lessonplan.evaluate.network import check_labels, check_logits
+from lessonplan.evaluate.network import check_logits, class_labels
 from lessonplan.network.accelerator import accelerators_of
 from lessonplan.network.untouched import frozen
 
@@ -47,7 +47,7 @@ def autoattack(
         ConfigError: the package is missing, or an option or the model does not suit it.
         DataError: images outside [0, 1], labels that do not fit.
     """
-    check_labels(x, y)
+    y = class_labels(x, y)
     check_eps(eps)
     check_pixels(x)
     if version not in ("standard", "rand"):

@@ -13,7 +13,7 @@ from lessonplan.errors import ConfigError
 from lessonplan.evaluate.adversarial.attacks import Perturbed
 from lessonplan.evaluate.adversarial.pixels import check_pixels
 from lessonplan.evaluate.defence import RandomisedDefence
-from lessonplan.evaluate.network import Progress, check_labels, check_logits
+from lessonplan.evaluate.network import Progress, check_logits, class_labels
 from lessonplan.network.accelerator import device_of
 from lessonplan.network.untouched import evaluating
 
@@ -81,7 +81,7 @@ def craft(
     Returns:
         images and gradient flags on the CPU.
     """
-    check_labels(x, y)
+    y = class_labels(x, y)
     device, images, blind = device_of(model, x), [], []
     for part, labels in zip(x.split(batch_size), y.split(batch_size), strict=True):
         found = attack(model, part.to(device), labels.to(device), eps)
@@ -106,7 +106,7 @@ def judge(
         batch_size: images predicted at a time.
     """
     images = found if isinstance(found, Tensor) else found.images
-    check_labels(images, y)
+    y = class_labels(images, y)
     check_pixels(images)
     if judgements < 1:
         raise ConfigError(f"judgements={judgements}: predict every image at least once")

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lessonplan.errors import ConfigError, unknown
+from lessonplan.evaluate.network import check_classes, class_labels
 from lessonplan.network.untouched import evaluating, frozen
 
 
@@ -31,6 +32,7 @@ def cam(model: nn.Module, x: Tensor, labels: Tensor | None = None) -> Tensor:
 
     Raises:
         ConfigError: the network ends in another way; ``grad_cam`` works for it.
+        DataError: labels that do not fit.
     """
     linear = next((m for m in reversed(list(model.modules())) if isinstance(m, nn.Linear)), None)
     if linear is None:
@@ -56,7 +58,7 @@ def cam(model: nn.Module, x: Tensor, labels: Tensor | None = None) -> Tensor:
     for features in (seen[0], seen[0].relu()):
         scale = pooled[0].abs().amax().clamp(min=1e-12)
         if bool(((features.mean((2, 3)) - pooled[0]).abs().amax() / scale) < 1e-3):
-            chosen = logits.argmax(1) if labels is None else labels.to(logits.device)
+            chosen = _classes(logits, x, labels)
             return torch.einsum("nk,nkhw->nhw", linear.weight[chosen].to(features.dtype), features)
     raise _no_cam()
 
@@ -78,6 +80,7 @@ def grad_cam(
 
     Raises:
         ConfigError: an unknown layer, one that takes no part, or one without feature maps.
+        DataError: labels that do not fit.
     """
     module = _find_layer(model, x, layer)
     seen: list[Tensor] = []
@@ -93,7 +96,7 @@ def grad_cam(
         logits: Tensor = model(x.detach().clone())
         if not seen:
             raise ConfigError(f"the layer {layer!r} takes no part in the network's forward pass: name another one")
-        chosen = logits.argmax(1) if labels is None else labels.to(logits.device)
+        chosen = _classes(logits, x, labels)
         (gradient,) = torch.autograd.grad(logits.gather(1, chosen.unsqueeze(1)).sum(), seen[0])
     weights = gradient.mean((2, 3))
     return torch.einsum("nk,nkhw->nhw", weights, seen[0].detach()).relu()
@@ -145,6 +148,15 @@ def _find_layer(model: nn.Module, x: Tensor, layer: str | nn.Module | None) -> n
     if not last:
         raise ConfigError("no layer of the network gives feature maps (N, K, h, w): Grad-CAM needs one")
     return last[0]
+
+
+def _classes(logits: Tensor, x: Tensor, labels: Tensor | None) -> Tensor:
+    """The classes whose maps are wanted: the predicted ones, or those that are given."""
+    if labels is None:
+        return logits.argmax(1)
+    given = class_labels(x, labels).to(logits.device)
+    check_classes(logits, given)
+    return given
 
 
 def _no_cam() -> ConfigError:

@@ -58,7 +58,7 @@ class ActiveBias(Remembering):
     def opinion(self, scored: Scored) -> Tensor:
         """The probability of the right class."""
         p = observed_logits(self.name, scored).softmax(1)
-        return p.gather(1, scored.targets.cpu()[:, None]).squeeze(1)
+        return p.gather(1, scored.targets.cpu().long()[:, None]).squeeze(1)
 
     def note(self, indices: Tensor, opinion: Tensor) -> None:
         """Enter it (Welford's update)."""

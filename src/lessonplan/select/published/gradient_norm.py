@@ -95,7 +95,7 @@ def gradient_bound(logits: Tensor, targets: Tensor) -> Tensor:
     """
     F.checked_logits(GradientNorm.name, logits, targets)
     gradient = logits.float().softmax(1)
-    gradient[torch.arange(len(targets), device=gradient.device), targets] -= 1.0
+    gradient[torch.arange(len(targets), device=gradient.device), targets.long()] -= 1.0
     norms: Tensor = gradient.norm(dim=1)
     return norms
 
