@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 import textwrap
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 _LINE, _TAIL, _LONGEST = 200, 20, 4000  # characters
 _ENDLESS = re.compile(r"\S{400,}")  # no word, but what somebody gave for one
@@ -135,3 +135,13 @@ def first_line(error: Exception | str) -> str:
     """
     said = str(error).strip() or type(error).__name__
     return textwrap.shorten(said.partition("\n")[0], _LINE, placeholder=" ...")
+
+
+def in_short(names: Sequence[str], most: int = 8) -> str:
+    """Names in a sentence: the first of them, and how many more there are.
+
+    >>> in_short(["a", "b"]), in_short(["a", "b", "c"], most=1)
+    ("'a', 'b'", "'a' and 2 more")
+    """
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(map(repr, names[:most])) + more

@@ -1,12 +1,16 @@
 """Tables in text, against scikit-learn's own copies of UCI's; columns, parts, and what is refused."""
 
+import random
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import yaml
 from sklearn.datasets import load_iris, load_wine
 
+import lessonplan as lp
+from lessonplan.cli import main
 from lessonplan.data import load
 from lessonplan.data.base import Options
 from lessonplan.data.delimited import features, from_csv
@@ -121,8 +125,9 @@ def test_columns_that_are_not_there(tmp_path: Path) -> None:
 def test_rows_to_classify(tmp_path: Path) -> None:
     """With the class or without it, with a header or without one."""
     bare = written(tmp_path / "bare.csv", [[1, 2.5], [3, 4]])
-    names, x = features(bare, 2, Options())
-    assert names == ["row 1", "row 2"]
+    told, x, left = features(bare, 2, Options())
+    assert told == ["row 1", "row 2"]
+    assert left == []
     assert x.tolist() == [[1, 2.5], [3, 4]]
     headed = written(tmp_path / "headed.csv", [["a", "class", "b"], [1, "x", 2.5], [3, "y", 4]])
     assert features(headed, 2, Options())[0] == ["row 2", "row 3"]
@@ -131,6 +136,101 @@ def test_rows_to_classify(tmp_path: Path) -> None:
     assert features(Path(f"{first}#1"), 2, Options())[1].tolist() == x.tolist()
     with pytest.raises(DataError, match="has 3 columns, and the network takes 5 features"):
         features(headed, 5, Options())
+
+
+@pytest.mark.parametrize(
+    ("header", "order", "left"),
+    [
+        (["a", "b"], [0, 1], []),
+        (["b", "a"], [1, 0], []),
+        (["b", "label", "a"], [2, 0], []),
+        (["id", "a", "b"], [1, 2], ["id"]),
+        (["b", "Target", "note", "a"], [3, 0], ["note"]),
+    ],
+)
+def test_rows_to_classify_by_the_names_of_their_columns(tmp_path: Path, header, order, left) -> None:
+    rows = [[10 * row + place for place in range(len(header))] for row in range(1, 4)]
+    path = written(tmp_path / "t.csv", [header, *rows])
+    _, x, told = features(path, 2, Options(), ("a", "b"))
+    assert x.tolist() == [[row[place] for place in order] for row in rows]
+    assert told == left
+    bare = written(tmp_path / "bare.csv", [[1, 2.5], [3, 4]])
+    assert features(bare, 2, Options(), ("a", "b"))[1].tolist() == [[1, 2.5], [3, 4]]
+
+
+def test_columns_that_training_had_and_a_table_has_not(tmp_path: Path) -> None:
+    path = written(tmp_path / "t.csv", [["a", "c"], [1, 2.5]])
+    with pytest.raises(
+        DataError, match=r"takes 'a', 'b', and 'b' is not among the columns of .*t.csv \('a', 'c'\)"
+    ):
+        features(path, 2, Options(), ("a", "b"))
+    path = written(tmp_path / "u.csv", [["a", "b", "b"], [1, 2.5, 3]])
+    with pytest.raises(DataError, match="'b' is more than once among"):
+        features(path, 2, Options(), ("a", "b"))
+
+
+def code_of(*arguments: object) -> int:
+    with pytest.raises(SystemExit) as ended:
+        main([str(argument) for argument in arguments])
+    assert isinstance(ended.value.code, int)
+    return ended.value.code
+
+
+def test_a_network_says_its_columns_and_predicts_by_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rng = random.Random(0)
+    rows = [[k, f"{rng.gauss(k, 0.3):.3f}", f"{rng.gauss(-k, 0.3):.3f}"] for k in [0, 1, 2] * 20]
+    written(tmp_path / "t.csv", [["label", "a", "b"], *rows])
+    lp.fit("fcnet-8", f"csv:{tmp_path / 't.csv'}", budget="20ep", out=tmp_path / "run", threads=1, lr=0.1)
+    assert lp.load(tmp_path / "run").preprocessing.columns == ("a", "b")
+    written(tmp_path / "bare.csv", [[a, b] for _, a, b in rows])
+    written(tmp_path / "turned.csv", [["b", "id", "a"], *[[b, n, a] for n, (_, a, b) in enumerate(rows)]])
+    answers = []
+    for name in ("bare", "turned"):
+        out = tmp_path / f"{name}-answers.csv"
+        assert code_of("predict", tmp_path / "run", f"csv:{tmp_path / name}.csv", "--out", out) == 0
+        answers.append([row.partition(",")[2] for row in out.read_text().splitlines()[1:]])
+    assert answers[0] == answers[1]
+    assert len({answer.partition(",")[0] for answer in answers[0]}) == 3
+    assert "columns that the network does not take: 'id'" in capsys.readouterr().err
+    written(tmp_path / "other.csv", [["b", "a", "label"], *[[b, a, k] for k, a, b in rows]])
+    other = f"csv:{tmp_path / 'other.csv'}"
+    assert code_of("evaluate", tmp_path / "run", "--data", other, "--out", tmp_path / "e") == 2
+    assert "takes the features 'a', 'b', and the data have 'b', 'a'" in capsys.readouterr().err
+    with pytest.raises(DataError, match="columns 'a', 'b' and the test set 'b', 'a'"):
+        load(f"csv:{tmp_path / 't.csv'}", test=other)
+
+
+def test_a_run_of_a_table_of_before_its_columns_were_kept_goes_on(tmp_path: Path) -> None:
+    rows = [["label", "a", "b"], *[[n % 2, n, -n] for n in range(20)]]
+    data = f"csv:{written(tmp_path / 't.csv', rows)}"
+    first = lp.fit("fcnet-8", data, budget="2ep", out=tmp_path / "run", threads=1)
+    file = tmp_path / "run" / "config.yaml"
+    config = yaml.safe_load(file.read_text())
+    assert config["input"]["preprocessing"].pop("columns") == ["a", "b"]
+    file.write_text(yaml.safe_dump({**config, "format": 4}))
+    assert lp.fit("fcnet-8", data, budget="2ep", out=tmp_path / "run", threads=1).result == first.result
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        (
+            [["a", "label"], [1, 0.5], [2, 1]],
+            "column 'label', holds 0.5 in row 2: labels must be classes, and these",
+        ),
+        ([["a", "b", "label"], [1, "red", "x"]], "holds 'red' in row 2: features are numbers; encode .* first$"),
+        ([["a", "kind", "b"], [1, "red", 3]], "or name the column of the class behind a #"),
+        (
+            [["a;b"], ["1,5;x"], ["2,5;y"]],
+            "column .*, holds '1,5': features are numbers; write numbers with a point",
+        ),
+    ],
+)
+def test_what_is_wrong_with_a_table_is_told(tmp_path: Path, rows, said) -> None:
+    with pytest.raises(DataError, match=said):
+        opened(written(tmp_path / "t.csv", rows))
 
 
 def test_a_path_with_the_sign_in_it(tmp_path: Path) -> None:

@@ -181,7 +181,7 @@ def test_prediction_reads_what_training_reads(tmp_path) -> None:
     for ending in sorted(IMAGE_ENDINGS):
         kind = {".jfif": "JPEG", ".jpg": "JPEG", ".tif": "TIFF", ".pgm": "PPM"}.get(ending)
         Image.new("L", (8, 8), 90).save(new / f"one{ending}", format=kind)
-    assert Predict(run, new, tmp_path / "out.csv").run().code == 0
+    assert Predict(run, str(new), tmp_path / "out.csv").run().code == 0
     assert len((tmp_path / "out.csv").read_text().splitlines()) == 1 + len(IMAGE_ENDINGS)
 
 

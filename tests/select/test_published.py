@@ -116,6 +116,8 @@ def test_the_bound_is_the_gradient_at_the_logits():
     targets = torch.randint(7, (30,), generator=g)
     cross_entropy(logits, targets, reduction="sum").backward()
     torch.testing.assert_close(gradient_bound(logits.detach(), targets), logits.grad.norm(dim=1))
+    for dtype in (torch.uint8, torch.int32):  # as indices, bytes would be a mask
+        assert torch.equal(gradient_bound(logits.detach(), targets.to(dtype)), gradient_bound(logits, targets))
 
 
 def test_tau_is_what_the_variance_gains():

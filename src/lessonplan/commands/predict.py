@@ -17,9 +17,10 @@ from lessonplan.commands.answer import TALK, Answer, Talk
 from lessonplan.commands.common import Flat, Folder
 from lessonplan.data.kinds import IMAGE_ENDINGS, SOUND_ENDINGS
 from lessonplan.data.walk import files_below, in_words, printable, strange_endings, to_convert
-from lessonplan.errors import DataError, visible
+from lessonplan.errors import ConfigError, DataError, in_short, visible
 from lessonplan.files import growing
 from lessonplan.progress import Line
+from lessonplan.stores.address import is_url
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -33,9 +34,9 @@ class Predict:
 
     trained: Annotated[Folder, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """folder of a finished run, or its URL"""
-    images: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FILE_OR_FOLDER")]
+    images: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="FILE_OR_FOLDER")]
     """an image (a recording, for a network of recordings), or a folder that is searched for them; for a network of
-    features a table as for csv:PATH"""
+    features a table as for csv:PATH, whose columns are found by their names"""
     out: Path = Path("predictions.csv")
     """CSV file to write: file (or row), class, probability, and the probability of each class"""
     talk: Annotated[Talk, Flat] = TALK
@@ -46,13 +47,23 @@ class Predict:
 
         classifier = load(self.trained)
         if len(classifier.preprocessing.shape) == 1:
-            return self._classify(classifier, *_rows(self.images, classifier), "row", [])
+            return self._classify(classifier, *_rows(self._path("csv:"), classifier), "row", [])
         sound = classifier.preprocessing.audio is not None
         kind, endings = ("recording", SOUND_ENDINGS) if sound else ("image", IMAGE_ENDINGS)
-        paths = _files(self.images, kind, endings)
+        paths = _files(self._path(), kind, endings)
         left_out: list[dict[str, str]] = []
         tried = ((printable(str(path)), _read(path, classifier, left_out)) for path in paths)
         return self._classify(classifier, len(paths), tried, kind, left_out)
+
+    def _path(self, kind: str = "") -> Path:
+        """What is to be classified, behind the kind of data that it is.
+
+        Raises:
+            ConfigError: it is a URL.
+        """
+        if is_url(self.images):
+            raise ConfigError(f"{self.images} is a URL: give a path of this machine")
+        return Path(self.images.removeprefix(kind) if not Path(self.images).exists() else self.images)
 
     def _classify(
         self,
@@ -102,7 +113,10 @@ def _rows(path: Path, classifier: Classifier) -> tuple[int, Iterable[tuple[str, 
     from lessonplan.data.base import Options
     from lessonplan.data.delimited import features
 
-    names, raw = features(path, classifier.preprocessing.shape[0], Options())
+    taken = classifier.preprocessing
+    names, raw, left = features(path, taken.shape[0], Options(), taken.columns)
+    if left:
+        print(visible(f"lessonplan: columns that the network does not take: {in_short(left)}"), file=sys.stderr)
     return len(names), zip(names, classifier.preprocessing(raw).split(1), strict=True)
 
 

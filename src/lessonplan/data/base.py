@@ -102,6 +102,7 @@ class Parts:
     audio: Spectrogram | None = None
     decoding: Decoding = field(default_factory=Decoding)
     unreadable: list[tuple[str, str]] = field(default_factory=list)
+    columns: tuple[str, ...] | None = None
 
 
 def digest(pieces: Iterable[bytes], size: int = 16) -> bytes:

@@ -25,7 +25,7 @@ from lessonplan.data.sources import describe, open_parts
 from lessonplan.data.spectrogram import check_seconds
 from lessonplan.data.view import View
 from lessonplan.data.walk import subfolders
-from lessonplan.errors import ConfigError, DataError
+from lessonplan.errors import ConfigError, DataError, in_short
 from lessonplan.shown import notebook_html
 
 MEASURED_ROWS = 10_000  # of a streamed set, whose every sample would have to be decoded for exact statistics
@@ -275,6 +275,7 @@ def load(
             audio,
             parts.decoding,
             size if size != shape[1:] else None,
+            parts.columns,
         ),
         placed=device is not None,
         unreadable=tuple(parts.unreadable),
@@ -308,7 +309,12 @@ def _with_test(parts: Parts, test: Any, options: Options) -> Parts:
     notes = {**parts.notes, **({"test_notes": other.notes} if other.notes else {})}
     if (parts.audio is None) != (other.audio is None):
         raise DataError("one of training and test set holds recordings and the other does not: give two of a kind")
-    own = (parts.val, parts.audio, parts.decoding, [*parts.unreadable, *other.unreadable])
+    if parts.columns is not None and other.columns is not None and parts.columns != other.columns:
+        raise DataError(
+            f"the training set has the columns {in_short(parts.columns)} and the test set"
+            f" {in_short(other.columns)}: give both the same in the same order"
+        )
+    own = (parts.val, parts.audio, parts.decoding, [*parts.unreadable, *other.unreadable], parts.columns)
     return Parts(parts.train, aligned(source, parts.train), notes, *own)
 
 

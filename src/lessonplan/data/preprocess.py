@@ -37,6 +37,8 @@ class Preprocessing:
         audio: how recordings become images, for a model of recordings; None for others.
         decoding: what was decided on deep and transparent pixels.
         image: ``(h, w)`` that images have inside of a black frame of H and W; None where they have no frame.
+        columns: what the features of a table are called, in the order of the network's inputs; None where nobody
+            has named them.
 
     >>> prepare = Preprocessing(shape=(1, 2, 2), mean=(0.5,), std=(0.5,))
     >>> prepare([np.full((4, 4), 255, dtype=np.uint8)]).flatten()
@@ -49,12 +51,14 @@ class Preprocessing:
     audio: Spectrogram | None = None
     decoding: Decoding = field(default_factory=Decoding)
     image: tuple[int, ...] | None = None
+    columns: tuple[str, ...] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain lists and numbers, exact through JSON."""
         plain = {"shape": list(self.shape), "mean": list(self.mean), "std": list(self.std)}
         more: dict[str, Any] = {"audio": self.audio.to_dict()} if self.audio is not None else {}
         more |= {"image": list(self.image)} if self.image is not None else {}
+        more |= {"columns": list(self.columns)} if self.columns is not None else {}
         decided = self.decoding.to_dict()
         return {**plain, **more, **({"decoding": decided} if decided else {})}
 
@@ -73,6 +77,7 @@ class Preprocessing:
                 audio=Spectrogram(**values["audio"]) if values.get("audio") else None,
                 decoding=Decoding(**values.get("decoding", {})),
                 image=tuple(int(n) for n in values["image"]) if values.get("image") else None,
+                columns=tuple(str(name) for name in values["columns"]) if values.get("columns") else None,
             )
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise DataError(
@@ -82,6 +87,7 @@ class Preprocessing:
             len(found.shape) in (1, 3),
             len(found.mean) == len(found.std) == found.shape[0],
             found.image is None or _inside(found.image, found.shape[1:]),
+            found.columns is None or found.shape == (len(found.columns),),
         )
         if not (all(sizes) and all(map(math.isfinite, found.mean)) and all(0 < s < math.inf for s in found.std)):
             raise DataError(f"the stored preprocessing {_shortened(values)} cannot be used: put it back")

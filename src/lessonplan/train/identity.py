@@ -143,7 +143,13 @@ def as_format_4(config: dict[str, Any]) -> dict[str, Any] | None:
     listens = divides or str(settings.get("schedule", "")).partition(":")[0] == "stagnation"
     images = (listens and any(map(_left_or_shared, mixes))) or (divides and selects and mixes)
     grows = any(mix["name"] == "gradual" and mix.get("draw") == "mixed" for mix in mixes)
-    return None if factors or images or grows else {**config, "format": 4}
+    if factors or images or grows:
+        return None
+    older = {**config, "format": 4}
+    if "columns" in config.get("input", {}).get("preprocessing", {}):  # which nobody wrote down
+        unnamed = {k: v for k, v in config["input"]["preprocessing"].items() if k != "columns"}
+        older["input"] = {**config["input"], "preprocessing": unnamed}
+    return older
 
 
 def _mixes_in(mix: Any) -> Iterator[dict[str, Any]]:
@@ -169,18 +175,19 @@ _PAIRS = {"mixup", "cutmix", "puzzle"}
 
 def as_format_3(config: dict[str, Any]) -> dict[str, Any] | None:
     """A run's configuration as format 3 wrote it, or None where format 3 trained otherwise."""
-    if as_format_4(config) is None:
+    older = as_format_4(config)
+    if older is None:
         return None
     told = "input" in config  # what the network sees is part of a run's own configuration
     tuned = "weights" in config and config["settings"].get("tune", _ADDED["tune"]) != "head"
-    return None if tuned and not told else {**config, "format": 3}
+    return None if tuned and not told else {**older, "format": 3}
 
 
 def as_format_2(config: dict[str, Any]) -> dict[str, Any] | None:
     """A run's configuration as format 2 wrote it, or None where format 2 trained otherwise."""
     stagnates = str(config["settings"].get("schedule", "")).partition(":")[0] == "stagnation"
-    same = as_format_3(config) is not None and not (stagnates and _changes_k(config["plan"]["mix"]))
-    return {**config, "format": 2} if same else None
+    older = as_format_3(config)
+    return None if older is None or (stagnates and _changes_k(config["plan"]["mix"])) else {**older, "format": 2}
 
 
 def _changes_k(mix: Any) -> bool:
@@ -208,13 +215,14 @@ def as_format_1(config: dict[str, Any]) -> dict[str, Any] | None:
         the configuration, or None where format 1 trained otherwise (a look-ahead whose winner is trained on as it
         is) or could not tell the run from others (functions without a name in its plan).
     """
-    if as_format_2(config) is None:
+    before = as_format_2(config)
+    if before is None:
         return None
     plan = config["plan"]
     order = plan.get("order")
     if order is not None and order["name"] == "loss-delta" and plan["mix"] is None:
         return None
-    older = {name: value for name, value in config.items() if name != "format"}
+    older = {name: value for name, value in before.items() if name != "format"}
     older["plan"] = _each_text(_without(plan, "class"), dotted_name)
     augment = older["data"].get("augment") if isinstance(older["data"], dict) else None
     if augment is not None:

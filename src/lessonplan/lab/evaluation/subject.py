@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from lessonplan.data import Data, Preprocessing, View
 from lessonplan.data import load as load_data
 from lessonplan.data.needs import InputNeeds
-from lessonplan.errors import ConfigError, DataError
+from lessonplan.errors import ConfigError, DataError, in_short
 from lessonplan.evaluate.adversarial import PixelModel
 from lessonplan.lab.evaluation.own_model import load_weights, made
 from lessonplan.models.channels import suit_channels
@@ -121,6 +121,12 @@ def subject_of(
         raise ConfigError(
             f"{name} takes samples of shape {tuple(preprocessing.shape)}, the data have {tuple(data.shape)}:"
             " give data of that shape (--image-size resizes images, --pad frames them)"
+        )
+    taken, given = preprocessing.columns, data.preprocessing.columns
+    if taken is not None and given is not None and taken != given:
+        raise ConfigError(
+            f"{name} takes the features {in_short(taken)}, and the data have {in_short(given)}: give them the same"
+            " columns in the same order"
         )
     front: Any = PixelModel if len(data.shape) == 3 else Standardised
     model = front(network, preprocessing.mean, preprocessing.std).to(device).eval()
