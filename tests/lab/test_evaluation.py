@@ -483,3 +483,19 @@ def test_a_runs_normalisation_is_kept_on_other_data(run, tmp_path) -> None:
     seen = (torch.from_numpy(x[200:])[:, None].float() / 255 - data.mean.view(-1, 1, 1)) / data.std.view(-1, 1, 1)
     right = (network(seen).argmax(1) == torch.from_numpy(y[200:])).double().mean().item()
     assert found["parts"]["classification"]["accuracy"] == pytest.approx(right)
+
+
+@pytest.mark.filterwarnings("ignore:.*cannot be read:lessonplan.errors.LessonplanWarning")
+def test_a_run_that_left_files_out_is_judged_without_them(tmp_path) -> None:
+    for label in range(2):
+        (tmp_path / "set" / str(label)).mkdir(parents=True)
+        for number in range(8):
+            pixels = np.full((8, 8, 3), 20 * number + 7 * label, dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "set" / str(label) / f"{number}.png")
+    (tmp_path / "set" / "0" / "zz.png").write_bytes(b"no picture")
+    data = load(f"folder:{tmp_path / 'set'}", on_bad="skip")
+    fit("tiny", data, budget="2 steps", out=tmp_path / "run", threads=1)
+    found = run_subject(tmp_path / "run")
+    assert found.data.fingerprint == data.fingerprint
+    with pytest.raises(DataError, match=r"cannot be read again: .*zz.png"):
+        run_subject(tmp_path / "run", on_bad="error")

@@ -43,7 +43,7 @@ class Memory(Record):
 
 
 @pytest.mark.slow
-def test_runs_and_table_are_recorded(tmp_path, monkeypatch):
+def test_runs_and_table_are_recorded(tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(kinds.RECORDS, "memory", Memory)
     monkeypatch.setattr(Memory, "heard", [])
     arguments = {"data": "digits", "out": tmp_path / "c", "model": "fcnet-8", "budget": "100 samples", "jobs": 1}
@@ -69,6 +69,7 @@ def test_runs_and_table_are_recorded(tmp_path, monkeypatch):
     Memory.heard.clear()
     lp.compare("erm,mixup", seeds=2, per_class=4, log="memory", **arguments)
     assert Memory.heard == []  # nothing was new
+    assert "finished before: nothing is recorded by log=memory" in capsys.readouterr().err
     lp.compare("erm,mixup", seeds=3, per_class=4, log="memory", **arguments)
     assert [said for title, what, said in Memory.heard if what == "open" and title == "c"] == ["number of c"]
 
@@ -78,4 +79,8 @@ def test_what_cannot_be_recorded_or_compared_is_said_first(tmp_path):
         lp.compare("erm", out=tmp_path / "c", log="mlfow")
     with pytest.raises(ConfigError, match="each run needs a fresh network: give a function"):
         lp.compare("erm", out=tmp_path / "c", model=nn.Linear(64, 10))
+    with pytest.raises(ConfigError, match="judged by test data, and these have none: give a test set"):
+        lp.compare("erm", out=tmp_path / "c", data="digits", per_class=4, test_fraction=0.0)
+    with pytest.raises(ConfigError, match=r"device='xpu:7'"):
+        lp.compare("a=erm, b=device:xpu:7", out=tmp_path / "c", data="digits", per_class=4, model="fcnet-8")
     assert not (tmp_path / "c").exists()

@@ -208,7 +208,6 @@ def test_networks_of_ones_own(tmp_path: Path) -> None:
         ({"classes": ("0", "one")}, "unknown class 'one'"),
         ({"classes": ("0",)}, "give two or more"),
         ({"per_class": 1000}, "class '0' has 178 samples where 1000 are wanted"),
-        ({"evaluate": 5000}, "348 are left"),
         ({"evaluate_on": "test"}, "no test part"),
         ({"outputs": 2, "classes": ("0", "5")}, "give at least 6"),
         ({"model": "tiny"}, "GroupNorm"),
@@ -327,3 +326,13 @@ def test_the_command_gives_its_options_on(tmp_path: Path, capsys: pytest.Capture
     wanted = {"redraw": False, "seed": 3, "lr": 0.1, "momentum": 0.9, "batch_size": 4, "survivors": 2}
     assert {key: config[key] for key in wanted} == wanted
     assert len(rows_of(tmp_path)) == 6 + 12
+
+
+def test_orders_are_judged_on_what_is_left(capsys: pytest.CaptureFixture[str]) -> None:
+    given = {"data": "digits", "classes": ("3", "8"), "per_class": 24}
+    wanted = load_samples(OrderingConfig.make(**given))  # 2,048 by default, of which digits have fewer
+    every = load_samples(OrderingConfig.make(**given, evaluate=None))
+    assert torch.equal(wanted.x_eval, every.x_eval)
+    assert 0 < len(every.x_eval) < 2048
+    said = capsys.readouterr().err
+    assert f"judged on {len(every.x_eval)} samples, all that are left: evaluate asks for 2048" in said

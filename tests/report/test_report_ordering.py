@@ -134,3 +134,16 @@ def test_what_one_epoch_spans_is_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
     one, two = ([part for part in axes.collections if isinstance(part, LineCollection)] for axes in drawn)
     assert [line.tolist() for part in one for line in part.get_segments()] == [[[1, 0.25], [1, 0.75]]]
     assert two == []
+
+
+def test_where_all_runs_agree_nothing_is_drawn(folder: Path) -> None:
+    file = folder / "runs.csv"
+    lines = file.read_text().splitlines()
+    rows = [line.rsplit(",", 1)[0] + ",0.485" if line.startswith("1,") else line for line in lines]
+    file.write_text("\n".join(rows) + "\n")
+    write_ordering(folder)
+    page = (folder / "index.html").read_text()
+    assert "After epoch 1 all runs have the same accuracy" in page
+    assert page.count("After 1 epoch</h3>") == 1  # of its loss
+    assert page.count("After 2 epochs</h3>") == 2
+    assert page.count("there is nothing to draw") == 1

@@ -36,7 +36,7 @@ class Order:
     keep_split: bool = False
     """one split into batches for all epochs (the thesis' text); a new one each epoch if not given (algorithm 1)"""
     evaluate: int | None = 2048
-    """samples for evaluation; None takes all others"""
+    """most samples for evaluation; all others where there are fewer"""
     evaluate_on: Literal["val", "test"] = "val"
     """samples that nothing else uses, or test data, as the thesis did"""
     test: str | None = None

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from lessonplan.commands.answer import TALK, Answer, Talk
 from lessonplan.commands.common import DATA_DEFAULTS, DEFAULTS, DataOptions, Flat, Folder, load_for, of_place
+from lessonplan.progress import say
 from lessonplan.settings import Settings
 
 if TYPE_CHECKING:
@@ -65,7 +66,9 @@ class Train:
         from lessonplan.report.watched import SENTENCE as WATCHED_TEST
         from lessonplan.train import fit
         from lessonplan.train.loggers import loggers
+        from lessonplan.train.run_folder import read_result
 
+        before = read_result(out) if self.log and ranks.first else None
         data = load_for(chosen.model, self.source, chosen.settings, self.seed)
         with tempfile.TemporaryDirectory() as place:
             picture = self._picture(chosen, data, Path(place) / "mixed.png") if self.log and ranks.first else None
@@ -79,6 +82,8 @@ class Train:
                 callbacks=loggers(self.log, out, picture) if ranks.first else (),
                 **chosen.settings.model_dump(),
             )
+        if before is not None and before == run.result:
+            say(f"the run was finished before: nothing is recorded by --log {self.log}")
         if ranks.first:
             write_run(out)
         page = out / "index.html"

@@ -37,8 +37,10 @@ from lessonplan.lab.worst_pictures import pictures_of
 from lessonplan.lock import sole_user
 from lessonplan.models import check_model
 from lessonplan.models.factory import Factory
+from lessonplan.network.accelerator import resolve_device
 from lessonplan.parts.identity import describe_function
 from lessonplan.plan import Plan
+from lessonplan.progress import say
 from lessonplan.report.answers import keep_answers
 from lessonplan.report.formatting import number
 from lessonplan.settings import Settings
@@ -137,6 +139,11 @@ def compare(
     needed = {weights for weights in (comparison.settings.get("weights"), *every) if weights is not None}
     origins = {weights: origin_of(model, weights) for weights in needed}
     sample = load_job_data(data, data_options, comparison.seeds[0], comparison.settings, model)
+    if sample.test is None:
+        raise ConfigError(
+            "a comparison is judged by test data, and these have none: give a test set (test=...), or a"
+            " test_fraction above 0"
+        )
     told = {weights: origin.identity_for(sample.class_names) for weights, origin in origins.items()}
     if isinstance(model, str):
         check_model(model, sample.shape)
@@ -150,6 +157,9 @@ def compare(
     for job in {job.method.name: job for job in waiting}.values():
         check_job(job, sample)
     begun = [Settings.make(**{**job.settings, **job.method.settings}) for job in waiting]
+    if executor is None:  # on other machines there may be more
+        for asked in {settings.device for settings in begun}:
+            resolve_device(asked)
     for weights, head in {(s.weights, s.head) for s in begun if s.weights is not None}:
         # once, and before any run: what does not fit or cannot be fetched would fail in every one of them
         origins[weights].network(shape=sample.shape, num_classes=sample.num_classes, seed=0, head=head)
@@ -182,6 +192,8 @@ def compare(
         report.write_comparison(root)
         if waiting:
             record_comparison(recorded, root, results)
+        elif recorded:
+            say(f"all runs were finished before: nothing is recorded by log={log}")
     return results
 
 

@@ -184,11 +184,14 @@ def _figures(epochs: list[Json], runs: dict[int, tuple[Floats, Floats]]) -> list
         ("Figure 2.1: loss after 1, 2, 5 and 6 epochs (the thesis' text)", early, "loss"),
         (last, final, "accuracy"),
     )
-    return [
-        {"title": title, "panels": [one for n in shown for one in _histogram(rows[n], runs[n], key)]}
-        for title, shown, key in wanted
-        if shown
-    ]
+    figures = []
+    for title, those, key in wanted:
+        drawn = {n: _histogram(rows[n], runs[n], key) for n in those}
+        equal = [n for n, panels in drawn.items() if not panels]
+        panels = [one for panels in drawn.values() for one in panels]
+        if drawn:
+            figures.append({"title": title, "panels": panels, "equal": equal, "key": key})
+    return figures
 
 
 def _histogram(row: Json, values: tuple[Floats, Floats], key: str) -> list[Panel]:

@@ -14,10 +14,13 @@ from lessonplan.report.reading import Floats, Json
 from lessonplan.report.svg import compact_axis, drawing, new_figure, to_svg
 
 _MOST_BINS = 40
+_NO_SPREAD = 1e-6  # of the values: what rounding makes of equal ones
 
 
 def distribution(values: Floats, *, name: str, xlabel: str) -> Markup | None:
     """Histogram of an epoch's runs as a density, with the normal density of equal mean and deviation.
+
+    None where all runs agree.
 
     Args:
         values: one per run; those that are not finite are left out.
@@ -25,17 +28,16 @@ def distribution(values: Floats, *, name: str, xlabel: str) -> Markup | None:
         xlabel: what is drawn, with its unit.
     """
     values = values[np.isfinite(values)]
-    if not len(values):
+    if not len(values) or np.ptp(values) <= _NO_SPREAD * np.abs(values).max():
         return None
     mean, spread = float(values.mean()), float(values.std())
     bins = min(_MOST_BINS, max(5, int(np.sqrt(len(values)))))
     with drawing():
         figure, axes = new_figure(200)
         axes.hist(values, bins=bins, density=True, color=style(1).color, alpha=0.6, linewidth=0)
-        if spread > 0:
-            x = np.linspace(values.min(), values.max(), 200)
-            density = np.exp(-(((x - mean) / spread) ** 2) / 2) / (spread * np.sqrt(2 * np.pi))
-            axes.plot(x, density, color=INK, linewidth=1.4)
+        x = np.linspace(values.min(), values.max(), 200)
+        density = np.exp(-(((x - mean) / spread) ** 2) / 2) / (spread * np.sqrt(2 * np.pi))
+        axes.plot(x, density, color=INK, linewidth=1.4)
         axes.set_xlabel(xlabel)
         axes.set_ylabel("density")
         compact_axis(axes, "y")

@@ -156,6 +156,9 @@ def test_weak_predictions_doubt_no_label():
     found = lp.check_data((rng.normal(size=(90, 4)).astype(np.float32), rng.integers(0, 2, 90)))
     assert found.record["suspects"].keys() == {"left_out"}
     assert "too seldom to doubt labels by" in levels(found, "note")
+    assert "--weights" not in levels(found, "note")  # of which none take tables
+    noise = rng.integers(0, 255, size=(90, 12, 12, 3), dtype=np.uint8)
+    assert "give --weights" in levels(lp.check_data((noise, rng.integers(0, 2, 90))), "note")
 
 
 def test_small_pictures_are_not_called_near_copies():

@@ -94,7 +94,10 @@ def doubted(
     stretch = (1 - kappa) / (1 - accuracy) if accuracy < 1 else 0.0
     luck = 1.96 * stretch * math.sqrt(accuracy * (1 - accuracy) / len(labels))
     if not kappa - luck >= ENOUGH:
-        better = "" if weights is not None else "; features of pretrained weights tell more: give --weights"
+        pictures = len(data.shape) == 3 and data.preprocessing.audio is None
+        better = (
+            "; features of pretrained weights tell more: give --weights" if pictures and weights is None else ""
+        )
         raise LeftOut(
             f"{on} tell the classes of samples that were not learned from right in {100 * accuracy:.0f}% of cases"
             f" (kappa {kappa:.2f} in {len(labels):,} samples), too seldom to doubt labels by{better}"
@@ -117,7 +120,9 @@ def _features(
         return f"features of {weights.model}", _of_network(data, samples, chosen, weights, seconds)
     if seen is None:
         raise LeftOut("there was no time to look at the pictures")
-    return "small pictures", seen.thumbnails[chosen].flatten(1).float()
+    return "small spectrograms" if data.preprocessing.audio is not None else "small pictures", seen.thumbnails[
+        chosen
+    ].flatten(1).float()
 
 
 def samples_read(samples: Samples, chosen: Tensor) -> Tensor:

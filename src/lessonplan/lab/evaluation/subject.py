@@ -247,6 +247,8 @@ def _own_data(folder: Path, config: dict[str, Any], options: dict[str, Any]) -> 
     if missing:
         raise DataError(f"{folder / 'config.yaml'} does not say where its data are from ({missing[0]} is missing)")
     again = {key: about[key] for key in asked}
+    if about.get("unreadable_left_out"):
+        again["on_bad"] = "skip"
     if about.get("test_source") is not None:
         again["test"] = about["test_source"]
     if about.get("chosen_classes"):

@@ -16,6 +16,7 @@ from lessonplan.data.sources import open_parts
 from lessonplan.data.split import keyed_order, stratified_split
 from lessonplan.errors import DataError
 from lessonplan.lab.ordering.config import OrderingConfig
+from lessonplan.progress import say
 from lessonplan.seeds import fold_seed
 
 
@@ -83,12 +84,13 @@ def load_samples(config: OrderingConfig) -> Samples:
         rest = _without_copies(other, _rows_of(other, chosen), source, train)
     else:
         other = source
-    wanted = len(rest) if config.evaluate is None else config.evaluate
-    if wanted > len(rest) or wanted == 0:
+    wanted = len(rest) if config.evaluate is None else min(config.evaluate, len(rest))
+    if wanted == 0:
         raise DataError(
-            f"{config.evaluate} samples for evaluation are wanted, {len(rest)} are left: give evaluate of at most"
-            f" {len(rest)}"
+            f"no sample is left for evaluation: give per_class below {config.per_class}, or evaluate_on='test'"
         )
+    if config.evaluate is not None and wanted < config.evaluate:
+        say(f"orders are judged on {wanted} samples, all that are left: evaluate asks for {config.evaluate}")
     held = keyed_order(rest, fold_seed(config.seed, "evaluate"), torch.arange(len(other.labels)))[:wanted]
     normalise = measure(source, train, seed=config.seed, at_most=None)
     return Samples(
