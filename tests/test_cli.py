@@ -174,6 +174,10 @@ MISTAKES = [
     ("preview --out {new}.jpeg2", ".png"),
     ("predict {new} {file}", "no folder of a run"),
     ("predict {new}", "FILE_OR_FOLDER"),
+    (
+        "predict {new} --image {file}",
+        "(known: --help, --json, --no-json, --no-quiet, --out, --quiet)",
+    ),  # what has no name is none of the options
     ("export {new}", "no folder of a run"),
     ("export {new} --opset new", "'new'"),
     ("reproduce thesis31 --out {new}", "did you mean 'thesis-3.1'"),
@@ -296,6 +300,15 @@ def test_predict(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[st
     for i in range(6):
         alone = classifier.predict([images / f"{i}.png"])[0].tolist()
         assert [float(by_file[f"{i}.png"][name]) for name in CLASSES] == pytest.approx(alone, abs=1e-4)
+
+
+def test_what_begins_with_a_dash_stands_behind_two(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    picture(5, 1).save(tmp_path / "-lead.png")
+    assert run_main(f"predict {trained} --out one.csv -- -lead.png") == 0
+    assert (tmp_path / "one.csv").read_text().splitlines()[1].startswith("-lead.png,")
 
 
 def test_predict_one_image_and_none(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import itertools
 import os
 import re
 import sys
@@ -136,7 +137,7 @@ def _run(name: str, arguments: list[str]) -> int:
 
     kind = COMMAND_TYPES[name]
     known = [*option_names(kind), "--help"]
-    for argument in arguments:
+    for argument in itertools.takewhile("--".__ne__, arguments):  # behind it stands what has no name
         flag = argument.split("=", 1)[0].replace("_", "-")
         if argument.startswith("--") and flag not in known:
             raise unknown(f"option of {name}", flag, known)

@@ -499,3 +499,12 @@ def test_a_run_that_left_files_out_is_judged_without_them(tmp_path) -> None:
     assert found.data.fingerprint == data.fingerprint
     with pytest.raises(DataError, match=r"cannot be read again: .*zz.png"):
         run_subject(tmp_path / "run", on_bad="error")
+
+
+def test_a_network_of_other_sizes_is_told_before_the_work(tmp_path, monkeypatch) -> None:
+    (tmp_path / "larger.py").write_text(
+        "from torch import nn\ndef make():\n    return nn.Sequential(nn.Flatten(), nn.Linear(3 * 32 * 32, 10))\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match=r"larger.py:make cannot take inputs of shape \(1, 8, 8\): RuntimeError"):
+        model_subject("larger.py:make", None, "digits")

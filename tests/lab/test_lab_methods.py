@@ -213,3 +213,22 @@ def test_files_of_methods_that_cannot_be(tmp_path: Path, text: str) -> None:
 def test_a_word_that_is_no_method_is_told_what_it_may_have_been_meant_for(text: str, said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         read_methods(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("a=erm, c=budget:10ep", "method 'c': budget is the same for all methods .* as --budget"),
+        ("c=mixup + image_size:64", "method 'c': image_size is the same for all methods .* as --image-size"),
+        ("seed:5", "seed is the same for all methods"),
+        ("logreg=weights:r1+fit-head:logreg+tune:head", r"'weights:r1\+fit.*': write blanks around the plus sign"),
+        ("a=tune:head+mixup", "write blanks around the plus sign"),
+    ],
+)
+def test_what_is_no_setting_of_one_method_is_told(text, said) -> None:
+    with pytest.raises(ConfigError, match=said):
+        read_methods(text)
+
+
+def test_a_plus_sign_in_a_path_is_no_other_setting() -> None:
+    assert read_methods("a=weights:c++/run+1.pt")[0].settings == {"weights": "c++/run+1.pt"}

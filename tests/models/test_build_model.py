@@ -95,7 +95,8 @@ def test_wrong_spellings(spec: str, said: str) -> None:
 @pytest.mark.parametrize(
     ("spec", "shape", "classes", "said"),
     [
-        ("vgg-11", (1, 8, 8), 10, "vgg-11 needs images of at least 17 x 17 pixels, got 8 x 8"),
+        ("vgg-11", (1, 8, 8), 10, "vgg-11 needs images of at least 17 x 17 pixels, got 8 x 8: .* such as tiny"),
+        ("tiny", (1, 4, 4), 10, r"tiny needs images of at least 8 x 8 .* such as fcnet-100 \(any size\)"),
         ("lenet", (1, 8, 8), 10, "16 x 16"),
         ("tiny", (1, 8, 7), 10, "8 x 8"),
         ("tiny", (64,), 10, "use fcnet-N"),

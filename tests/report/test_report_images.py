@@ -78,3 +78,12 @@ def test_wrong_settings_are_refused(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(DataError, match="cannot write"):
         save_png(image_grid(images), tmp_path / "file" / "mixed.png")
+
+
+def test_characters_without_a_picture_are_told_in_a_sentence(tmp_path, capsys, recwarn):
+    images = np.zeros((1, 8, 8), dtype=np.uint8)
+    save_png(image_grid(images, ["\ue000"], columns=1), tmp_path / "a.png")  # of no font's
+    assert "has boxes in the place of characters that its font lacks" in capsys.readouterr().err
+    save_png(image_grid(images, ["plain"], columns=1), tmp_path / "b.png")
+    assert capsys.readouterr().err == ""
+    assert not recwarn.list

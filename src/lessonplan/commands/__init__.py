@@ -6,6 +6,8 @@ import dataclasses
 from collections.abc import Iterator, Mapping
 from typing import Any, get_type_hints
 
+import tyro
+
 from lessonplan.commands.advise import Advise
 from lessonplan.commands.check import Check
 from lessonplan.commands.compare import Compare
@@ -65,8 +67,10 @@ def spelled(field: str) -> str:
 
 
 def _names(kind: Any) -> Iterator[str]:
-    types = get_type_hints(kind)
+    types, marked = get_type_hints(kind), get_type_hints(kind, include_extras=True)
     for item in dataclasses.fields(kind):
+        if tyro.conf.Positional in getattr(marked[item.name], "__metadata__", ()):
+            continue
         if isinstance(item.default, Settings):
             yield from _spellings({name: info.annotation for name, info in Settings.model_fields.items()})
         elif dataclasses.is_dataclass(item.default):

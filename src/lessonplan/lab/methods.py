@@ -17,6 +17,7 @@ from lessonplan.select.control import MatchedRandom
 from lessonplan.settings import Settings
 from lessonplan.stored import read_yaml
 
+_OF_ALL = {"budget", "seed", "seeds", "data", "test", "per_class", "image_size", "val_fraction", "test_fraction"}
 _PARTS = ("select", "order", "mix", "settings")
 SOLVED = ("logreg", "ncm")
 """Heads on frozen features that are found without training, as methods."""
@@ -144,7 +145,13 @@ def _read(label: str, spec: str) -> Method:
         if piece.strip() in SOLVED:
             found = {"tune": "head", "fit_head": piece.strip()}
         elif colon and field in Settings.model_fields:
+            _check_blanks(piece.strip(), value)
             found = {field: _value(field, value.strip())}
+        elif colon and field in _OF_ALL:
+            raise ConfigError(
+                f"method {label!r}: {name.strip()} is the same for all methods of a comparison: give it beside"
+                f" them, as --{field.replace('_', '-')}"
+            )
         else:
             _check_word(piece.strip(), label)
             parts.append(piece)
@@ -154,6 +161,13 @@ def _read(label: str, spec: str) -> Method:
         settings |= found
     Settings.make(**settings)
     return Method(label, Plan.parse(" + ".join(parts) or "none"), settings)
+
+
+def _check_blanks(piece: str, value: str) -> None:
+    """Raise a ``ConfigError`` where a setting goes on behind a plus sign that has no blanks around it."""
+    for following in re.findall(r"\+([\w-]+)", value):
+        if following.replace("-", "_") in (*Settings.model_fields, *_PARTS, *MIXES, *SOLVED):
+            raise ConfigError(f"{piece!r}: write blanks around the plus sign, as in a + b")
 
 
 def _check_word(word: str, label: str) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import nn
 
@@ -37,16 +39,25 @@ def build_own(address: str, shape: tuple[int, ...], num_classes: int) -> nn.Modu
 def _check_outputs(address: str, model: nn.Module, shape: tuple[int, ...], num_classes: int) -> None:
     if any(p.is_meta for p in model.parameters()):
         return
-    try:
-        with asked(model):
-            outputs = model(torch.zeros(2, *shape))
-    except Exception as error:
-        raise ConfigError(
-            f"{address} cannot take inputs of shape {shape}: {type(error).__name__}: {error}"
-        ) from error
+    outputs = outputs_of(address, model, shape)
     found = tuple(outputs.shape) if isinstance(outputs, torch.Tensor) else type(outputs).__name__
     if found != (2, num_classes) or not outputs.is_floating_point():
         raise ConfigError(
             f"{address} gives {found} for two inputs of shape {shape}: give logits (2, {num_classes}) in floating"
             " point"
         )
+
+
+def outputs_of(name: str, model: nn.Module, shape: tuple[int, ...]) -> Any:
+    """What a network gives for two inputs of zeros.
+
+    Raises:
+        ConfigError: it cannot take them.
+    """
+    try:
+        with asked(model):
+            return model(torch.zeros(2, *shape))
+    except Exception as error:
+        raise ConfigError(
+            f"{name} cannot take inputs of shape {shape}: {type(error).__name__}: {error}"
+        ) from error

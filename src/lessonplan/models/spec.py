@@ -127,8 +127,9 @@ def image_sides(family: str, size: int | tuple[int, int]) -> tuple[int, int]:
     height, width = (size, size) if isinstance(size, int) else size
     least = FAMILIES[family].least_side
     if min(height, width) < least:
+        smaller = "tiny (from 8 x 8) or " if min(height, width) >= FAMILIES["tiny"].least_side else ""
         raise ConfigError(
             f"{family} needs images of at least {least} x {least} pixels, got {height} x {width}: "
-            "enlarge them or use a smaller model such as tiny (from 8 x 8) or fcnet-100 (any size)"
+            f"enlarge them or use a smaller model such as {smaller}fcnet-100 (any size)"
         )
     return height, width

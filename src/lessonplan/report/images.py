@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import textwrap
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from lessonplan.errors import ConfigError, DataError
+from lessonplan.progress import say
 
 _DPI = 100
 _GAP = 14  # px between cells and around the grid
@@ -21,6 +23,7 @@ _LINE = 15  # px per line of a title
 _CHARACTER = 7.2  # px, the average of the font at that size
 _SMALLEST = 112  # px: narrower cells have no room for a title
 _MOST_LINES = 8
+_NO_GLYPH = "missing from font"
 
 
 def wrap_title(title: str, width: int) -> str:
@@ -123,8 +126,15 @@ def save_png(figure: Figure, path: str | Path) -> Path:
         raise ConfigError(f"pictures are written as PNG: give a path that ends in .png, not {str(path)!r}")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with matplotlib.rc_context({"savefig.bbox": None}):
+        with matplotlib.rc_context({"savefig.bbox": None}), warnings.catch_warnings(record=True) as heard:
+            warnings.filterwarnings("always", message=f".*{_NO_GLYPH}")
             figure.savefig(target, format="png", dpi=figure.dpi, metadata={"Software": None})
+        missing = [warning for warning in heard if _NO_GLYPH in str(warning.message)]
+        for other in heard:
+            if other not in missing:
+                warnings.warn_explicit(other.message, other.category, other.filename, other.lineno)
+        if missing:
+            say(f"{target} has boxes in the place of characters that its font lacks; names elsewhere are whole")
     except OSError as error:
         raise DataError(f"cannot write {target}: {error.strerror or error}") from error
     return target

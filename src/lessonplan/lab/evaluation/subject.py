@@ -18,6 +18,7 @@ from lessonplan.errors import ConfigError, DataError, in_short
 from lessonplan.evaluate.adversarial import PixelModel
 from lessonplan.lab.evaluation.own_model import load_weights, made
 from lessonplan.models.channels import suit_channels
+from lessonplan.models.own_model import outputs_of
 from lessonplan.network.accelerator import resolve_device
 from lessonplan.train.classifier import load
 from lessonplan.train.run_folder import load_config, read_metrics
@@ -209,6 +210,7 @@ def model_subject(
     found = load_data(data, seed=seed, **options)
     network = made(model, found.shape, found.num_classes, of_run=False)
     suit_channels(network, found.shape)
+    outputs_of(model, network, tuple(found.shape))
     if weights is not None:
         load_weights(network, weights)
     own = found.preprocessing
