@@ -348,6 +348,21 @@ def test_preview(mix: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
         assert len(np.unique(np.asarray(image.convert("L")))) > 10
 
 
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ("--mix sum:k=4", "lessonplan: 20 training pictures give 5, where --count asks for 9"),
+        ("--mix none --count 31", "lessonplan: 20 training pictures give 20, where --count asks for 31"),
+        ("--mix mixup", ""),
+    ],
+)
+def test_a_preview_of_fewer_pictures_says_so(
+    options: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_main(f"preview --data digits --per-class 3 --count 9 --out {tmp_path / 'a.png'} {options}") == 0
+    assert capsys.readouterr().err.strip() == said
+
+
 def test_preview_of_layers_of_another_network(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     mix = "cascade:k=4,pairing=permute,layers=input/hidden"
     line = ["preview", "--mix", mix, "--out", str(tmp_path / "mixed.png")]

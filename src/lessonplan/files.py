@@ -77,8 +77,8 @@ def write_json(path: Path, value: Any) -> None:
 def disk_error(path: Path, error: OSError) -> DiskError:
     """One sentence for a write that failed."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return DiskError(f"the disk is full, {path} could not be written: free some space and run again to resume")
-    return DiskError(f"{path} could not be written ({error.strerror or error}): mend that and run again to resume")
+        return DiskError(f"the disk is full, {path} could not be written: free some space and run it again")
+    return DiskError(f"{path} could not be written ({error.strerror or error}): mend that and run it again")
 
 
 def _sync_folder(folder: Path) -> None:

@@ -235,7 +235,7 @@ def test_full_disk_at_any_sync(interrupted, whole, same_run, tmp_path, monkeypat
         fsync(handle)
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(DataError, match=r"the disk is full.*run again to resume"):
+    with pytest.raises(DataError, match=r"the disk is full.*run it again"):
         interrupted()
     monkeypatch.setattr(os, "fsync", fsync)
     assert len(_files(tmp_path / "run")) >= 2

@@ -11,6 +11,7 @@ import tyro
 from lessonplan.commands.answer import TALK, Answer, Talk
 from lessonplan.commands.common import DATA_DEFAULTS, DataOptions, Flat
 from lessonplan.errors import ConfigError, DataError
+from lessonplan.progress import say
 
 
 @dataclass(frozen=True)
@@ -52,5 +53,8 @@ class Preview:
         figure = draw(plan.mix, data, count=self.count, seed=self.seed, model=model)
         if figure is None:
             raise DataError(f"samples of shape {data.shape} are no images: nothing can be drawn")
+        drawn = len(figure.images)
+        if not self.explain and drawn < self.count:
+            say(f"{len(data.train)} training pictures give {drawn}, where --count asks for {self.count}")
         save_png(figure, self.out)
         return Answer({"file": self.out, "mix": self.mix}, lambda: print(self.out))
