@@ -81,6 +81,9 @@ def test_divides_by_the_k_of_the_batch_that_was_mixed_last(mix, samples, k):
     assert loss(logits, target).tolist() == pytest.approx(by_hand(logits, target, k), rel=1e-4)
     mix.done_with_batch()
     assert mix.mixed_k() == before
+    if samples == 8:  # as before training: a rehearsal is no batch
+        mix.rehearse(torch.rand(8, 4), torch.arange(8) % 4)
+        assert mix.mixed_k() == before
 
 
 def test_fit_divides_batches_that_are_left_as_they_are_by_one():

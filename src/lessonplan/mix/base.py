@@ -360,6 +360,7 @@ class Mix(_KnowsClasses, Part, ABC):
         super().load_state_dict(state)
 
     def _restored(self) -> None:
+        self._mixed_k = None
         self._tell()
         self._place = (self._place[0], self._rank())  # the stream is the stored one
 
