@@ -95,7 +95,7 @@ def _on_defence(name: str, defences: Json) -> Rows:
         rows,
         title=title,
         caption=f"The first {count(defences['samples'])} of these images. Gradients of the adaptive column are"
-        f" means over {defences['draws']} of the defence's own draws; images are judged on "
+        f" means over {defences['draws']} of the defence's own draws; images are judged on"
         f" {defences['judgements']} fresh predictions.",
     )
 

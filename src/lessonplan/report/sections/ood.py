@@ -30,6 +30,8 @@ def section(found: Json, results: Json) -> Section:
         for name, row in report.items()
     ]
     auroc = fixed(report["mean"]["auroc"], 3)
+    sets = len(report) - 1
+    over = f", mean over {sets} sets" if sets > 1 else ""
     return Section(
         "Other data",
         about="Detection by the largest softmax probability; samples like the training data are the positive"
@@ -37,9 +39,7 @@ def section(found: Json, results: Json) -> Section:
         tables=[Rows("Detection of other data", _COLUMNS, rows)],
         panels=_panels(found),
         cards=known({"AUROC, other data": auroc}),
-        findings=[
-            f"Confidence tells other data from these with an AUROC of {auroc}, mean over {len(report) - 1} sets."
-        ],
+        findings=[f"Confidence tells other data from these with an AUROC of {auroc}{over}."],
     )
 
 
