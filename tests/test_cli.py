@@ -167,6 +167,8 @@ MISTAKES = [
     ("train --out {new} --budget 3parsecs", "3parsecs"),
     ("train --out {new} --seed one", "'one'"),
     ("train --out {new} --lr -1", "--lr -1"),
+    ("train --out {new} --keep best --val-fraction 0", "give --val-fraction, or --keep 'last'"),
+    ("train --out {new} --per-class 1", "leaves nothing for --val-fraction: use --val-per-class"),
     ("train --out {file}", "is a file"),
     ("preview", "--out"),
     ("preview --out {new}.png --mix sum:k=0", "k of at least 1"),

@@ -29,7 +29,11 @@ from lessonplan.signals import sigterm_interrupts
 
 __all__ = ["COMMANDS", "main"]
 FAILED, MISTAKE, INTERRUPTED, BROKEN_PIPE = 1, 2, 130, 141
-_ARGUMENT = re.compile(r"(?:setting )?(?P<name>[a-z_]+)=(?P<value>'[^']*'|\S+?)(?=: )")
+_ALONE = r"(?<![\w:,=>/.'\"#-])"  # not within a plan's text, a path or another's words
+_ARGUMENT = re.compile(
+    rf"{_ALONE}(?:setting )?(?P<name>[a-z_]{{2,}})=(?P<value>'[^']*'|\([^()]*\)|[^\s,;:)'\"]+(?=[\s,;:)]|$))"
+)
+_NAME = re.compile(rf"{_ALONE}[a-z]+(?:_[a-z]+)+(?![\w=(/'\"]|[:.]\S)")
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -176,16 +180,24 @@ def _run(name: str, arguments: list[str]) -> int:
 
 
 def _as_option(text: str, known: Collection[str]) -> str:
-    """What a function says of an argument, as the command line says it of an option.
+    """What a function says of arguments, as the command line says it of options.
 
     >>> _as_option("setting batch_size=0: give at least 1", ["--batch-size"])
     '--batch-size 0: give at least 1'
-    >>> _as_option("alpha=0: give a number above 0", ["--batch-size"])
-    'alpha=0: give a number above 0'
+    >>> _as_option("keep='best' needs validation: give val_fraction, or keep='last'", ["--keep", "--val-fraction"])
+    "--keep 'best' needs validation: give --val-fraction, or --keep 'last'"
+    >>> _as_option("mixup:alpha=0: give a number above 0", ["--alpha"])
+    'mixup:alpha=0: give a number above 0'
     """
-    found = _ARGUMENT.match(text)
-    option = f"--{found['name'].replace('_', '-')}" if found else None
-    return f"{option} {found['value']}{text[found.end() :]}" if found and option in known else text
+
+    def spelled(found: re.Match[str]) -> str:
+        option = f"--{found['name'].replace('_', '-')}"
+        return f"{option} {found['value']}" if option in known else found[0]
+
+    text = _ARGUMENT.sub(spelled, text)
+    return _NAME.sub(
+        lambda found: option if (option := f"--{found[0].replace('_', '-')}") in known else found[0], text
+    )
 
 
 def _one_line(box: str, name: str) -> str:
