@@ -264,7 +264,7 @@ def test_what_holds_no_recordings(tmp_path):
     with pytest.raises(DataError, match=r"none of the recordings that testing_list.txt"):
         load(f"wav:{tmp_path / 'c'}")
     write(tmp_path / "d", words(n=2))
-    with pytest.raises(DataError, match=r"memory_limit is 100"):
+    with pytest.raises(DataError, match=r"100 are allowed: raise memory_limit"):
         load(f"wav:{tmp_path / 'd'}", memory_limit=100)
     with pytest.raises(ConfigError, match="clip_seconds=0"):
         load(f"wav:{tmp_path / 'd'}", clip_seconds=0)

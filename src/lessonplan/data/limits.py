@@ -23,8 +23,8 @@ def check_fits(where: Path, needed: int, memory_limit: int) -> None:
     """
     if needed > memory_limit:
         raise DataError(
-            f"{where} unpacks to {needed} bytes and memory_limit is {memory_limit}: raise it"
-            " (--memory-limit, in GiB) if there is memory for it"
+            f"{where} unpacks to {needed} bytes, and {memory_limit} are allowed: raise memory_limit (on the"
+            " command line in GiB) if there is memory for it"
         )
 
 

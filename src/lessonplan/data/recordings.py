@@ -75,8 +75,8 @@ def from_wav(path: Path, options: Options) -> Parts:
     needed = len(names) * audio.mels * audio.frames
     if needed > options.memory_limit:
         raise DataError(
-            f"{len(names)} spectrograms of {audio.mels} x {audio.frames} take {needed} bytes and memory_limit is "
-            f"{options.memory_limit}: raise it or ask for a smaller image_size"
+            f"{len(names)} spectrograms of {audio.mels} x {audio.frames} take {needed} bytes, and"
+            f" {options.memory_limit} are allowed: raise memory_limit or ask for a smaller image_size"
         )
     other = Counter(rate for rate in rates if isinstance(rate, int) and rate != audio.rate)
     if other:
