@@ -23,7 +23,7 @@ _LINE = 15  # px per line of a title
 _CHARACTER = 7.2  # px, the average of the font at that size
 _SMALLEST = 112  # px: narrower cells have no room for a title
 _MOST_LINES = 8
-_NO_GLYPH = "missing from font"
+_NO_GLYPH = "missing from"  # a font; older versions of matplotlib say "current font"
 
 
 def wrap_title(title: str, width: int) -> str:
