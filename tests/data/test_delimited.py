@@ -241,3 +241,14 @@ def test_a_path_with_the_sign_in_it(tmp_path: Path) -> None:
         opened(path)  # its class would be in the last column
     (tmp_path / "a#b" / "t#1.csv").rename(tmp_path / "a#b" / "train.csv")
     assert load(f"csv:{tmp_path / 'a#b'}#1", val_fraction=0, test_fraction=0.5).num_classes == 2
+
+
+def test_weights_of_a_run_with_other_columns_are_refused(tmp_path: Path) -> None:
+    rows = [[n % 2, n, -n] for n in range(20)]
+    data = f"csv:{written(tmp_path / 't.csv', [['label', 'a', 'b'], *rows])}"
+    turned = f"csv:{written(tmp_path / 'u.csv', [['label', 'b', 'a'], *rows])}"
+    run = str(tmp_path / "run")
+    lp.fit("fcnet-8", data, budget="2 steps", out=run, threads=1)
+    lp.fit("fcnet-8", data, budget="2 steps", weights=run, threads=1)
+    with pytest.raises(ConfigError, match="take the features 'a', 'b', and the data have 'b', 'a': give the same"):
+        lp.fit("fcnet-8", turned, budget="2 steps", weights=run, threads=1)

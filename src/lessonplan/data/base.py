@@ -92,7 +92,7 @@ class Parts:
 
     ``val`` are rows ``(n,)`` int64 of the training source that a set with a test part keeps for validation;
     ``audio`` tells how recordings became samples, ``decoding`` how deep and transparent pixels did, ``unreadable``
-    the files that were left out, each with the reason.
+    the files that were left out, each with the reason; ``columns`` what the features of a table are called.
     """
 
     train: Source

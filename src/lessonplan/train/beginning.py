@@ -139,6 +139,8 @@ def begin(
         data = load_data(data, seed=seed, device=device, input=needs)
     else:
         data = data.on(device) if needs is None else data.on(device).as_asked(needs)
+    if origin is not None:
+        origin.check_columns(data.preprocessing.columns)
     known = model if origin is None else origin.plain
     if not isinstance(known, str):
         known = own_network(known, data.shape, data.num_classes, fold_seed(seed, "weights"))

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from lessonplan.data.needs import InputNeeds
 from lessonplan.data.preprocess import Preprocessing
-from lessonplan.errors import ConfigError
+from lessonplan.errors import ConfigError, in_short
 from lessonplan.models import build_model
 from lessonplan.models.channels import suit_channels
 from lessonplan.models.factory import Factory, make_network, name_of
@@ -44,6 +44,7 @@ class Origin:
         where: for messages.
         classes: how many a library's weights have a head for, where that is known.
         class_names: those that a run was trained on.
+        columns: what the features of a table are called that a run was trained on.
     """
 
     model: str | nn.Module | Factory
@@ -54,6 +55,21 @@ class Origin:
     where: str
     classes: int | None = None
     class_names: tuple[str, ...] | None = None
+    columns: tuple[str, ...] | None = None
+
+    def check_columns(self, given: tuple[str, ...] | None) -> None:
+        """Refuse a table whose features are others, or stand in another order, where both are known.
+
+        Raises:
+            ConfigError: they do.
+        """
+        if None not in (self.columns, given) and self.columns != given:
+            assert self.columns is not None
+            assert given is not None
+            raise ConfigError(
+                f"weights of {self.where} take the features {in_short(self.columns)}, and the data have"
+                f" {in_short(given)}: give the same columns in the same order"
+            )
 
     def needs_for(self, tune: str) -> InputNeeds:
         """What a run asks of the input: all of each picture, where more than the head trains.
@@ -191,12 +207,12 @@ def origin_of(model: str | nn.Module | Factory, weights: str) -> Origin:
             f"weights={weights!r} is a folder ({', '.join(inside) or 'empty'}) and no run: give a file of weights"
             " (safetensors, or a saved state dict), or the folder of a finished run"
         )
-    state, names = read_weights(stored), None
+    state, names, columns = read_weights(stored), None, None
     if path.is_dir():
         inputs = load_config(path)["input"]
         names = tuple(inputs["classes"])
         prepared = Preprocessing.from_dict(inputs["preprocessing"])
-        needs = InputNeeds.of_run(prepared)
+        needs, columns = InputNeeds.of_run(prepared), prepared.columns
     else:
         known = parse(model) if isinstance(model, str) else None
         needs = InputNeeds()
@@ -206,7 +222,7 @@ def origin_of(model: str | nn.Module | Factory, weights: str) -> Origin:
             with contextlib.suppress(ConfigError):  # a model without an image processor asks for nothing
                 needs = InputNeeds.of_timm(transformers_input(known.name))
     identity = {"weights": stored.name, "digest": digest_of(state)}
-    return Origin(model, _plain(model), needs, identity, state, str(path), class_names=names)
+    return Origin(model, _plain(model), needs, identity, state, str(path), class_names=names, columns=columns)
 
 
 def _library(model: str | nn.Module | Factory) -> Origin:
