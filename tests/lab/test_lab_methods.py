@@ -221,6 +221,8 @@ def test_a_word_that_is_no_method_is_told_what_it_may_have_been_meant_for(text: 
         ("a=erm, c=budget:10ep", "method 'c': budget is the same for all methods .* as --budget"),
         ("c=mixup + image_size:64", "method 'c': image_size is the same for all methods .* as --image-size"),
         ("seed:5", "seed is the same for all methods"),
+        ("augment:flip", "augment is the same for all methods"),
+        ("m=model:lenet", "model is the same for all methods"),
         ("logreg=weights:r1+fit-head:logreg+tune:head", r"'weights:r1\+fit.*': write blanks around the plus sign"),
         ("a=tune:head+mixup", "write blanks around the plus sign"),
     ],

@@ -238,6 +238,8 @@ def test_a_comparisons_runs_of_format_3_are_taken_up_where_they_are_the_same(giv
         ("mixup|cutmix", {"schedule": "stagnation"}, True),
         ("mixup|cutmix|cutout", {"schedule": "stagnation"}, False),
         ("mixup|cutmix|cutout", {}, True),
+        ("mixup >> cutout", {"schedule": "stagnation"}, True),
+        ("mixup >> (cutout|sum:k=3)", {"schedule": "stagnation"}, False),
         ("select:infobatch + sum:k=2", {"loss": "sum-bce"}, False),
         ("gradual:k=2", {}, True),
         ("(gradual:k=2,draw=mixed) >> cutout", {}, False),

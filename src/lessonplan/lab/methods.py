@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -10,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args
 
+from lessonplan.data import load
 from lessonplan.errors import ConfigError, unknown
 from lessonplan.mix.text import MIXES, NO_MIX
 from lessonplan.plan import Plan
@@ -17,7 +19,7 @@ from lessonplan.select.control import MatchedRandom
 from lessonplan.settings import Settings
 from lessonplan.stored import read_yaml
 
-_OF_ALL = {"budget", "seed", "seeds", "data", "test", "per_class", "image_size", "val_fraction", "test_fraction"}
+_OF_ALL = {"budget", "data", "model", "seeds", *inspect.signature(load).parameters} - {"device"}
 _PARTS = ("select", "order", "mix", "settings")
 SOLVED = ("logreg", "ncm")
 """Heads on frozen features that are found without training, as methods."""

@@ -220,9 +220,14 @@ class GradualCascade(HiddenMix):
 
     def _set(self, t: float) -> None:
         self.t = t
-        shrinks = self.pairing == "groups" and self.draw == "mixed"
-        drawn = F.gcc(self.k, self.epoch_t if shrinks else t, self.variant) > _NO_WEIGHT
-        self.weights = F.gcc(self.k, t, self.variant)[drawn]
+        weights = F.gcc(self.k, t, self.variant)
+        drawn = F.gcc(self.k, min(self.epoch_t, t), self.variant) if self._draws_more else weights
+        self.weights = weights[drawn > _NO_WEIGHT]
+
+    @property
+    def _draws_more(self) -> bool:
+        """Whether more samples are drawn than a batch of the network has."""
+        return self.pairing == "groups" and self.draw == "mixed"
 
     def _mix(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         layer = INPUT if self.layers is None else self._draw_layer()
@@ -267,8 +272,7 @@ class GradualCascade(HiddenMix):
 
     def draws(self, batch_size: int) -> int:
         """The current number of groups times the batch size with ``draw="mixed"``."""
-        shrinks = self.pairing == "groups" and self.draw == "mixed"
-        return batch_size * len(self.weights) if shrinks else batch_size
+        return batch_size * len(self.weights) if self._draws_more else batch_size
 
     def current_k(self) -> int:
         """Images that are drawn: those with a weight above 0, with ``draw="mixed"`` at the epoch's start."""

@@ -141,7 +141,7 @@ def as_format_4(config: dict[str, Any]) -> dict[str, Any] | None:
     factors = selects and mixes and (smooths or any(mix.get("labels") == "union" for mix in mixes))
     divides = settings.get("loss") == "sum-bce"
     listens = divides or str(settings.get("schedule", "")).partition(":")[0] == "stagnation"
-    images = (listens and any(map(_left_or_shared, mixes))) or (divides and selects and mixes)
+    images = (listens and any(map(_differs_by_batch, mixes))) or (divides and selects and mixes)
     grows = any(mix["name"] == "gradual" and mix.get("draw") == "mixed" for mix in mixes)
     if factors or images or grows:
         return None
@@ -164,13 +164,14 @@ def _mixes_in(mix: Any) -> Iterator[dict[str, Any]]:
             yield from _mixes_in(part)
 
 
-def _left_or_shared(mix: dict[str, Any]) -> bool:
+def _differs_by_batch(mix: dict[str, Any]) -> bool:
     """Whether some batches are made of more images than others, though it goes through no stages."""
-    members = {2 if part["name"] in _PAIRS else (part["name"], part.get("k")) for part in mix.get("mixes", ())}
-    return mix["name"] == "probability" or mix["name"].startswith("timm-") or len(members) > 1
+    if mix["name"] != "choice":
+        return mix["name"] == "probability" or mix["name"].startswith("timm-")
+    return len({2 if part["name"] in _PAIRS else (part["name"], part.get("k")) for part in mix["mixes"]}) > 1
 
 
-_PAIRS = {"mixup", "cutmix", "puzzle"}
+_PAIRS = {"mixup", "cutmix", "puzzle", "sample-pairing"}
 
 
 def as_format_3(config: dict[str, Any]) -> dict[str, Any] | None:

@@ -170,8 +170,8 @@ def run_subject(
         found = load_data(data, seed=int(config["seed"]), **{**_input(config), **options})
         if tuple(found.class_names) != classifier.class_names:
             raise DataError(
-                f"{data} has the classes {_listed(found.class_names)}, {folder} was trained on"
-                f" {_listed(classifier.class_names)}: give data with the same classes"
+                f"{data} has the classes {in_short(found.class_names)}, {folder} was trained on"
+                f" {in_short(classifier.class_names)}: give data with the same classes"
             )
     return subject_of(
         classifier.model, found, classifier.preprocessing, name=folder.resolve().name, device=where, folder=folder
@@ -279,7 +279,3 @@ def _each(given: Sequence[float] | None, own: tuple[float, ...], name: str) -> t
             f"--{name} has {len(given)} numbers and the data {len(own)} channels: give one, or one each"
         )
     return values
-
-
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(names[:6]) + (", ..." if len(names) > 6 else "")
