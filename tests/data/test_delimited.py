@@ -158,6 +158,14 @@ def test_rows_to_classify_by_the_names_of_their_columns(tmp_path: Path, header, 
     assert features(bare, 2, Options(), ("a", "b"))[1].tolist() == [[1, 2.5], [3, 4]]
 
 
+@pytest.mark.parametrize("names", [None, ("a",)])
+def test_rows_of_one_feature(tmp_path: Path, names) -> None:
+    path = written(tmp_path / "one.csv", [["a"], [1.5], [2]])
+    assert features(path, 1, Options(), names)[1].tolist() == [[1.5], [2.0]]
+    with pytest.raises(DataError, match="two at least"):
+        opened(path)
+
+
 def test_columns_that_training_had_and_a_table_has_not(tmp_path: Path) -> None:
     path = written(tmp_path / "t.csv", [["a", "c"], [1, 2.5]])
     with pytest.raises(

@@ -97,7 +97,7 @@ def features(
         DataError: features that are not there, other numbers of columns, or what is no number.
     """
     where, column = _split(path)
-    table = _read(where, options.memory_limit)
+    table = _read(where, options.memory_limit, least=1)
     told = [_where(table, row) for row in range(len(table.rows))]
     if names is not None and table.header is not None:
         missing = [name for name in names if table.header.count(name) != 1]
@@ -125,7 +125,8 @@ def _split(path: Path) -> tuple[Path, str]:
     return (Path(where), column) if mark and not path.exists() else (path, "")
 
 
-def _read(file: Path, memory_limit: int) -> _Table:
+def _read(file: Path, memory_limit: int, *, least: int = 2) -> _Table:
+    """A file's rows, of at least so many fields: a feature and the class, to learn from."""
     check_fits(file, 8 * file.stat().st_size, memory_limit)  # what its fields take as text, about
     csv.field_size_limit(_LONGEST)
     try:
@@ -137,7 +138,7 @@ def _read(file: Path, memory_limit: int) -> _Table:
         raise DataError(f"{file} is empty: a table needs rows")
     rows = [[field.strip() for field in row] for row in rows]
     for number, row in enumerate(rows, start=1):
-        if len(row) != len(rows[0]) or len(row) < 2:
+        if len(row) != len(rows[0]) or len(row) < least:
             raise DataError(
                 f"{file}, row {number}, has {len(row)} fields and the first {len(rows[0])}: a table has the same"
                 " number in all rows, two at least"

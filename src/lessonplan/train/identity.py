@@ -167,7 +167,7 @@ def _mixes_in(mix: Any) -> Iterator[dict[str, Any]]:
 def _differs_by_batch(mix: dict[str, Any]) -> bool:
     """Whether some batches are made of more images than others, though it goes through no stages."""
     if mix["name"] != "choice":
-        return mix["name"] == "probability" or mix["name"].startswith("timm-")
+        return str(mix["name"]) == "probability" or str(mix["name"]).startswith("timm-")
     return len({2 if part["name"] in _PAIRS else (part["name"], part.get("k")) for part in mix["mixes"]}) > 1
 
 
